@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The one definition of everything that the eBPF modules and user space share:
+ * map keys and values, the per-CPU packet context, events, reasons, constants.
+ * Compiled as C by clang for BPF and as C++ by the daemon; the assertions at the
+ * end hold the layout on both sides.
+ *
+ * Byte order: a field whose name ends in _be is in network byte order; all other
+ * integers are in host byte order. An address is always 16 bytes; IPv4 is
+ * IPv4-mapped (RFC 4291, 2.5.5.2).
+ * Times are nanoseconds of CLOCK_MONOTONIC (coarse where the kernel has it).
+ */
+#ifndef SLUICE_BPF_ABI_H
+#define SLUICE_BPF_ABI_H
+
+#include <linux/types.h>
+
+/* Version of the packet context and of every pinned map. All that is pinned lives in
+ * <bpffs>/sluice/v<SLUICE_ABI_VERSION>/; modules of one version work with each other. */
+#define SLUICE_ABI_VERSION 1
+
+#ifdef __cplusplus
+#define SLUICE_ASSERT(cond, text) static_assert(cond, text)
+extern "C" {
+#else
+#define SLUICE_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+
+/* ---- sizes -------------------------------------------------------------------------- */
+enum {
+	SLUICE_MAX_ENDPOINTS = 4096,	/* endpoint ids are 1 … MAX-1; 0 is "not an endpoint of this node" */
+	SLUICE_MAX_ROUTES = 16384,
+	SLUICE_MAX_PEERS = 131072,
+	SLUICE_MAX_PEER_BLOCKS = 65536,
+	SLUICE_MAX_TABLE_ROWS = 262144,
+	SLUICE_MAX_PORT_CLASSES = 65536,
+	SLUICE_MAX_FRAGMENTS = 8192,
+	SLUICE_CONNTRACK_DEFAULT = 131072,
+	SLUICE_EVENTS_BYTES = 1 << 20,
+	SLUICE_GENERATION_SLOTS = 4,
+};
+
+/* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
+ * a connection of the node itself never meets one. */
+enum {
+	SLUICE_SNAT_PORT_MIN = 61000,
+	SLUICE_SNAT_PORT_MAX = 65535,
+	SLUICE_SNAT_TRIES = 64,
+};
+
+/* ---- addresses ---------------------------------------------------------------------- */
+struct sluice_addr {
+	union {
+		__u8 bytes[16];
+		__be32 word_be[4];
+	};
+};
+
+#define SLUICE_V4_PREFIX_BITS 96	/* prefix length of ::ffff:0:0/96 */
+
+/* ---- modules: slots of the pinned PROG_ARRAY `modules` ------------------------------- */
+enum sluice_module {
+	SLUICE_MODULE_ENTRY = 0,	/* attached to hooks, never tail-called; its slot stays empty */
+	SLUICE_MODULE_NAT = 1,		/* conntrack lookup, reverse translation */
+	SLUICE_MODULE_BRIDGE = 2,
+	SLUICE_MODULE_ROUTER = 3,
+	SLUICE_MODULE_FIREWALL = 4,	/* the live generation */
+	SLUICE_MODULE_NAT_COMMIT = 5,	/* conntrack entry of an admitted connection, masquerade */
+	SLUICE_MODULE_DELIVER = 6,
+	SLUICE_MODULE_CANDIDATE = 7,	/* a firewall generation under check, reached by `probe` only */
+	SLUICE_MODULE_PROBE = 8,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
+	SLUICE_MODULE_COUNT = 9,
+	SLUICE_MODULE_SLOTS = 16,	/* size of the PROG_ARRAY: room for inspection and shadow modules */
+};
+
+/* ---- where a packet entered ---------------------------------------------------------- */
+enum sluice_hook {
+	SLUICE_HOOK_POD = 0,		/* host side of a pod's veth, ingress: from the pod */
+	SLUICE_HOOK_HOST = 1,		/* sluice_net, ingress: from the node's own stack (sent out by sluice_host) */
+	SLUICE_HOOK_OVERLAY = 2,	/* sluice_vxlan, ingress: from another node */
+	SLUICE_HOOK_UPLINK = 3,		/* the node's uplink, ingress */
+	SLUICE_HOOK_PROBE = 4,		/* BPF_PROG_TEST_RUN of a candidate generation */
+	SLUICE_HOOK_COUNT = 5,
+};
+
+/* ---- drop reasons: each has a line in docs/drop-reasons.md ---------------------------- */
+#define SLUICE_DROP_REASONS(X) \
+	X(NONE, "not dropped") \
+	X(TAIL_CALL_MISSING, "a module's slot is empty") \
+	X(MAP_MISSING, "an entry that must exist is missing from a map") \
+	X(ENDPOINT_UNKNOWN, "the interface belongs to no endpoint") \
+	X(SHORT_PACKET, "the packet ends inside a header") \
+	X(BAD_HEADER, "a header contradicts itself") \
+	X(SOURCE_MAC, "source MAC address is not the endpoint's") \
+	X(SOURCE_IP, "source address is not the endpoint's") \
+	X(IPV6_UNSUPPORTED, "IPv6 is not built yet") \
+	X(ETHERTYPE_UNSUPPORTED, "neither IPv4 nor ARP") \
+	X(MULTICAST_UNSUPPORTED, "broadcast or multicast destination") \
+	X(ARP_UNANSWERED, "ARP that is no request for an address of the segment") \
+	X(FRAGMENT_UNKNOWN, "fragment whose first fragment was not seen") \
+	X(MAC_UNKNOWN, "destination MAC address is neither the gateway's nor an endpoint's") \
+	X(MAC_IP_MISMATCH, "destination MAC address belongs to another endpoint than the destination address") \
+	X(ENDPOINT_GONE, "address of this node's podCIDR without an endpoint") \
+	X(NO_ROUTE, "no route to the destination") \
+	X(TTL_EXPIRED, "time to live exceeded") \
+	X(TUNNEL_SOURCE, "tunnel packet from a node that does not own the source address") \
+	X(POLICY_MISSING, "the endpoint has no rules in the live generation") \
+	X(POLICY_EGRESS, "NetworkPolicy of the source endpoint") \
+	X(POLICY_INGRESS, "NetworkPolicy of the destination endpoint") \
+	X(CT_FULL, "conntrack table full") \
+	X(CT_BUSY, "conntrack bucket busy") \
+	X(CT_INVALID, "ICMP error that belongs to no connection") \
+	X(SNAT_PORTS_EXHAUSTED, "no free masquerade port") \
+	X(SNAT_UNSUPPORTED, "protocol that cannot be masqueraded") \
+	X(REWRITE_FAILED, "the packet could not be rewritten") \
+	X(NO_UPLINK, "destination outside the cluster and no uplink") \
+	X(NOT_FOR_POD, "packet from the overlay that is for nobody here")
+
+enum sluice_drop_reason {
+#define SLUICE_X(name, text) SLUICE_DROP_##name,
+	SLUICE_DROP_REASONS(SLUICE_X)
+#undef SLUICE_X
+	SLUICE_DROP_COUNT,
+	SLUICE_DROP_SLOTS = 64,
+};
+
+/* ---- conntrack ------------------------------------------------------------------------ */
+/*
+ * One entry a connection, whichever way its packets run: the key is the tuple in canonical
+ * order, the lower (address, port) first. A masqueraded connection has a second entry under
+ * the tuple that the outside sees (SLUICE_CT_ALIAS), which names the first.
+ * ICMP and ICMPv6 echo: both ports are the identifier. Other protocols: ports are 0.
+ */
+struct sluice_ct_key {
+	struct sluice_addr addr[2];
+	__be16 port_be[2];
+	__u8 proto;
+	__u8 pad[3];
+};
+
+enum sluice_ct_flags {
+	SLUICE_CT_ORIGIN_HIGH = 1 << 0,	/* the originator is addr[1] */
+	SLUICE_CT_REPLIED = 1 << 1,	/* a packet of the reply direction was seen */
+	SLUICE_CT_FIN_ORIGIN = 1 << 2,
+	SLUICE_CT_FIN_REPLY = 1 << 3,
+	SLUICE_CT_CLOSED = 1 << 4,	/* RST, or FIN of both sides */
+	SLUICE_CT_MASQUERADE = 1 << 5,	/* nat_addr:nat_port replaces the originator's address */
+	SLUICE_CT_ALIAS = 1 << 6,	/* the outside's view: nat_addr:nat_port_be is the originator inside */
+};
+
+struct sluice_ct_entry {
+	__u64 last_seen_ns;	/* renewed at most once in SLUICE_CT_RENEW_NS */
+	__u64 created_ns;
+	__u64 stamp;		/* see struct sluice_live; what admitted the connection last */
+	struct sluice_addr nat_addr;
+	__be16 nat_port_be;
+	__u16 flags;		/* enum sluice_ct_flags */
+	__u32 pad;
+};
+
+#define SLUICE_NS_PER_S 1000000000ULL
+#define SLUICE_CT_RENEW_NS SLUICE_NS_PER_S
+/* Idle lifetimes, in seconds. */
+enum {
+	SLUICE_CT_TCP_NEW_S = 60,
+	SLUICE_CT_TCP_ESTABLISHED_S = 86400,
+	SLUICE_CT_TCP_CLOSED_S = 10,
+	SLUICE_CT_UDP_NEW_S = 30,
+	SLUICE_CT_UDP_REPLIED_S = 180,
+	SLUICE_CT_ICMP_S = 30,
+	SLUICE_CT_OTHER_S = 300,
+};
+
+/* First fragment's ports, for those that follow (RFC 791, 3.2). */
+struct sluice_fragment_key {
+	struct sluice_addr src;
+	struct sluice_addr dst;
+	__u32 id;		/* IPv4: identification, host order */
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct sluice_fragment {
+	__u64 seen_ns;
+	__be16 sport_be;
+	__be16 dport_be;
+	__u32 pad;
+};
+
+/* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
+struct sluice_endpoint {	/* `endpoints`: ARRAY by endpoint id */
+	struct sluice_addr ipv4;	/* all zero: none */
+	struct sluice_addr ipv6;
+	__u32 ifindex;		/* host side of the veth; 0: no such endpoint */
+	__u8 mac[6];		/* of the pod's interface */
+	__u16 flags;
+};
+
+struct sluice_iface_key {	/* `ifaces`: HASH, host-side ifindex -> endpoint id (__u32) */
+	__u32 ifindex;
+};
+
+struct sluice_mac_key {		/* `macs`: HASH, pod's MAC -> endpoint id (__u32) */
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+/* `locals`: HASH, struct sluice_addr of a pod of this node -> endpoint id (__u32) */
+
+enum sluice_route_kind {
+	SLUICE_ROUTE_WORLD = 0,		/* nothing found: leaves the cluster by the uplink, masqueraded */
+	SLUICE_ROUTE_PODS = 1,		/* this node's podCIDR: only `locals` has addresses in it */
+	SLUICE_ROUTE_HOST = 2,		/* an address of this node: to the stack */
+	SLUICE_ROUTE_TUNNEL = 3,	/* podCIDR of another node */
+	SLUICE_ROUTE_NODE = 4,		/* address of another node: pods reach it masqueraded */
+};
+
+struct sluice_route_key {	/* `routes`: LPM_TRIE */
+	__u32 prefix_len;	/* bits, of the 128 */
+	struct sluice_addr addr;
+};
+
+struct sluice_route {
+	__u32 kind;		/* enum sluice_route_kind */
+	__be32 tunnel_be;	/* TUNNEL, NODE: the node's address, IPv4 underlay */
+};
+
+/* ---- configuration ----------------------------------------------------------------------- */
+enum sluice_monitor_flags {
+	SLUICE_MONITOR_DROPS = 1 << 0,
+	SLUICE_MONITOR_VERDICTS = 1 << 1,
+};
+
+struct sluice_config {		/* `config`: ARRAY of one */
+	struct sluice_addr node_ipv4;	/* masquerade address; all zero: no uplink */
+	struct sluice_addr gateway_ipv4;
+	__u32 host_ifindex;	/* sluice_host: the stack's side */
+	__u32 net_ifindex;	/* sluice_net: our side of it */
+	__u32 vxlan_ifindex;
+	__u32 uplink_ifindex;	/* 0: none */
+	__u32 vni;
+	__u32 monitor;		/* enum sluice_monitor_flags */
+	__u8 gateway_mac[6];	/* of sluice_host, and of the gateway as pods see it */
+	__u16 pad;
+};
+
+/* `live`: ARRAY of one, BPF_F_MMAPABLE. What an established connection's stamp must equal to
+ * skip the firewall. generation in the upper half, epoch in the lower: a new generation starts
+ * at epoch 0, pod churn within it (an address that changes its class) counts the epoch up. */
+struct sluice_live {
+	__u64 stamp;
+};
+#define SLUICE_STAMP(generation, epoch) (((__u64)(generation) << 32) | (__u32)(epoch))
+#define SLUICE_STAMP_GENERATION(stamp) ((__u32)((stamp) >> 32))
+
+/* ---- firewall ------------------------------------------------------------------------------ */
+/* `generation` (one ARRAY for each firewall program, not shared): endpoint id -> what it admits. */
+enum sluice_policy_flags {
+	SLUICE_POLICY_VALID = 1 << 0,		/* without it, every packet of the endpoint is dropped */
+	SLUICE_POLICY_ISOLATED_INGRESS = 1 << 1,
+	SLUICE_POLICY_ISOLATED_EGRESS = 1 << 2,
+};
+
+enum sluice_direction { SLUICE_INGRESS = 0, SLUICE_EGRESS = 1 };
+
+struct sluice_policy {
+	__u32 table[2];		/* [direction]; meaningful when isolated in it */
+	__u32 ports[2];		/* [direction] port table; 0: the rules name no ports */
+	__u32 flags;		/* enum sluice_policy_flags */
+	__u32 pad;
+};
+
+/* `peers`: HASH, struct sluice_addr -> class ids, one for each generation slot. A hit is final. */
+/* `peer_blocks`: LPM_TRIE, struct sluice_route_key -> the same, for addresses not in `peers`. */
+struct sluice_peer {
+	__u32 peer_class[SLUICE_GENERATION_SLOTS];	/* 0: matched by no selector and no block */
+};
+
+struct sluice_row_key {		/* `tables`: HASH */
+	__u32 table;
+	__u32 peer_class;
+	__u32 page;		/* port class / SLUICE_ROW_BITS */
+};
+#define SLUICE_ROW_BITS 256
+struct sluice_row {
+	__u64 bits[SLUICE_ROW_BITS / 64];	/* bit n: port class page * SLUICE_ROW_BITS + n is admitted */
+};
+
+struct sluice_port_key {	/* `port_classes`: LPM_TRIE -> port class (__u32); a miss is class 0 */
+	__u32 prefix_len;	/* bits: 40 + prefix of the port */
+	__u32 table_be;		/* port table, network order so that the trie compares whole numbers */
+	__u8 proto;
+	__u8 port_be[2];	/* byte array: keeps the key free of padding between proto and port */
+	__u8 pad;
+};
+#define SLUICE_PORT_KEY_BITS 56
+
+/* Counters of one generation, `generation_stats`: PERCPU_ARRAY by slot. */
+struct sluice_generation_stats {
+	__u64 judged;
+	__u64 allowed;
+	__u64 denied_ingress;
+	__u64 denied_egress;
+	__u64 rejudged;		/* of judged: packets of a connection that an earlier stamp had admitted */
+};
+
+/* ---- the packet context: `packet`, PERCPU_ARRAY of one ---------------------------------------- */
+enum sluice_ct_state {
+	SLUICE_STATE_NEW = 0,
+	SLUICE_STATE_ESTABLISHED = 1,	/* conntrack has it */
+	SLUICE_STATE_RELATED = 2,	/* ICMP error about a connection that conntrack has */
+};
+
+enum sluice_packet_flags {
+	SLUICE_PKT_REPLY = 1 << 0,		/* runs against the connection's original direction */
+	SLUICE_PKT_ADMITTED = 1 << 1,		/* the live stamp admitted the connection: skips the firewall */
+	SLUICE_PKT_OWN_NODE = 1 << 2,		/* one end is this node itself: NetworkPolicy does not apply */
+	SLUICE_PKT_FRAGMENT_LATER = 1 << 3,	/* no L4 header in this packet */
+	SLUICE_PKT_FRAGMENT_FIRST = 1 << 4,
+	SLUICE_PKT_ICMP_ERROR = 1 << 5,
+	SLUICE_PKT_MASQUERADE = 1 << 6,		/* nat_commit translates the source */
+	SLUICE_PKT_TCP_SYN = 1 << 7,		/* SYN without ACK */
+	SLUICE_PKT_TCP_FIN = 1 << 8,
+	SLUICE_PKT_TCP_RST = 1 << 9,
+	SLUICE_PKT_ROUTED = 1 << 10,		/* `route` is filled in */
+	SLUICE_PKT_TRANSLATED = 1 << 11,	/* nat rewrote the destination of this packet */
+	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and a dead entry of the same tuple may be replaced */
+};
+
+enum sluice_output {
+	SLUICE_OUTPUT_NONE = 0,		/* still undecided: deliver drops */
+	SLUICE_OUTPUT_POD = 1,		/* endpoint dst_endpoint, by redirect_peer */
+	SLUICE_OUTPUT_HOST = 2,		/* the node's stack, as if received on sluice_host */
+	SLUICE_OUTPUT_TUNNEL = 3,	/* to node tunnel_be */
+	SLUICE_OUTPUT_UPLINK = 4,	/* next hop of the node's FIB */
+};
+
+struct sluice_packet {
+	/* Tuple as this packet runs, after destination translation: what policy sees. */
+	struct sluice_addr src;
+	struct sluice_addr dst;
+	__be16 sport_be;
+	__be16 dport_be;
+	__u8 proto;
+	__u8 hook;		/* enum sluice_hook */
+	__u8 state;		/* enum sluice_ct_state */
+	__u8 output;		/* enum sluice_output */
+	__u32 flags;		/* enum sluice_packet_flags */
+	__u32 src_endpoint;	/* 0: not a pod of this node */
+	__u32 dst_endpoint;
+	__u16 l3_offset;	/* from the start of the frame; 14 */
+	__u16 l4_offset;
+	__u32 next;		/* module after the firewall: NAT_COMMIT or DELIVER */
+	__u32 firewall;		/* module that judges: FIREWALL, or CANDIDATE for a probe */
+	struct sluice_route route;
+	/* The connection that is judged, original direction; filled in by nat when state is
+	 * RELATED, else derived from the above by the firewall. */
+	struct sluice_addr related_src;
+	struct sluice_addr related_dst;
+	__be16 related_sport_be;
+	__be16 related_dport_be;
+	__u8 related_proto;
+	__u8 pad[3];
+	__u32 related_src_endpoint;
+	__u32 related_dst_endpoint;
+	struct sluice_ct_key ct_key;	/* of the connection's main entry */
+	struct sluice_addr nat_addr;	/* established masquerade: the outside's view of the originator */
+	__be16 nat_port_be;
+	__u16 verdict;		/* enum sluice_drop_reason; NONE: allowed */
+	__u32 pad2;
+	__u64 stamp;		/* stamp under which the firewall judged */
+	__u64 now_ns;
+};
+
+/* What `probe` reads from the packet data of BPF_PROG_TEST_RUN: 14 bytes of Ethernet header that
+ * it ignores, then this. It returns 0x100 + enum sluice_drop_reason (NONE: allowed) or, when the
+ * input is short or the candidate's slot is empty, 0. */
+struct sluice_probe {
+	struct sluice_addr src;
+	struct sluice_addr dst;
+	__be16 sport_be;
+	__be16 dport_be;
+	__u8 proto;
+	__u8 own_node;		/* 1: SLUICE_PKT_OWN_NODE */
+	__u8 reply;		/* 1: the packet is the reply; src and dst are as the packet runs */
+	__u8 pad;
+	__u32 src_endpoint;
+	__u32 dst_endpoint;
+	__u32 module;		/* FIREWALL or CANDIDATE */
+};
+#define SLUICE_PROBE_RESULT 0x100
+
+/* ---- counters: `stats`, PERCPU_ARRAY of one ------------------------------------------------------ */
+/* Invariant: sum(in) = delivered + to_stack + out_tunnel + out_uplink + answered + sum(drops).
+ * Probes are in none of them. */
+struct sluice_stats {
+	__u64 in[8];		/* enum sluice_hook */
+	__u64 delivered;	/* to a pod */
+	__u64 to_stack;
+	__u64 out_tunnel;
+	__u64 out_uplink;
+	__u64 answered;		/* ARP requests turned into replies */
+	__u64 drops[SLUICE_DROP_SLOTS];
+	__u64 module_packets[SLUICE_MODULE_SLOTS];
+};
+
+/* ---- events: `events`, RINGBUF ---------------------------------------------------------------------- */
+enum sluice_event_kind { SLUICE_EVENT_DROP = 1, SLUICE_EVENT_VERDICT = 2 };
+
+struct sluice_event {
+	__u64 time_ns;
+	struct sluice_addr src;
+	struct sluice_addr dst;
+	__be16 sport_be;
+	__be16 dport_be;
+	__u8 proto;
+	__u8 kind;		/* enum sluice_event_kind */
+	__u8 hook;
+	__u8 module;		/* that reports */
+	__u32 src_endpoint;
+	__u32 dst_endpoint;
+	__u32 generation;	/* verdicts; else 0 */
+	__u32 length;		/* bytes of the packet */
+	__u16 reason;		/* enum sluice_drop_reason; NONE: allowed */
+	__u16 ifindex_low;	/* low bits of the ingress ifindex, to tell interfaces apart */
+	__u32 pad;
+};
+
+/* What is loaded in each slot, `module_info`: ARRAY by enum sluice_module. Tells a restarted daemon
+ * that a pinned program is the very code it carries. */
+struct sluice_module_info {
+	__u64 code_hash;	/* FNV-1a of the object file */
+	__u32 prog_id;
+	__u32 pad;
+};
+
+SLUICE_ASSERT(sizeof(struct sluice_addr) == 16, "sluice_addr");
+SLUICE_ASSERT(sizeof(struct sluice_ct_key) == 40, "sluice_ct_key");
+SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 48, "sluice_ct_entry");
+SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
+SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
+SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
+SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
+SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
+SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
+SLUICE_ASSERT(sizeof(struct sluice_config) == 64, "sluice_config");
+SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
+SLUICE_ASSERT(sizeof(struct sluice_policy) == 24, "sluice_policy");
+SLUICE_ASSERT(sizeof(struct sluice_peer) == 16, "sluice_peer");
+SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
+SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
+SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
+SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
+SLUICE_ASSERT(sizeof(struct sluice_packet) == 200, "sluice_packet");
+SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
+SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");
+SLUICE_ASSERT(sizeof(struct sluice_module_info) == 16, "sluice_module_info");
+SLUICE_ASSERT(SLUICE_DROP_COUNT <= SLUICE_DROP_SLOTS, "drop reasons");
+SLUICE_ASSERT(SLUICE_MODULE_COUNT <= SLUICE_MODULE_SLOTS, "module slots");
+
+#ifdef __cplusplus
+}
+#endif
+#endif

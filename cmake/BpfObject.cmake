@@ -1,0 +1,40 @@
+# bpf_object(NAME): compiles NAME.bpf.c of the current folder and generates NAME.skel.h; the target
+# sluice_bpf_NAME carries the include path. Header dependencies come from clang's depfile.
+find_program(BPF_CLANG NAMES clang-16 clang REQUIRED)
+find_program(BPF_STRIP NAMES llvm-strip-16 llvm-strip REQUIRED)
+find_program(BPFTOOL NAMES bpftool PATHS /usr/sbin REQUIRED)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(BPF_TARGET_ARCH arm64)
+else()
+  set(BPF_TARGET_ARCH x86)
+endif()
+
+function(bpf_object NAME)
+  set(source "${CMAKE_CURRENT_SOURCE_DIR}/${NAME}.bpf.c")
+  set(object "${CMAKE_CURRENT_BINARY_DIR}/${NAME}.bpf.o")
+  set(skeleton "${CMAKE_CURRENT_BINARY_DIR}/${NAME}.skel.h")
+  add_custom_command(
+    OUTPUT "${object}"
+    COMMAND "${BPF_CLANG}" -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror
+            "-D__TARGET_ARCH_${BPF_TARGET_ARCH}"
+            -I "${PROJECT_SOURCE_DIR}/bpf" -idirafter "/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}"
+            -MD -MF "${object}.d" -c "${source}" -o "${object}"
+    COMMAND "${BPF_STRIP}" -g "${object}"
+    DEPENDS "${source}"
+    DEPFILE "${object}.d"
+    VERBATIM)
+  add_custom_command(
+    OUTPUT "${skeleton}"
+    COMMAND "${BPFTOOL}" gen skeleton "${object}" name "${NAME}_bpf" > "${skeleton}.tmp"
+    COMMAND "${CMAKE_COMMAND}" -E rename "${skeleton}.tmp" "${skeleton}"
+    DEPENDS "${object}"
+    VERBATIM)
+  add_custom_target(sluice_bpf_${NAME}_files DEPENDS "${skeleton}")
+  add_library(sluice_bpf_${NAME} INTERFACE)
+  add_dependencies(sluice_bpf_${NAME} sluice_bpf_${NAME}_files)
+  # SYSTEM: generated code is not held to our warnings.
+  target_include_directories(sluice_bpf_${NAME} SYSTEM INTERFACE "${CMAKE_CURRENT_BINARY_DIR}")
+  target_include_directories(sluice_bpf_${NAME} INTERFACE "${PROJECT_SOURCE_DIR}/bpf")
+  target_link_libraries(sluice_bpf_${NAME} INTERFACE PkgConfig::LIBBPF)
+endfunction()

@@ -1,0 +1,18 @@
+# What every C++ target of Sluice is compiled with. Warnings are errors.
+add_library(sluice_options INTERFACE)
+target_compile_options(sluice_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror)
+target_include_directories(sluice_options INTERFACE "${PROJECT_SOURCE_DIR}")
+target_compile_definitions(sluice_options INTERFACE SLUICE_VERSION="${PROJECT_VERSION}" SPDLOG_FMT_EXTERNAL)
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(sluice_options INTERFACE -fsanitize=address,undefined)
+endif()
+
+# sluice_library(NAME SOURCES ... LINK ...): a stage of the daemon or a shared part.
+function(sluice_library NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${NAME} STATIC ${ARG_SOURCES})
+  target_link_libraries(${NAME} PUBLIC ${ARG_LINK} PRIVATE sluice_options)
+  target_include_directories(${NAME} PUBLIC "${PROJECT_SOURCE_DIR}")
+endfunction()

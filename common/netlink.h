@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rtnetlink requests that Sluice makes, over libnl-3. A NetlinkSocket belongs to the network namespace that
+// the calling thread was in when it was made. Errors carry the kernel's errno in Error::code.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/address.h"
+#include "common/result.h"
+
+struct nl_sock;
+
+namespace sluice {
+
+struct Link {
+  int index = 0;
+  std::string name;
+  std::string kind;  // "veth", "vxlan", …; empty for physical devices
+  Mac mac;
+  unsigned mtu = 0;
+  bool up = false;        // IFF_UP
+  int peer_index = 0;     // IFLA_LINK: veth peer's ifindex, in its own namespace
+};
+
+struct LinkAddress {
+  int index = 0;
+  Address address;
+  unsigned length = 0;  // prefix length as written (0–32, 0–128)
+};
+
+struct Route {
+  Prefix destination;               // 0.0.0.0/0: default
+  std::optional<Address> gateway;   // none: on link
+  std::optional<Address> source;    // preferred source (RTA_PREFSRC)
+  int link_index = 0;
+  unsigned mtu = 0;                 // 0: none
+  std::uint8_t protocol = 0;        // RTPROT_*; Sluice's own are kSluiceRouteProtocol
+};
+
+// Marks the routes that Sluice made, so that it changes no other's.
+inline constexpr std::uint8_t kSluiceRouteProtocol = 83;
+
+struct LinkChange {  // what to change; unset fields stay
+  std::optional<Mac> mac;
+  std::optional<unsigned> mtu;
+  std::optional<bool> up;
+  std::optional<bool> arp;               // false: IFF_NOARP
+  std::optional<std::string> name;
+  std::optional<bool> ipv4_forwarding;   // this interface's, by IFLA_AF_SPEC: needs no writable /proc/sys
+  std::optional<bool> ipv6_addresses;    // false: addr_gen_mode none, no link-local address
+};
+
+class NetlinkSocket {
+ public:
+  [[nodiscard]] static Result<NetlinkSocket> make();
+  NetlinkSocket(NetlinkSocket&&) noexcept;
+  NetlinkSocket& operator=(NetlinkSocket&&) noexcept;
+  ~NetlinkSocket();
+
+  // `name` here, its peer `peer_name` in the namespace of `peer_netns_fd` (-1: here too). Both down.
+  [[nodiscard]] Result<void> add_veth(const std::string& name, const std::string& peer_name, int peer_netns_fd);
+  // VXLAN (RFC 7348) in external (collect metadata) mode, no learning.
+  [[nodiscard]] Result<void> add_vxlan_external(const std::string& name, std::uint16_t port);
+  [[nodiscard]] Result<void> delete_link(const std::string& name);
+  // ENODEV in Error::code when there is none of that name.
+  [[nodiscard]] Result<Link> link(const std::string& name);
+  [[nodiscard]] Result<Link> link(int index);
+  [[nodiscard]] Result<std::vector<Link>> links();
+  [[nodiscard]] Result<void> change_link(int index, const LinkChange& change);
+
+  [[nodiscard]] Result<void> add_address(const LinkAddress& address);  // an existing one is no error
+  [[nodiscard]] Result<void> delete_address(const LinkAddress& address);
+  [[nodiscard]] Result<std::vector<LinkAddress>> addresses();  // of all links, both families
+
+  [[nodiscard]] Result<void> replace_route(const Route& route);
+  [[nodiscard]] Result<void> delete_route(const Route& route);
+  [[nodiscard]] Result<std::vector<Route>> routes();  // of the main table, IPv4
+
+ private:
+  struct Closer {
+    void operator()(nl_sock* socket) const;
+  };
+  explicit NetlinkSocket(nl_sock* socket) : socket_(socket) {}
+  std::unique_ptr<nl_sock, Closer> socket_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Addresses of pods from the node's podCIDRs, and the record of every attachment. One file an attachment in a folder
+// (on tmpfs: /run/sluice, since pods do not outlive a boot), written beside and renamed, so that a kill -9 leaves the
+// old or the new state, never a half. Each file carries a checksum; a file that does not verify is moved aside
+// (*.corrupt), reported, and its address (the file name carries it) stays taken until GC or DEL.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/address.h"
+#include "common/result.h"
+
+namespace sluice::ipam {
+
+struct AttachmentKey {  // what identifies an attachment (CNI spec 1.1, section 2: container ID and interface name)
+  std::string container_id;
+  std::string ifname;
+  auto operator<=>(const AttachmentKey&) const = default;
+};
+
+struct Attachment {
+  AttachmentKey key;
+  std::uint32_t endpoint = 0;  // endpoint id of the datapath
+  Address ipv4;
+  std::string netns;
+  std::string host_ifname;
+  std::uint32_t host_ifindex = 0;
+  std::string pod_namespace, pod_name, pod_uid;  // empty: no Kubernetes pod
+  std::string network;                           // name of the CNI configuration
+  bool operator==(const Attachment&) const = default;
+};
+
+class Ipam {
+ public:
+  // Reads what is there. `damaged` tells of files that were moved aside.
+  [[nodiscard]] static Result<Ipam> open(const std::string& folder);
+
+  // Network address, gateway (the first) and broadcast address are never given out. Existing attachments keep their
+  // addresses even when they lie outside of the new prefixes.
+  void set_pod_cidrs(std::vector<Prefix> cidrs);
+
+  // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the prefix, so that one that
+  // was given back rests as long as possible. Fails: the key has an attachment already, no prefix known yet, or no address left (the message
+  // says how many are held and what to do).
+  [[nodiscard]] Result<Attachment> allocate(Attachment wanted);
+  [[nodiscard]] Result<void> update(const Attachment& attachment);  // the same key, endpoint and address
+  [[nodiscard]] Result<void> release(const AttachmentKey& key);     // not there: no error
+
+  [[nodiscard]] std::optional<Attachment> find(const AttachmentKey& key) const;
+  [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
+  [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
+  [[nodiscard]] std::size_t capacity() const;
+  // An endpoint id or address that the datapath still holds though no file says so.
+  void hold(std::uint32_t endpoint, const Address& ipv4);
+
+ private:
+  std::string folder_;
+  std::vector<Prefix> cidrs_;
+  std::map<AttachmentKey, Attachment> attachments_;
+  std::set<std::uint32_t> endpoints_;
+  std::set<Address> addresses_;
+  std::optional<Address> last_;
+  std::uint32_t last_endpoint_ = 0;
+  std::vector<std::string> damaged_;
+};
+
+}  // namespace sluice::ipam

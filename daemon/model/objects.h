@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Kubernetes objects that Sluice knows, reduced to the fields it uses. Values: once made they are not changed.
+// Source: Kubernetes API reference v1.36, core/v1 and networking.k8s.io/v1.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/address.h"
+
+namespace sluice::model {
+
+using Labels = std::map<std::string, std::string>;
+
+struct Requirement {
+  enum class Operator { kIn, kNotIn, kExists, kDoesNotExist };
+  std::string key;
+  Operator op = Operator::kIn;
+  std::vector<std::string> values;  // sorted, distinct
+  auto operator<=>(const Requirement&) const = default;
+};
+
+// metav1.LabelSelector: all of it must match; the empty one matches everything.
+struct LabelSelector {
+  Labels match_labels;
+  std::vector<Requirement> match_expressions;  // sorted
+  [[nodiscard]] bool matches(const Labels& labels) const;
+  [[nodiscard]] std::string to_string() const;  // as kubectl writes it: "a=b,c in (d,e)"; "<all>" if empty
+  auto operator<=>(const LabelSelector&) const = default;
+};
+
+enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };  // IANA numbers
+
+struct Node {
+  std::string name;
+  Labels labels;
+  std::vector<Prefix> pod_cidrs;
+  std::vector<Address> addresses;  // of type InternalIP
+  bool operator==(const Node&) const = default;
+};
+
+struct Namespace {
+  std::string name;
+  Labels labels;
+  bool operator==(const Namespace&) const = default;
+};
+
+struct ContainerPort {
+  std::string name;  // never empty: ports without a name are left out
+  Protocol protocol = Protocol::kTcp;
+  std::uint16_t port = 0;
+  auto operator<=>(const ContainerPort&) const = default;
+};
+
+struct Pod {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  std::string node_name;
+  Labels labels;
+  std::vector<Address> ips;
+  std::vector<ContainerPort> ports;  // sorted
+  bool host_network = false;
+  bool finished = false;  // phase Succeeded or Failed: its addresses are no longer its own
+  bool operator==(const Pod&) const = default;
+};
+
+struct IpBlock {
+  Prefix cidr;
+  std::vector<Prefix> except;  // sorted
+  auto operator<=>(const IpBlock&) const = default;
+};
+
+// NetworkPolicyPeer. With none of the three set it matches nothing: what a peer becomes that has a field unknown to us.
+struct PolicyPeer {
+  std::optional<LabelSelector> pod_selector;
+  std::optional<LabelSelector> namespace_selector;
+  std::optional<IpBlock> ip_block;
+  bool operator==(const PolicyPeer&) const = default;
+};
+
+struct PolicyPort {
+  Protocol protocol = Protocol::kTcp;
+  std::variant<std::monostate, std::uint16_t, std::string> port;  // none: every port of the protocol
+  std::optional<std::uint16_t> end_port;                          // only with a number
+  bool operator==(const PolicyPort&) const = default;
+};
+
+struct PolicyRule {
+  std::vector<PolicyPeer> peers;  // empty: every peer
+  std::vector<PolicyPort> ports;  // empty: every port of every protocol
+  bool operator==(const PolicyRule&) const = default;
+};
+
+struct NetworkPolicy {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  LabelSelector pod_selector;
+  bool isolates_ingress = false;  // policyTypes, defaults applied
+  bool isolates_egress = false;
+  std::vector<PolicyRule> ingress;
+  std::vector<PolicyRule> egress;
+  bool operator==(const NetworkPolicy&) const = default;
+};
+
+enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy };
+inline constexpr std::size_t kKinds = 4;
+[[nodiscard]] const char* to_string(Kind kind);  // "Node", …
+
+using Object = std::variant<Node, Namespace, Pod, NetworkPolicy>;
+
+struct ObjectKey {
+  Kind kind = Kind::kPod;
+  std::string ns;  // empty for cluster-scoped kinds
+  std::string name;
+  auto operator<=>(const ObjectKey&) const = default;
+};
+[[nodiscard]] ObjectKey key_of(const Object& object);
+[[nodiscard]] std::string to_string(const ObjectKey& key);  // "NetworkPolicy shop/allow-front"
+
+}  // namespace sluice::model

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of the cluster that rules are made of. Plain values; the same cluster always gives the same verdicts.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/model/objects.h"
+
+namespace sluice::policy {
+
+struct LocalEndpoint {
+  std::uint32_t id = 0;  // of the datapath; not 0
+  std::string ns;        // both empty: a container that is no pod; no policy selects it and no selector matches it
+  std::string pod;
+};
+
+struct Cluster {
+  std::map<std::string, model::Namespace> namespaces;
+  // By "namespace/name". Pods without addresses, with host network, or finished are no peers.
+  std::map<std::string, std::shared_ptr<const model::Pod>> pods;
+  std::map<std::string, std::shared_ptr<const model::NetworkPolicy>> policies;  // by "namespace/name"
+  std::map<std::uint32_t, LocalEndpoint> endpoints;                             // by id
+};
+
+}  // namespace sluice::policy

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/result.h"
+#include "daemon/server/api.h"
+
+namespace sluice::server {
+
+struct ServerOptions {
+  std::string socket = "/run/sluice/sluice.sock";  // replaced if a dead one is there
+  std::string health_address;                      // "127.0.0.1:9790"; empty: none. /healthz, /readyz, /metrics only
+};
+
+class Server {
+ public:
+  // Listens on both and serves from threads of its own until destroyed. `api` outlives it.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Api& api);
+  virtual ~Server() = default;
+};
+
+}  // namespace sluice::server

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the objects come from. A source runs threads of its own and tells a sink what it sees; it tells the full
+// state of a kind first (and again after it lost track), then changes.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "daemon/model/objects.h"
+
+namespace sluice::source {
+
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  // All calls may come from any thread, those for one kind in order.
+  virtual void replace(model::Kind kind, std::vector<model::Object> objects) = 0;
+  virtual void upsert(model::Object object) = 0;
+  virtual void remove(model::ObjectKey key) = 0;
+  // An object that cannot be used; the one known under that name before, if any, stays in force.
+  virtual void rejected(const std::string& what) = 0;
+};
+
+struct Status {
+  std::string description;                     // "Kubernetes API https://10.10.0.10:6443", "YAML folder /etc/sluice"
+  bool connected = false;                      // all kinds are being watched right now
+  std::string last_error;                      // empty: none since the last success
+  std::uint64_t lists = 0, watches = 0, events = 0, errors = 0;
+};
+
+class Source {
+ public:
+  virtual ~Source() = default;  // stops and joins its threads
+  [[nodiscard]] virtual Result<void> start(Sink& sink) = 0;
+  virtual void stop() = 0;
+  [[nodiscard]] virtual Status status() const = 0;
+};
+
+}  // namespace sluice::source
