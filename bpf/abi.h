@@ -171,6 +171,23 @@ enum {
 	SLUICE_CT_OTHER_S = 300,
 };
 
+/* Idle lifetime of an entry; an alias mirrors the flags of the entry that it names. 1, 6, 17, 58: IANA
+ * protocol numbers of ICMP, TCP, UDP, ICMPv6. */
+static inline __attribute__((always_inline)) __u64 sluice_ct_lifetime_ns(__u8 proto, __u16 flags)
+{
+	__u64 seconds = SLUICE_CT_OTHER_S;
+
+	if (proto == 6)
+		seconds = flags & SLUICE_CT_CLOSED  ? SLUICE_CT_TCP_CLOSED_S :
+			  flags & SLUICE_CT_REPLIED ? SLUICE_CT_TCP_ESTABLISHED_S :
+						      SLUICE_CT_TCP_NEW_S;
+	else if (proto == 17)
+		seconds = flags & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
+	else if (proto == 1 || proto == 58)
+		seconds = SLUICE_CT_ICMP_S;
+	return seconds * SLUICE_NS_PER_S;
+}
+
 /* First fragment's ports, for those that follow (RFC 791, 3.2). */
 struct sluice_fragment_key {
 	struct sluice_addr src;
@@ -325,6 +342,7 @@ enum sluice_packet_flags {
 	SLUICE_PKT_ROUTED = 1 << 10,		/* `route` is filled in */
 	SLUICE_PKT_TRANSLATED = 1 << 11,	/* nat rewrote the destination of this packet */
 	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and a dead entry of the same tuple may be replaced */
+	SLUICE_PKT_BRIDGED = 1 << 13,		/* addressed within the pod segment: bridge, not router */
 };
 
 enum sluice_output {

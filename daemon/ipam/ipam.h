@@ -2,7 +2,7 @@
 // Addresses of pods from the node's podCIDRs, and the record of every attachment. One file an attachment in a folder
 // (on tmpfs: /run/sluice, since pods do not outlive a boot), written beside and renamed, so that a kill -9 leaves the
 // old or the new state, never a half. Each file carries a checksum; a file that does not verify is moved aside
-// (*.corrupt), reported, and its address (the file name carries it) stays taken until GC or DEL.
+// (*.corrupt), reported, and its address and endpoint id (the file name carries them) stay taken until GC or DEL.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +10,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/address.h"
 #include "common/result.h"
+#include "daemon/ipam/pool.h"
 
 namespace sluice::ipam {
 
@@ -35,37 +37,54 @@ struct Attachment {
   bool operator==(const Attachment&) const = default;
 };
 
+// What the name of a file that does not verify still tells.
+struct DamagedRecord {
+  std::string file;  // within the folder, *.corrupt
+  std::uint32_t endpoint = 0;
+  Address ipv4;
+  std::string key_digest;
+};
+
 class Ipam {
  public:
-  // Reads what is there. `damaged` tells of files that were moved aside.
+  // Reads what is there. `damaged` tells of files that were moved aside, by this start or an earlier one.
   [[nodiscard]] static Result<Ipam> open(const std::string& folder);
 
   // Network address, gateway (the first) and broadcast address are never given out. Existing attachments keep their
   // addresses even when they lie outside of the new prefixes.
   void set_pod_cidrs(std::vector<Prefix> cidrs);
 
-  // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the prefix, so that one that
-  // was given back rests as long as possible. Fails: the key has an attachment already, no prefix known yet, or no address left (the message
-  // says how many are held and what to do).
+  // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the prefixes, so
+  // that one that was given back rests as long as possible. Fails: the key has an attachment already, no prefix known
+  // yet, or no address left (the message says how many are held and what to do).
   [[nodiscard]] Result<Attachment> allocate(Attachment wanted);
   [[nodiscard]] Result<void> update(const Attachment& attachment);  // the same key, endpoint and address
-  [[nodiscard]] Result<void> release(const AttachmentKey& key);     // not there: no error
+  // Not there: no error. The damaged record of that key goes too.
+  [[nodiscard]] Result<void> release(const AttachmentKey& key);
 
   [[nodiscard]] std::optional<Attachment> find(const AttachmentKey& key) const;
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
-  [[nodiscard]] std::size_t capacity() const;
+  [[nodiscard]] const std::vector<DamagedRecord>& damaged_records() const { return damaged_records_; }
+  [[nodiscard]] std::size_t capacity() const { return pool_.capacity(); }
   // An endpoint id or address that the datapath still holds though no file says so.
   void hold(std::uint32_t endpoint, const Address& ipv4);
+  // The datapath holds it no longer: ends hold(), and the reservation of a damaged record of that endpoint and address.
+  void unhold(std::uint32_t endpoint, const Address& ipv4);
 
  private:
+  explicit Ipam(std::string folder) : folder_(std::move(folder)) {}
+  [[nodiscard]] Result<void> load(const std::string& file);
+  [[nodiscard]] Result<void> set_aside(const std::string& file, const std::string& why);
+  void remember_damaged(const std::string& file, const std::string& why);
+  [[nodiscard]] Result<void> drop_damaged(const DamagedRecord& record);
+  void recount();
+
   std::string folder_;
-  std::vector<Prefix> cidrs_;
+  Pool pool_;
   std::map<AttachmentKey, Attachment> attachments_;
-  std::set<std::uint32_t> endpoints_;
-  std::set<Address> addresses_;
-  std::optional<Address> last_;
-  std::uint32_t last_endpoint_ = 0;
+  std::set<std::pair<std::uint32_t, Address>> held_;
+  std::vector<DamagedRecord> damaged_records_;
   std::vector<std::string> damaged_;
 };
 

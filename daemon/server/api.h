@@ -25,6 +25,7 @@ namespace sluice::server {
 
 // CNI error codes, CNI spec 1.1 section 5; 100 and above are Sluice's own.
 enum CniCode : int {
+  kCniIncompatibleVersion = 1,
   kCniUnsupportedField = 2,
   kCniUnknownContainer = 3,
   kCniInvalidEnvironment = 4,

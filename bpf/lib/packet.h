@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What every module does with the packet context: get it, count, drop with a reason, report, go on to
+ * the next module. All functions are inlined: bpf-to-bpf calls next to tail calls need Linux 6.0 on arm64.
+ */
+#ifndef SLUICE_LIB_PACKET_H
+#define SLUICE_LIB_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "lib/address.h"
+#include "lib/maps.h"
+
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* The programs run with bottom halves off and never nest on a CPU (a redirect happens after the
+ * program's end), so the context belongs to one packet from entry to deliver. */
+static __always_inline struct sluice_packet *packet_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&packet, &zero);
+}
+
+static __always_inline struct sluice_stats *stats_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&stats, &zero);
+}
+
+static __always_inline const struct sluice_config *config_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+static __always_inline struct sluice_endpoint *endpoint_get(__u32 id)
+{
+	return bpf_map_lookup_elem(&endpoints, &id);
+}
+
+/* Endpoint id of a local pod's address; 0: no local pod. */
+static __always_inline __u32 local_get(const struct sluice_addr *addr)
+{
+	const __u32 *id = bpf_map_lookup_elem(&locals, addr);
+
+	return id ? *id : 0;
+}
+
+/* volatile: read exactly once, where it is written in the program. */
+static __always_inline __u64 live_stamp(void)
+{
+	__u32 zero = 0;
+	const volatile struct sluice_live *now = bpf_map_lookup_elem(&live, &zero);
+
+	return now ? now->stamp : 0;
+}
+
+static __always_inline void route_get(const struct sluice_addr *addr, struct sluice_route *route)
+{
+	struct sluice_route_key key = { .prefix_len = 128, .addr = *addr };
+	const struct sluice_route *found = bpf_map_lookup_elem(&routes, &key);
+
+	if (found) {
+		*route = *found;
+	} else {
+		route->kind = SLUICE_ROUTE_WORLD;
+		route->tunnel_be = 0;
+	}
+}
+
+static __always_inline void packet_route(struct sluice_packet *pkt)
+{
+	if (pkt->flags & SLUICE_PKT_ROUTED)
+		return;
+	route_get(&pkt->dst, &pkt->route);
+	pkt->flags |= SLUICE_PKT_ROUTED;
+}
+
+static __always_inline void count_module(enum sluice_module module)
+{
+	struct sluice_stats *st = stats_get();
+
+	if (st)
+		st->module_packets[module]++;
+}
+
+struct report {
+	enum sluice_event_kind kind;
+	enum sluice_module module;
+	__u32 reason;
+	__u32 generation;
+};
+
+static __always_inline void report(struct __sk_buff *skb, const struct sluice_packet *pkt,
+				   const struct report *what)
+{
+	const struct sluice_config *cfg = config_get();
+	__u32 wanted = what->kind == SLUICE_EVENT_DROP ? SLUICE_MONITOR_DROPS : SLUICE_MONITOR_VERDICTS;
+	struct sluice_event *event;
+
+	if (!cfg || !(cfg->monitor & wanted))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return;
+	event->time_ns = pkt->now_ns;
+	event->src = pkt->src;
+	event->dst = pkt->dst;
+	event->sport_be = pkt->sport_be;
+	event->dport_be = pkt->dport_be;
+	event->proto = pkt->proto;
+	event->kind = what->kind;
+	event->hook = pkt->hook;
+	event->module = what->module;
+	event->src_endpoint = pkt->src_endpoint;
+	event->dst_endpoint = pkt->dst_endpoint;
+	event->generation = what->generation;
+	event->length = skb->len;
+	event->reason = what->reason;
+	event->ifindex_low = skb->ingress_ifindex;
+	event->pad = 0;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* The one way a packet ends without having been sent. */
+static __always_inline int drop(struct __sk_buff *skb, const struct sluice_packet *pkt,
+				enum sluice_module module, __u32 reason)
+{
+	const struct report what = { SLUICE_EVENT_DROP, module, reason, 0 };
+	struct sluice_stats *st = stats_get();
+
+	if (st)
+		st->drops[reason & (SLUICE_DROP_SLOTS - 1)]++;
+	report(skb, pkt, &what);
+	return TC_ACT_SHOT;
+}
+
+/* Leaves an uplink packet, which nothing has touched, to the node's stack (and to programs after us). */
+static __always_inline int to_stack(void)
+{
+	struct sluice_stats *st = stats_get();
+
+	if (st)
+		st->to_stack++;
+	return TC_ACT_UNSPEC;
+}
+
+/* Returns only if the slot is empty. */
+static __always_inline void go_to(struct __sk_buff *skb, __u32 module)
+{
+	bpf_tail_call(skb, &modules, module);
+}
+
+/* From the bridge or the router. The index comes from the context, so that the jump is never patched
+ * in as a direct one and a single write of the slot flips all callers. */
+static __always_inline void go_to_firewall(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	go_to(skb, pkt->flags & SLUICE_PKT_ADMITTED ? pkt->next : pkt->firewall);
+}
+
+#endif

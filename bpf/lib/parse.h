@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Frames into the packet context. Functions return a drop reason, NONE when all is well. */
+#ifndef SLUICE_LIB_PARSE_H
+#define SLUICE_LIB_PARSE_H
+
+#include <linux/icmp.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "lib/packet.h"
+
+/* linux/if_arp.h leaves out the part that depends on the protocols. */
+struct arp_ipv4 {
+	__be16 hardware_be;
+	__be16 protocol_be;
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 operation_be;
+	__u8 sender_mac[6];
+	__u8 sender_ip[4];
+	__u8 target_mac[6];
+	__u8 target_ip[4];
+};
+
+#define ARP_HARDWARE_ETHERNET 1
+#define ARP_REQUEST 1
+#define ARP_REPLY 2
+
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+/* RFC 791 lets a reassembly live this long at least; Linux's ipfrag_time too is 30 s. */
+#define FRAGMENT_LIFETIME_NS (30 * SLUICE_NS_PER_S)
+
+/* SCTP (RFC 9260): the ports are where TCP and UDP have them. */
+#define SCTP_HEADER 12
+
+static __always_inline void *frame_start(const struct __sk_buff *skb)
+{
+	return (void *)(long)skb->data;
+}
+
+static __always_inline void *frame_end(const struct __sk_buff *skb)
+{
+	return (void *)(long)skb->data_end;
+}
+
+/* Sees to it that the first `length` bytes can be read directly, if the frame has so many. */
+static __always_inline void make_linear(struct __sk_buff *skb, __u32 length)
+{
+	if (unlikely(frame_start(skb) + length > frame_end(skb)))
+		bpf_skb_pull_data(skb, length);
+}
+
+/* What is needed of an IPv4 header once its addresses are in the context. */
+struct ipv4_rest {
+	__u32 l4_offset;
+	__u32 l4_length;	/* bytes after the IPv4 header, by the header */
+	__u32 id;
+	__u32 fragment_offset;	/* in units of 8 bytes */
+};
+
+static __always_inline __u32 parse_ipv4(struct __sk_buff *skb, struct sluice_packet *pkt,
+					struct ipv4_rest *rest)
+{
+	const struct iphdr *ip;
+	__u32 header, total, fragment;
+
+	make_linear(skb, ETH_HLEN + sizeof(*ip));
+	ip = frame_start(skb) + ETH_HLEN;
+	if ((const void *)(ip + 1) > frame_end(skb))
+		return SLUICE_DROP_SHORT_PACKET;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || total < header || ETH_HLEN + total > skb->len)
+		return SLUICE_DROP_BAD_HEADER;
+
+	addr_set_v4(&pkt->src, ip->saddr);
+	addr_set_v4(&pkt->dst, ip->daddr);
+	pkt->proto = ip->protocol;
+	pkt->l3_offset = ETH_HLEN;
+	pkt->l4_offset = ETH_HLEN + header;
+
+	fragment = bpf_ntohs(ip->frag_off);
+	rest->l4_offset = ETH_HLEN + header;
+	rest->l4_length = total - header;
+	rest->id = bpf_ntohs(ip->id);
+	rest->fragment_offset = fragment & IPV4_FRAGMENT_OFFSET;
+	if (rest->fragment_offset)
+		pkt->flags |= SLUICE_PKT_FRAGMENT_LATER;
+	else if (fragment & IPV4_MORE_FRAGMENTS)
+		pkt->flags |= SLUICE_PKT_FRAGMENT_FIRST;
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline void fragment_key(const struct sluice_packet *pkt, const struct ipv4_rest *rest,
+					 struct sluice_fragment_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->src = pkt->src;
+	key->dst = pkt->dst;
+	key->id = rest->id;
+	key->proto = pkt->proto;
+}
+
+static __always_inline void fragment_remember(const struct sluice_packet *pkt,
+					      const struct ipv4_rest *rest)
+{
+	struct sluice_fragment value = {
+		.seen_ns = pkt->now_ns,
+		.sport_be = pkt->sport_be,
+		.dport_be = pkt->dport_be,
+	};
+	struct sluice_fragment_key key;
+
+	fragment_key(pkt, rest, &key);
+	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+}
+
+static __always_inline __u32 fragment_recall(struct sluice_packet *pkt, const struct ipv4_rest *rest)
+{
+	const struct sluice_fragment *first;
+	struct sluice_fragment_key key;
+
+	/* It would overlap the TCP header that was judged (RFC 1858, 3). */
+	if (rest->fragment_offset == 1 && pkt->proto == IPPROTO_TCP)
+		return SLUICE_DROP_BAD_HEADER;
+	fragment_key(pkt, rest, &key);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!first || pkt->now_ns - first->seen_ns > FRAGMENT_LIFETIME_NS)
+		return SLUICE_DROP_FRAGMENT_UNKNOWN;
+	pkt->sport_be = first->sport_be;
+	pkt->dport_be = first->dport_be;
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline void parse_icmp(const struct icmphdr *icmp, struct sluice_packet *pkt)
+{
+	switch (icmp->type) {
+	case ICMP_ECHO:
+	case ICMP_ECHOREPLY:
+		pkt->sport_be = icmp->un.echo.id;
+		pkt->dport_be = icmp->un.echo.id;
+		break;
+	case ICMP_DEST_UNREACH:
+	case ICMP_SOURCE_QUENCH:
+	case ICMP_REDIRECT:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
+		pkt->flags |= SLUICE_PKT_ICMP_ERROR;
+		break;
+	}
+}
+
+static __always_inline __u32 parse_tcp(const struct tcphdr *tcp, struct sluice_packet *pkt)
+{
+	if (tcp->doff * 4 < (int)sizeof(*tcp))
+		return SLUICE_DROP_BAD_HEADER;
+	pkt->sport_be = tcp->source;
+	pkt->dport_be = tcp->dest;
+	if (tcp->syn && !tcp->ack)
+		pkt->flags |= SLUICE_PKT_TCP_SYN;
+	if (tcp->fin)
+		pkt->flags |= SLUICE_PKT_TCP_FIN;
+	if (tcp->rst)
+		pkt->flags |= SLUICE_PKT_TCP_RST;
+	return SLUICE_DROP_NONE;
+}
+
+/* A first fragment must hold the whole header, or the rest could change what was judged. */
+static __always_inline __u32 parse_l4(struct __sk_buff *skb, struct sluice_packet *pkt,
+				      const struct ipv4_rest *rest)
+{
+	__u32 needed;
+	void *l4;
+
+	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_LATER))
+		return fragment_recall(pkt, rest);
+	switch (pkt->proto) {
+	case IPPROTO_TCP:
+		needed = sizeof(struct tcphdr);
+		break;
+	case IPPROTO_UDP:
+	case IPPROTO_ICMP:
+		needed = sizeof(struct udphdr);
+		break;
+	case IPPROTO_SCTP:
+		needed = SCTP_HEADER;
+		break;
+	default:
+		return SLUICE_DROP_NONE;
+	}
+	if (rest->l4_length < needed)
+		return SLUICE_DROP_SHORT_PACKET;
+	make_linear(skb, rest->l4_offset + needed);
+	l4 = frame_start(skb) + rest->l4_offset;
+
+	if (pkt->proto == IPPROTO_TCP) {
+		if (l4 + sizeof(struct tcphdr) > frame_end(skb))
+			return SLUICE_DROP_SHORT_PACKET;
+		return parse_tcp(l4, pkt);
+	}
+	if (l4 + sizeof(struct udphdr) > frame_end(skb))
+		return SLUICE_DROP_SHORT_PACKET;
+	if (pkt->proto == IPPROTO_ICMP) {
+		parse_icmp(l4, pkt);
+	} else {
+		const struct udphdr *ports = l4;
+
+		pkt->sport_be = ports->source;
+		pkt->dport_be = ports->dest;
+	}
+	return SLUICE_DROP_NONE;
+}
+
+#endif

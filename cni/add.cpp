@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// ADD: the veth pair, the daemon's word (address, datapath, live rules), then the pod's end. Each step that has been
+// taken is undone unless all succeed.
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <cerrno>
+
+#include "cni/commands.h"
+#include "cni/daemon.h"
+#include "cni/deletions.h"
+#include "cni/netns.h"
+#include "cni/pod_network.h"
+#include "cni/result_json.h"
+#include "common/guard.h"
+#include "daemon/server/api.h"
+
+namespace sluice::cni {
+
+namespace {
+
+tl::unexpected<Failure> exists(const AttachmentKey& key) {
+  return fail(server::kCniAlreadyExists,
+              fmt::format("{} of container {} is attached already", key.ifname, key.container_id),
+              "DEL comes before another ADD of the same interface");
+}
+
+// An ADD that was killed has left the host's end behind. It may go only if the daemon knows no such attachment: else
+// this is a second ADD, and the link is in use.
+Outcome<void> remove_leftover(const Context& context, NetlinkSocket& host, const std::string& name) {
+  const auto& key = context.environment.key;
+  const auto known = Daemon(context.config.socket, context.stop_fd).post("/v1/cni/check", to_json(key), kAddPatience);
+  if (known) return exists(key);
+  const auto& [kind, failure] = known.error();
+  if (kind != Refusal::Kind::kRefused) return tl::unexpected(failure);
+  if (failure.code != server::kCniUnknownContainer) return exists(key);
+  if (auto deleted = delete_if_there(host, name); !deleted)
+    return fail(server::kCniInternal, fmt::format("{}, left by an earlier ADD, cannot be deleted", name),
+                deleted.error());
+  context.log << fmt::format("sluice-cni: deleted {}, left by an ADD that did not end\n", name);
+  return {};
+}
+
+Outcome<void> create_link(const Context& context, NetlinkSocket& host, const NetworkNamespace& netns,
+                          const std::string& name) {
+  const auto& ifname = context.environment.key.ifname;
+  auto made = host.add_veth(name, ifname, netns.fd());
+  if (!made && made.error().code == EEXIST && host.link(name)) {
+    if (auto removed = remove_leftover(context, host, name); !removed) return removed;
+    made = host.add_veth(name, ifname, netns.fd());
+  }
+  if (made) return {};
+  if (made.error().code == EEXIST)  // and not the host's end
+    return fail(server::kCniAlreadyExists,
+                fmt::format("the container has an interface {} already", ifname),
+                fmt::format("in {}; another plugin made it, or an earlier one was not removed", context.environment.netns));
+  return fail(server::kCniInternal, "the pod's link cannot be made", made.error());
+}
+
+nlohmann::json request_of(const Context& context, const std::string& name) {
+  const auto& environment = context.environment;
+  auto body = to_json(environment.key);
+  body["netns"] = environment.netns;
+  body["hostIfname"] = name;
+  body["network"] = context.config.name;
+  body["podNamespace"] = environment.pod_namespace;
+  body["podName"] = environment.pod_name;
+  body["podUID"] = environment.pod_uid;
+  return body;
+}
+
+Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netns, const PodNetwork& network) {
+  auto done = netns.enter();
+  if (done) {
+    auto pod = NetlinkSocket::make();
+    done = pod ? configure(*pod, context.environment.key.ifname, network) : tl::unexpected(pod.error());
+  }
+  if (!done) return fail(server::kCniInternal, "the pod's interface cannot be configured", done.error());
+  return {};
+}
+
+bool stopped(int stop_fd) {
+  pollfd fd{stop_fd, POLLIN, 0};
+  return stop_fd >= 0 && poll(&fd, 1, 0) > 0;
+}
+
+// The daemon may hold a queued DEL of the same attachment that it has not done yet; it must not hit the new one.
+Outcome<void> finish_queued_release(const Context& context) {
+  const Deletions deletions(context.config.state_dir);
+  const auto& key = context.environment.key;
+  if (!deletions.contains(key)) return {};
+  const auto answer = Daemon(context.config.socket, context.stop_fd).post("/v1/cni/del", to_json(key), kAddPatience);
+  if (!answer && answer.error().failure.code != server::kCniUnknownContainer)
+    return tl::unexpected(answer.error().failure);
+  if (auto removed = deletions.remove(key); !removed)
+    return fail(server::kCniIoFailure, "the queued release of an earlier attachment cannot be removed",
+                removed.error());
+  return {};
+}
+
+}  // namespace
+
+Outcome<std::string> add(const Context& context) {
+  const auto& key = context.environment.key;
+  if (context.config.prev_result)
+    return fail(server::kCniInvalidConfig, "'prevResult' is set, but Sluice makes the interface itself",
+                "put the plugin of type sluice first in the list of plugins");
+  const auto netns = NetworkNamespace::open(context.environment.netns);
+  if (!netns) return fail(server::kCniInvalidEnvironment, "CNI_NETNS is not valid", netns.error());
+  if (auto finished = finish_queued_release(context); !finished) return tl::unexpected(finished.error());
+
+  auto host = NetlinkSocket::make();
+  if (!host) return fail(server::kCniInternal, "no netlink", host.error());
+  const auto name = host_ifname(key);
+  if (auto created = create_link(context, *host, *netns, name); !created) return tl::unexpected(created.error());
+  Guard remove_link([&] {
+    if (auto deleted = delete_if_there(*host, name); !deleted)
+      context.log << fmt::format("sluice-cni: {} stays behind: {}\n", name, deleted.error().message);
+  });
+
+  // Armed before the daemon is asked: without an answer it may have done it all the same.
+  Guard give_back([&] {
+    if (auto released = release(context); !released)
+      context.log << fmt::format("sluice-cni: {}: {}\n", released.error().msg, released.error().details);
+  });
+  const Daemon daemon(context.config.socket, context.stop_fd);
+  const auto answer = daemon.post("/v1/cni/add", request_of(context, name), kAddPatience);
+  if (!answer) {
+    if (answer.error().kind != Refusal::Kind::kNoAnswer) give_back.dismiss();
+    return tl::unexpected(answer.error().failure);
+  }
+  const auto network = parse_pod_network(*answer);
+  if (!network) return tl::unexpected(network.error());
+  if (auto configured = configure_pod(context, *netns, *network); !configured)
+    return tl::unexpected(configured.error());
+  if (stopped(context.stop_fd)) return fail(server::kCniTryAgainLater, "interrupted by a signal");
+  give_back.dismiss();
+  remove_link.dismiss();
+  return add_result(context.config.version, context.environment, *network);
+}
+
+}  // namespace sluice::cni

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cni/config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/un.h>
+
+#include <algorithm>
+
+#include "daemon/server/api.h"
+
+namespace sluice::cni {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kMaxInput = 1 << 20;
+constexpr const char* kValidAttachments = "cni.dev/valid-attachments";
+
+tl::unexpected<Failure> invalid(std::string msg, std::string details = "") {
+  return fail(server::kCniInvalidConfig, std::move(msg), std::move(details));
+}
+
+// Sets `path` if the key is there. Both sides of the plugin's work need a path that means the same to the daemon.
+Outcome<void> read_path(const json& document, const char* key, std::size_t most, std::string& path) {
+  const auto found = document.find(key);
+  if (found == document.end()) return {};
+  if (!found->is_string()) return invalid(fmt::format("'{}' must be a string", key));
+  path = found->get<std::string>();
+  if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
+    return invalid(fmt::format("'{}' must be an absolute path, not '{}'", key, path));
+  if (path.size() > most) return invalid(fmt::format("'{}' is longer than {} characters", key, most));
+  return {};
+}
+
+Outcome<std::vector<AttachmentKey>> read_attachments(const json& document) {
+  const auto found = document.find(kValidAttachments);
+  // Absent is not empty: an empty list says that everything is stale.
+  if (found == document.end())
+    return invalid(fmt::format("'{}' is missing", kValidAttachments), "GC needs the attachments to keep");
+  std::vector<AttachmentKey> attachments;
+  if (found->is_null()) return attachments;  // how libcni writes an empty list
+  if (!found->is_array()) return invalid(fmt::format("'{}' must be a list", kValidAttachments));
+  for (const auto& each : *found) {
+    const auto text = [&](const char* key) {
+      const auto value = each.is_object() ? each.find(key) : each.end();
+      return value != each.end() && value->is_string() ? value->get<std::string>() : std::string();
+    };
+    attachments.push_back({text("containerID"), text("ifname")});
+    if (attachments.back().container_id.empty() || attachments.back().ifname.empty())
+      return invalid(fmt::format("'{}' has an entry without containerID or ifname", kValidAttachments));
+  }
+  return attachments;
+}
+
+}  // namespace
+
+const std::vector<std::string>& supported_versions() {
+  static const std::vector<std::string> versions{"0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+  return versions;
+}
+
+const std::string& to_string(Version version) { return supported_versions()[static_cast<std::size_t>(version)]; }
+
+Outcome<std::string> read_input(std::istream& input) {
+  std::string text(kMaxInput + 1, '\0');
+  input.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (input.bad()) return fail(server::kCniIoFailure, "the network configuration could not be read from stdin");
+  text.resize(static_cast<std::size_t>(input.gcount()));
+  if (text.size() > kMaxInput)
+    return fail(server::kCniIoFailure, fmt::format("the network configuration has more than {} bytes", kMaxInput));
+  return text;
+}
+
+Outcome<json> parse_document(const std::string& text) {
+  try {
+    auto document = json::parse(text);
+    if (document.is_object()) return document;
+    return fail(server::kCniDecodeFailure, "the network configuration is not a JSON object");
+  } catch (const json::exception& exception) {
+    return fail(server::kCniDecodeFailure, "the network configuration is not valid JSON", exception.what());
+  }
+}
+
+Outcome<std::string> version_text(const json& document) {
+  const auto found = document.find("cniVersion");
+  if (found == document.end()) return "0.1.0";
+  if (!found->is_string()) return fail(server::kCniDecodeFailure, "'cniVersion' must be a string");
+  return found->get<std::string>();
+}
+
+Outcome<Version> parse_version(const std::string& text, Command command) {
+  const auto& versions = supported_versions();
+  const auto found = std::find(versions.begin(), versions.end(), text);
+  if (found == versions.end())
+    return fail(server::kCniIncompatibleVersion, fmt::format("CNI version '{}' is not supported", text),
+                fmt::format("set cniVersion to one of {} in the network configuration", fmt::join(versions, ", ")));
+  const auto version = static_cast<Version>(found - versions.begin());
+  const auto first = command == Command::kCheck                                   ? Version::k0_4_0
+                     : command == Command::kGc || command == Command::kStatus ? Version::k1_1_0
+                                                                                  : Version::k0_3_1;
+  if (version < first)
+    return fail(server::kCniIncompatibleVersion, fmt::format("CNI version {} has no such command", text),
+                fmt::format("CHECK came with 0.4.0, GC and STATUS with 1.1.0"));
+  return version;
+}
+
+Outcome<Config> parse_config(const json& document, Version version, Command command) {
+  Config config;
+  config.version = version;
+  const auto name = document.find("name");
+  if (name == document.end() || !name->is_string())
+    return invalid("the network configuration has no 'name'");
+  config.name = name->get<std::string>();
+  if (!is_cni_name(config.name))
+    return invalid(fmt::format("the network name '{}' is not valid", config.name),
+                   "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
+  auto good = read_path(document, "socket", sizeof(sockaddr_un::sun_path) - 1, config.socket);
+  if (good) good = read_path(document, "stateDir", 1024, config.state_dir);
+  if (!good) return tl::unexpected(good.error());
+
+  // DEL goes on whatever the earlier result looks like.
+  const auto previous = document.find("prevResult");
+  if (command != Command::kDel && previous != document.end() && !previous->is_null()) {
+    if (!previous->is_object()) return invalid("'prevResult' must be an object");
+    config.prev_result = *previous;
+  }
+  if (command == Command::kGc) {
+    auto attachments = read_attachments(document);
+    if (!attachments) return tl::unexpected(attachments.error());
+    config.valid_attachments = std::move(*attachments);
+  }
+  return config;
+}
+
+}  // namespace sluice::cni

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration that the runtime gives on standard input (CNI spec 1.1, section 1), and the versions of the
+// specification that Sluice speaks.
+#pragma once
+
+#include <compare>
+#include <istream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cni/environment.h"
+#include "cni/failure.h"
+
+namespace sluice::cni {
+
+enum class Version { k0_3_1, k0_4_0, k1_0_0, k1_1_0 };  // in order, so that they compare
+inline constexpr Version kNewestVersion = Version::k1_1_0;
+
+[[nodiscard]] const std::vector<std::string>& supported_versions();
+[[nodiscard]] const std::string& to_string(Version version);
+
+struct Config {
+  Version version = kNewestVersion;
+  std::string name;
+  std::string socket = "/run/sluice/sluice.sock";
+  std::string state_dir = "/var/lib/sluice";
+  std::optional<nlohmann::json> prev_result;  // an object
+  std::vector<AttachmentKey> valid_attachments;  // GC
+};
+
+// At most 1 MiB.
+[[nodiscard]] Outcome<std::string> read_input(std::istream& input);
+// A JSON object.
+[[nodiscard]] Outcome<nlohmann::json> parse_document(const std::string& text);
+// Of `cniVersion`; a document without it means 0.1.0, which is not supported.
+[[nodiscard]] Outcome<std::string> version_text(const nlohmann::json& document);
+[[nodiscard]] Outcome<Version> parse_version(const std::string& text, Command command);
+[[nodiscard]] Outcome<Config> parse_config(const nlohmann::json& document, Version version, Command command);
+
+}  // namespace sluice::cni

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cni/deletions.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "cni/daemon.h"
+#include "common/fd.h"
+#include "common/guard.h"
+
+namespace sluice::cni {
+
+namespace {
+
+Result<void> write_and_sync(const std::string& path, std::string_view text) {
+  const Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd) return failure_errno(errno, path);
+  while (!text.empty()) {
+    const auto count = write(fd.get(), text.data(), text.size());
+    if (count < 0 && errno != EINTR) return failure_errno(errno, path);
+    if (count > 0) text.remove_prefix(static_cast<std::size_t>(count));
+  }
+  if (fsync(fd.get()) != 0) return failure_errno(errno, path);
+  return {};
+}
+
+Result<void> sync_folder(const std::string& path) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || fsync(fd.get()) != 0) return failure_errno(errno, path);
+  return {};
+}
+
+}  // namespace
+
+std::string Deletions::path_of(const AttachmentKey& key) const {
+  return fmt::format("{}/{}_{}.json", folder_, key.container_id, key.ifname);
+}
+
+Result<void> Deletions::add(const AttachmentKey& key) const {
+  std::error_code code;
+  std::filesystem::create_directories(folder_, code);
+  if (code) return failure_errno(code.value(), folder_);
+  // Not *.json until it is whole; the process id keeps two DELs of the same attachment apart.
+  const auto part = fmt::format("{}.{}.part", path_of(key), getpid());
+  Guard remove_part([&] { unlink(part.c_str()); });
+  if (auto written = write_and_sync(part, dump(to_json(key)) + "\n"); !written) return written;
+  if (rename(part.c_str(), path_of(key).c_str()) != 0) return failure_errno(errno, path_of(key));
+  remove_part.dismiss();
+  return sync_folder(folder_);
+}
+
+bool Deletions::contains(const AttachmentKey& key) const { return access(path_of(key).c_str(), F_OK) == 0; }
+
+Result<void> Deletions::remove(const AttachmentKey& key) const {
+  if (unlink(path_of(key).c_str()) != 0 && errno != ENOENT) return failure_errno(errno, path_of(key));
+  return {};
+}
+
+}  // namespace sluice::cni

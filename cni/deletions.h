@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// DELs that the daemon could not be told of, one file each: <stateDir>/deletions/<containerID>_<ifname>.json with
+// {"containerID","ifname"}. The daemon does what it finds there when it starts, before it serves, and removes the file.
+#pragma once
+
+#include <string>
+
+#include "cni/environment.h"
+#include "common/result.h"
+
+namespace sluice::cni {
+
+class Deletions {
+ public:
+  explicit Deletions(const std::string& state_dir) : folder_(state_dir + "/deletions") {}
+
+  // On disk, whole, when it returns.
+  [[nodiscard]] Result<void> add(const AttachmentKey& key) const;
+  [[nodiscard]] bool contains(const AttachmentKey& key) const;
+  [[nodiscard]] Result<void> remove(const AttachmentKey& key) const;  // not there: no error
+
+ private:
+  [[nodiscard]] std::string path_of(const AttachmentKey& key) const;
+  std::string folder_;
+};
+
+}  // namespace sluice::cni

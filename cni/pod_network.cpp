@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cni/pod_network.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+
+#include "cni/daemon.h"
+#include "daemon/server/api.h"
+
+namespace sluice::cni {
+
+namespace {
+
+constexpr std::string_view kHostPrefix = "slu";
+constexpr std::size_t kHostDigits = 11;  // fills the 15 characters of a name, but one
+constexpr int kLoopbackIndex = 1;        // in every network namespace
+constexpr unsigned kMinMtu = 68, kMaxMtu = 65535;
+
+Prefix everything() { return Prefix(Address::from_v4_be(0), SLUICE_V4_PREFIX_BITS); }
+
+Result<PodNetwork> parse(const nlohmann::json& answer) {
+  PodNetwork network;
+  const auto cidr = text_of(answer, "address");
+  const auto prefix = Prefix::parse(cidr);
+  if (!prefix || !prefix->is_v4()) return failure("'address' is '{}'", cidr);
+  // The prefix has lost the host's part of the address.
+  network.address = *Address::parse(cidr.substr(0, cidr.find('/')));
+  network.length = prefix->length();
+  const auto gateway = Address::parse(text_of(answer, "gateway"));
+  if (!gateway || !gateway->is_v4() || !prefix->contains(*gateway))
+    return failure("'gateway' is '{}', not an address in {}", text_of(answer, "gateway"), prefix->to_string());
+  network.gateway = *gateway;
+  const auto mac = Mac::parse(text_of(answer, "mac"));
+  const auto host_mac = Mac::parse(text_of(answer, "hostMac"));
+  if (!mac) return failure("'mac': {}", mac.error().message);
+  if (!host_mac) return failure("'hostMac': {}", host_mac.error().message);
+  network.mac = *mac;
+  network.host_mac = *host_mac;
+  const auto mtu = answer.find("mtu");
+  if (mtu == answer.end() || !mtu->is_number_unsigned() || mtu->get<std::uint64_t>() < kMinMtu ||
+      mtu->get<std::uint64_t>() > kMaxMtu)
+    return failure("'mtu' is not a number from {} to {}", kMinMtu, kMaxMtu);
+  network.mtu = mtu->get<unsigned>();
+  network.host_ifname = text_of(answer, "hostIfname");
+  if (!is_host_ifname(network.host_ifname)) return failure("'hostIfname' is '{}'", network.host_ifname);
+  return network;
+}
+
+}  // namespace
+
+std::string host_ifname(const AttachmentKey& key) {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char c : key.container_id + "/" + key.ifname)
+    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return fmt::format("{}{:011x}", kHostPrefix, hash & 0xfffffffffff);
+}
+
+bool is_host_ifname(const std::string& name) {
+  return name.starts_with(kHostPrefix) && name.size() == kHostPrefix.size() + kHostDigits &&
+         name.find_first_not_of("0123456789abcdef", kHostPrefix.size()) == std::string::npos;
+}
+
+std::string PodNetwork::cidr() const { return fmt::format("{}/{}", address.to_string(), length); }
+
+Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer) {
+  auto network = parse(answer);
+  if (network) return *network;
+  return fail(server::kCniInternal, "sluiced gave an answer that sluice-cni cannot use",
+              network.error().message + "; sluice-cni and sluiced may be of different versions");
+}
+
+Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network) {
+  LinkChange up;
+  up.up = true;
+  if (auto done = pod.change_link(kLoopbackIndex, up); !done) return with_context(done.error(), "bring lo up");
+  const auto link = pod.link(ifname);
+  if (!link) return tl::unexpected(link.error());
+
+  LinkChange identity;
+  identity.mac = network.mac;
+  identity.mtu = network.mtu;
+  identity.ipv6_addresses = false;  // the daemon has given it no IPv6 address
+  auto done = pod.change_link(link->index, identity);
+  if (done) done = pod.add_address({link->index, network.address, network.length});
+  if (done) done = pod.change_link(link->index, up);
+  if (!done) return with_context(done.error(), ifname);
+
+  Route route;
+  route.destination = everything();
+  route.gateway = network.gateway;
+  route.link_index = link->index;
+  route.protocol = kSluiceRouteProtocol;
+  return pod.replace_route(route);
+}
+
+Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network, bool with_route) {
+  const auto link = pod.link(ifname);
+  if (!link) return tl::unexpected(link.error());
+  if (!link->up) return failure("{} is down", ifname);
+  if (link->mac != network.mac)
+    return failure("{} has the MAC address {} instead of {}: sluice drops what it sends", ifname,
+                   link->mac.to_string(), network.mac.to_string());
+  // Less is another plugin's right ("tuning"); more makes packets that do not fit the tunnel.
+  if (link->mtu > network.mtu)
+    return failure("{} has an MTU of {}, above the network's {}", ifname, link->mtu, network.mtu);
+
+  const auto addresses = pod.addresses();
+  if (!addresses) return tl::unexpected(addresses.error());
+  if (std::none_of(addresses->begin(), addresses->end(), [&](const LinkAddress& each) {
+        return each.index == link->index && each.address == network.address && each.length == network.length;
+      }))
+    return failure("{} has lost its address {}", ifname, network.cidr());
+  if (!with_route) return {};
+
+  const auto routes = pod.routes();
+  if (!routes) return tl::unexpected(routes.error());
+  if (std::none_of(routes->begin(), routes->end(), [&](const Route& each) {
+        return each.destination == everything() && each.gateway == network.gateway &&
+               each.link_index == link->index;
+      }))
+    return failure("the default route through {} on {} is missing", network.gateway.to_string(), ifname);
+  return {};
+}
+
+Result<void> delete_if_there(NetlinkSocket& host, const std::string& ifname) {
+  auto done = host.delete_link(ifname);
+  if (!done && done.error().code == ENODEV) return {};
+  return done;
+}
+
+}  // namespace sluice::cni

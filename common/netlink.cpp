@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/netlink.h"
+
+#include <arpa/inet.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/ip.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <netlink/attr.h>
+#include <netlink/handlers.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <span>
+
+namespace sluice {
+
+namespace {
+
+// libnl has codes of its own for what did not come from the kernel (send, receive, parse).
+tl::unexpected<Error> failure_nl(int code, const std::string& what) {
+  return failure("{}: {}", what, nl_geterror(code));
+}
+
+// One request under construction. A put that finds no room is remembered and reported when it is sent.
+class Request {
+ public:
+  Request(int type, int flags) : message_(nlmsg_alloc_simple(type, NLM_F_REQUEST | flags)) {}
+
+  template <typename T>
+  void header(const T& value) {
+    if (message_) note(nlmsg_append(message_.get(), const_cast<T*>(&value), sizeof value, NLMSG_ALIGNTO));
+  }
+  void put(int type, std::span<const std::uint8_t> bytes) {
+    if (message_) note(nla_put(message_.get(), type, static_cast<int>(bytes.size()), bytes.data()));
+  }
+  template <typename T>
+    requires std::is_integral_v<T>
+  void put(int type, T value) {
+    if (message_) note(nla_put(message_.get(), type, sizeof value, &value));
+  }
+  void put(int type, const std::string& text) {
+    if (message_) note(nla_put_string(message_.get(), type, text.c_str()));
+  }
+  void put(int type, const Address& address) {
+    const std::span<const std::uint8_t> bytes(address.bytes());
+    put(type, address.is_v4() ? bytes.subspan(12) : bytes);
+  }
+  template <typename Fill>
+  void nest(int type, const Fill& fill) {
+    nlattr* start = message_ ? nla_nest_start(message_.get(), type) : nullptr;
+    if (start == nullptr) return note(-NLE_NOMEM);
+    fill();
+    nla_nest_end(message_.get(), start);
+  }
+
+  [[nodiscard]] nl_msg* message() const { return message_.get(); }
+  [[nodiscard]] int error() const { return message_ ? error_ : -NLE_NOMEM; }
+
+ private:
+  struct Free {
+    void operator()(nl_msg* message) const { nlmsg_free(message); }
+  };
+  void note(int code) {
+    if (code < 0 && error_ == 0) error_ = code;
+  }
+  std::unique_ptr<nl_msg, Free> message_;
+  int error_ = 0;
+};
+
+// What came back for one request.
+struct Reply {
+  std::function<void(nlmsghdr*)> on_message;
+  int error = 0;       // errno of the kernel's answer
+  std::string detail;  // its words for it (NLMSGERR_ATTR_MSG)
+};
+
+int on_valid(nl_msg* message, void* arg) {
+  auto& reply = *static_cast<Reply*>(arg);
+  if (reply.on_message) reply.on_message(nlmsg_hdr(message));
+  return NL_OK;
+}
+
+int on_error(sockaddr_nl*, nlmsgerr* answer, void* arg) {
+  auto& reply = *static_cast<Reply*>(arg);
+  reply.error = -answer->error;
+  // The socket has NETLINK_CAP_ACK: the attributes follow the fixed part at once, without the request's copy.
+  auto* header = reinterpret_cast<nlmsghdr*>(reinterpret_cast<char*>(answer) - NLMSG_HDRLEN);
+  if (header->nlmsg_type == NLMSG_ERROR && (header->nlmsg_flags & NLM_F_ACK_TLVS) != 0) {
+    if (const nlattr* text = nlmsg_find_attr(header, sizeof(nlmsgerr), NLMSGERR_ATTR_MSG))
+      reply.detail.assign(static_cast<const char*>(nla_data(text)),
+                          strnlen(static_cast<const char*>(nla_data(text)), nla_len(text)));
+  }
+  return NL_STOP;
+}
+
+Result<void> exchange_once(nl_sock* socket, const Request& request, Reply& reply, const std::string& what) {
+  struct Free {
+    void operator()(nl_cb* callbacks) const { nl_cb_put(callbacks); }
+  };
+  if (request.error() < 0) return failure_nl(request.error(), what);
+  const std::unique_ptr<nl_cb, Free> callbacks(nl_cb_alloc(NL_CB_DEFAULT));
+  if (!callbacks) return failure_errno(ENOMEM, what);
+  nl_cb_set(callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM, on_valid, &reply);
+  nl_cb_err(callbacks.get(), NL_CB_CUSTOM, on_error, &reply);
+  nlmsg_hdr(request.message())->nlmsg_seq = 0;  // a number of its own on every try
+  if (const int sent = nl_send_auto(socket, request.message()); sent < 0) return failure_nl(sent, what);
+  const int received = nl_recvmsgs(socket, callbacks.get());
+  if (reply.error != 0)
+    return failure_errno(reply.error, reply.detail.empty() ? what : what + " (" + reply.detail + ")");
+  if (received == -NLE_DUMP_INTR) return tl::unexpected<Error>(Error{what, EINTR});
+  if (received < 0) return failure_nl(received, what);
+  return {};
+}
+
+// Sends and waits for the answer: the acknowledgement, the one message, or the end of the dump.
+Result<void> exchange(nl_sock* socket, const Request& request, const std::string& what) {
+  Reply reply;
+  return exchange_once(socket, request, reply, what);
+}
+
+// All that `parse` makes of the answers. A dump that the kernel marks as interrupted by a change is asked for
+// again.
+template <typename T, typename Parse>
+Result<std::vector<T>> collect(nl_sock* socket, const Request& request, const Parse& parse,
+                               const std::string& what) {
+  constexpr int kTries = 10;
+  for (int tries = 0; tries < kTries; ++tries) {
+    std::vector<T> found;
+    Reply reply;
+    reply.on_message = [&](nlmsghdr* header) {
+      if (auto value = parse(header)) found.push_back(std::move(*value));
+    };
+    auto done = exchange_once(socket, request, reply, what);
+    if (done) return found;
+    if (done.error().code != EINTR) return tl::unexpected(done.error());
+  }
+  return failure("{}: the kernel's list kept changing; try again", what);
+}
+
+Address address_of(const nlattr* attribute) {
+  Address address;
+  if (attribute == nullptr) return address;
+  if (nla_len(attribute) == 4) {
+    std::uint32_t v4_be = 0;
+    std::memcpy(&v4_be, nla_data(attribute), sizeof v4_be);
+    return Address::from_v4_be(v4_be);
+  }
+  if (nla_len(attribute) == 16) std::memcpy(address.bytes().data(), nla_data(attribute), 16);
+  return address;
+}
+
+std::uint32_t u32_of(const nlattr* attribute) {
+  return attribute != nullptr && nla_len(attribute) >= 4 ? nla_get_u32(attribute) : 0;
+}
+
+unsigned char family_of(const Address& address) {
+  return static_cast<unsigned char>(address.is_v4() ? AF_INET : AF_INET6);
+}
+
+std::optional<Link> parse_link(nlmsghdr* header) {
+  if (header->nlmsg_type != RTM_NEWLINK) return std::nullopt;
+  nlattr* attributes[IFLA_MAX + 1] = {};
+  if (nlmsg_parse(header, sizeof(ifinfomsg), attributes, IFLA_MAX, nullptr) < 0) return std::nullopt;
+  const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
+  Link link;
+  link.index = info->ifi_index;
+  link.up = (info->ifi_flags & IFF_UP) != 0;
+  link.mtu = u32_of(attributes[IFLA_MTU]);
+  link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));
+  if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);
+  if (const nlattr* mac = attributes[IFLA_ADDRESS]; mac != nullptr && nla_len(mac) == 6) {
+    std::array<std::uint8_t, 6> bytes{};
+    std::memcpy(bytes.data(), nla_data(mac), bytes.size());
+    link.mac = Mac(bytes);
+  }
+  if (attributes[IFLA_LINKINFO] != nullptr) {
+    if (const nlattr* kind = nla_find(static_cast<const nlattr*>(nla_data(attributes[IFLA_LINKINFO])),
+                                      nla_len(attributes[IFLA_LINKINFO]), IFLA_INFO_KIND))
+      link.kind = nla_get_string(kind);
+  }
+  return link;
+}
+
+std::optional<LinkAddress> parse_address(nlmsghdr* header) {
+  if (header->nlmsg_type != RTM_NEWADDR) return std::nullopt;
+  nlattr* attributes[IFA_MAX + 1] = {};
+  if (nlmsg_parse(header, sizeof(ifaddrmsg), attributes, IFA_MAX, nullptr) < 0) return std::nullopt;
+  const auto* info = static_cast<const ifaddrmsg*>(nlmsg_data(header));
+  // On a point-to-point link IFA_ADDRESS is the other end; ours is IFA_LOCAL where there is one.
+  const nlattr* own = attributes[IFA_LOCAL] != nullptr ? attributes[IFA_LOCAL] : attributes[IFA_ADDRESS];
+  return LinkAddress{static_cast<int>(info->ifa_index), address_of(own), info->ifa_prefixlen};
+}
+
+std::optional<Route> parse_route(nlmsghdr* header) {
+  if (header->nlmsg_type != RTM_NEWROUTE) return std::nullopt;
+  nlattr* attributes[RTA_MAX + 1] = {};
+  if (nlmsg_parse(header, sizeof(rtmsg), attributes, RTA_MAX, nullptr) < 0) return std::nullopt;
+  const auto* info = static_cast<const rtmsg*>(nlmsg_data(header));
+  const std::uint32_t table =
+      attributes[RTA_TABLE] != nullptr ? u32_of(attributes[RTA_TABLE]) : info->rtm_table;
+  if (info->rtm_family != AF_INET || info->rtm_type != RTN_UNICAST || table != RT_TABLE_MAIN)
+    return std::nullopt;
+  Route route;
+  const Address any = Address::from_v4_be(0);
+  const Address address = attributes[RTA_DST] != nullptr ? address_of(attributes[RTA_DST]) : any;
+  route.destination = Prefix(address, SLUICE_V4_PREFIX_BITS + info->rtm_dst_len);
+  if (attributes[RTA_GATEWAY] != nullptr) route.gateway = address_of(attributes[RTA_GATEWAY]);
+  if (attributes[RTA_PREFSRC] != nullptr) route.source = address_of(attributes[RTA_PREFSRC]);
+  route.link_index = static_cast<int>(u32_of(attributes[RTA_OIF]));
+  route.protocol = info->rtm_protocol;
+  if (const nlattr* metrics = attributes[RTA_METRICS])
+    route.mtu = u32_of(nla_find(static_cast<const nlattr*>(nla_data(metrics)), nla_len(metrics), RTAX_MTU));
+  return route;
+}
+
+ifinfomsg link_header(int index) {
+  ifinfomsg header{};
+  header.ifi_family = AF_UNSPEC;
+  header.ifi_index = index;
+  return header;
+}
+
+Result<void> check_name(const std::string& name) {
+  if (name.empty() || name.size() >= IFNAMSIZ)
+    return failure("'{}' is no interface name: 1 to {} characters are allowed", name, IFNAMSIZ - 1);
+  return {};
+}
+
+Request address_request(int type, int flags, const LinkAddress& address) {
+  Request request(type, flags | NLM_F_ACK);
+  ifaddrmsg header{};
+  header.ifa_family = family_of(address.address);
+  header.ifa_prefixlen = static_cast<unsigned char>(address.length);
+  header.ifa_index = static_cast<unsigned>(address.index);
+  request.header(header);
+  request.put(IFA_LOCAL, address.address);
+  request.put(IFA_ADDRESS, address.address);
+  return request;
+}
+
+Request route_request(int type, int flags, const Route& route) {
+  Request request(type, flags | NLM_F_ACK);
+  rtmsg header{};
+  header.rtm_family = static_cast<unsigned char>(route.destination.is_v4() ? AF_INET : AF_INET6);
+  header.rtm_dst_len = static_cast<unsigned char>(route.destination.length());
+  header.rtm_table = RT_TABLE_MAIN;
+  header.rtm_protocol = route.protocol;
+  // To the kernel, "nowhere" in a deletion means whichever scope the route has.
+  header.rtm_scope = type == RTM_DELROUTE ? RT_SCOPE_NOWHERE
+                     : route.gateway      ? RT_SCOPE_UNIVERSE
+                                          : RT_SCOPE_LINK;
+  header.rtm_type = RTN_UNICAST;
+  request.header(header);
+  if (header.rtm_dst_len != 0) request.put(RTA_DST, route.destination.address());
+  if (route.gateway) request.put(RTA_GATEWAY, *route.gateway);
+  if (route.source) request.put(RTA_PREFSRC, *route.source);
+  if (route.link_index != 0) request.put(RTA_OIF, static_cast<std::uint32_t>(route.link_index));
+  if (route.mtu != 0)
+    request.nest(RTA_METRICS, [&] { request.put(RTAX_MTU, static_cast<std::uint32_t>(route.mtu)); });
+  return request;
+}
+
+}  // namespace
+
+void NetlinkSocket::Closer::operator()(nl_sock* socket) const { nl_socket_free(socket); }
+NetlinkSocket::NetlinkSocket(NetlinkSocket&&) noexcept = default;
+NetlinkSocket& NetlinkSocket::operator=(NetlinkSocket&&) noexcept = default;
+NetlinkSocket::~NetlinkSocket() = default;
+
+Result<NetlinkSocket> NetlinkSocket::make() {
+  NetlinkSocket made(nl_socket_alloc());
+  if (!made.socket_) return failure_errno(ENOMEM, "netlink socket");
+  nl_socket_disable_auto_ack(made.socket_.get());  // asked for where it is the only answer
+  if (const int code = nl_connect(made.socket_.get(), NETLINK_ROUTE); code < 0)
+    return failure_nl(code, "open a netlink socket");
+  const int on = 1;
+  for (const int option : {NETLINK_CAP_ACK, NETLINK_EXT_ACK}) {
+    if (setsockopt(nl_socket_get_fd(made.socket_.get()), SOL_NETLINK, option, &on, sizeof on) != 0)
+      return failure_errno(errno, "set up a netlink socket");
+  }
+  return made;
+}
+
+Result<void> NetlinkSocket::add_veth(const std::string& name, const std::string& peer_name,
+                                     int peer_netns_fd) {
+  for (const auto& each : {name, peer_name})
+    if (auto good = check_name(each); !good) return good;
+  Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+  request.header(link_header(0));
+  request.put(IFLA_IFNAME, name);
+  request.nest(IFLA_LINKINFO, [&] {
+    request.put(IFLA_INFO_KIND, std::string("veth"));
+    request.nest(IFLA_INFO_DATA, [&] {
+      request.nest(VETH_INFO_PEER, [&] {
+        request.header(link_header(0));
+        request.put(IFLA_IFNAME, peer_name);
+        if (peer_netns_fd >= 0) request.put(IFLA_NET_NS_FD, static_cast<std::uint32_t>(peer_netns_fd));
+      });
+    });
+  });
+  return exchange(socket_.get(), request, fmt::format("create the veth pair {} and {}", name, peer_name));
+}
+
+Result<void> NetlinkSocket::add_vxlan_external(const std::string& name, std::uint16_t port) {
+  if (auto good = check_name(name); !good) return good;
+  Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+  request.header(link_header(0));
+  request.put(IFLA_IFNAME, name);
+  request.nest(IFLA_LINKINFO, [&] {
+    request.put(IFLA_INFO_KIND, std::string("vxlan"));
+    request.nest(IFLA_INFO_DATA, [&] {
+      request.put(IFLA_VXLAN_COLLECT_METADATA, std::uint8_t{1});
+      request.put(IFLA_VXLAN_LEARNING, std::uint8_t{0});
+      request.put(IFLA_VXLAN_PORT, htons(port));
+    });
+  });
+  return exchange(socket_.get(), request, fmt::format("create the VXLAN device {}", name));
+}
+
+Result<void> NetlinkSocket::delete_link(const std::string& name) {
+  if (auto good = check_name(name); !good) return good;
+  Request request(RTM_DELLINK, NLM_F_ACK);
+  request.header(link_header(0));
+  request.put(IFLA_IFNAME, name);
+  return exchange(socket_.get(), request, fmt::format("delete interface {}", name));
+}
+
+Result<Link> NetlinkSocket::link(const std::string& name) {
+  if (auto good = check_name(name); !good) return tl::unexpected(good.error());
+  Request request(RTM_GETLINK, 0);
+  request.header(link_header(0));
+  request.put(IFLA_IFNAME, name);
+  const auto what = fmt::format("interface {}", name);
+  auto found = collect<Link>(socket_.get(), request, parse_link, what);
+  if (!found) return tl::unexpected(found.error());
+  if (found->empty()) return failure_errno(ENODEV, what);
+  return found->front();
+}
+
+Result<Link> NetlinkSocket::link(int index) {
+  Request request(RTM_GETLINK, 0);
+  request.header(link_header(index));
+  const auto what = fmt::format("interface number {}", index);
+  auto found = collect<Link>(socket_.get(), request, parse_link, what);
+  if (!found) return tl::unexpected(found.error());
+  if (found->empty()) return failure_errno(ENODEV, what);
+  return found->front();
+}
+
+Result<std::vector<Link>> NetlinkSocket::links() {
+  Request request(RTM_GETLINK, NLM_F_DUMP);
+  request.header(link_header(0));
+  return collect<Link>(socket_.get(), request, parse_link, "list the interfaces");
+}
+
+Result<void> NetlinkSocket::change_link(int index, const LinkChange& change) {
+  const auto what = fmt::format("change interface number {}", index);
+  if (change.ipv6_addresses) {
+    // A request of its own, and first: it has to be in force before the interface comes up.
+    Request request(RTM_SETLINK, NLM_F_ACK);
+    request.header(link_header(index));
+    const std::uint8_t mode = *change.ipv6_addresses ? IN6_ADDR_GEN_MODE_EUI64 : IN6_ADDR_GEN_MODE_NONE;
+    request.nest(IFLA_AF_SPEC,
+                 [&] { request.nest(AF_INET6, [&] { request.put(IFLA_INET6_ADDR_GEN_MODE, mode); }); });
+    auto done = exchange(socket_.get(), request, what);
+    // No IPv6 in this kernel or on this interface (an MTU below 1280): no address either.
+    if (!done && done.error().code != EAFNOSUPPORT) return done;
+  }
+  Request request(RTM_SETLINK, NLM_F_ACK);
+  ifinfomsg header = link_header(index);
+  const auto flag = [&](unsigned bit, bool on) {
+    header.ifi_change |= bit;
+    if (on) header.ifi_flags |= bit;
+  };
+  if (change.up) flag(IFF_UP, *change.up);
+  if (change.arp) flag(IFF_NOARP, !*change.arp);
+  request.header(header);
+  if (change.mac) request.put(IFLA_ADDRESS, change.mac->bytes());
+  if (change.mtu) request.put(IFLA_MTU, static_cast<std::uint32_t>(*change.mtu));
+  if (change.name) {
+    if (auto good = check_name(*change.name); !good) return good;
+    request.put(IFLA_IFNAME, *change.name);
+  }
+  if (change.ipv4_forwarding) {
+    const std::uint32_t on = *change.ipv4_forwarding ? 1 : 0;
+    request.nest(IFLA_AF_SPEC, [&] {
+      request.nest(AF_INET,
+                   [&] { request.nest(IFLA_INET_CONF, [&] { request.put(IPV4_DEVCONF_FORWARDING, on); }); });
+    });
+  }
+  return exchange(socket_.get(), request, what);
+}
+
+Result<void> NetlinkSocket::add_address(const LinkAddress& address) {
+  const auto request = address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, address);
+  auto done = exchange(socket_.get(), request,
+                       fmt::format("add address {}/{}", address.address.to_string(), address.length));
+  if (!done && done.error().code == EEXIST) return {};
+  return done;
+}
+
+Result<void> NetlinkSocket::delete_address(const LinkAddress& address) {
+  return exchange(socket_.get(), address_request(RTM_DELADDR, 0, address),
+                  fmt::format("delete address {}/{}", address.address.to_string(), address.length));
+}
+
+Result<std::vector<LinkAddress>> NetlinkSocket::addresses() {
+  Request request(RTM_GETADDR, NLM_F_DUMP);
+  request.header(ifaddrmsg{});
+  return collect<LinkAddress>(socket_.get(), request, parse_address, "list the addresses");
+}
+
+Result<void> NetlinkSocket::replace_route(const Route& route) {
+  return exchange(socket_.get(), route_request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route),
+                  fmt::format("set the route to {}", route.destination.to_string()));
+}
+
+Result<void> NetlinkSocket::delete_route(const Route& route) {
+  return exchange(socket_.get(), route_request(RTM_DELROUTE, 0, route),
+                  fmt::format("delete the route to {}", route.destination.to_string()));
+}
+
+Result<std::vector<Route>> NetlinkSocket::routes() {
+  Request request(RTM_GETROUTE, NLM_F_DUMP);
+  rtmsg header{};
+  header.rtm_family = AF_INET;
+  request.header(header);
+  return collect<Route>(socket_.get(), request, parse_route, "list the routes");
+}
+
+}  // namespace sluice

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon finds when it starts: pinned endpoints, records of attachments, interfaces. Endpoints with both are
+// taken over as they are; what an interrupted ADD left is removed; a damaged record costs its pod nothing.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "common/netlink.h"
+#include "daemon/controller/controller.h"
+
+namespace sluice::controller {
+
+Result<void> Controller::adopt() {
+  for (const auto& damaged : ipam_.damaged()) spdlog::error("{}", damaged);
+  auto pinned = datapath_->endpoints();
+  if (!pinned) return tl::unexpected(pinned.error());
+
+  std::vector<ipam::Attachment> unpinned;
+  for (const auto& [key, attachment] : ipam_.attachments()) {
+    const auto endpoint = std::find_if(pinned->begin(), pinned->end(), [&](const datapath::Endpoint& e) {
+      return e.id == attachment.endpoint && e.ipv4 == attachment.ipv4;
+    });
+    if (endpoint == pinned->end())
+      unpinned.push_back(attachment);
+    else
+      state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
+  }
+  for (const auto& attachment : unpinned) heal_attachment(attachment);
+  for (const auto& endpoint : *pinned)
+    if (!state_.cluster().endpoints.contains(endpoint.id)) adopt_endpoint(endpoint);
+  spdlog::info("adopted {} endpoints", state_.cluster().endpoints.size());
+  return {};
+}
+
+// A record without an endpoint: ADD was cut short after the record was written, or the pins are gone.
+void Controller::heal_attachment(const ipam::Attachment& attachment) {
+  auto netlink = NetlinkSocket::make();
+  auto link = netlink ? netlink->link(attachment.host_ifname) : tl::unexpected(netlink.error());
+  const bool same = link && static_cast<std::uint32_t>(link->index) == attachment.host_ifindex;
+  if (same && link->up) {
+    if (auto done = datapath_->attach(endpoint_of(attachment), link->mtu); !done)
+      spdlog::error("endpoint of container {} has lost its programs and could not get them back: {}",
+                    attachment.key.container_id, done.error().message);
+    state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
+    return;
+  }
+  spdlog::info("released {}: its ADD (container {}) was cut short", attachment.ipv4.to_string(),
+               attachment.key.container_id);
+  if (same) {
+    if (auto done = netlink->delete_link(attachment.host_ifname); !done && done.error().code != ENODEV)
+      spdlog::error("{}", done.error().message);
+  }
+  if (auto done = ipam_.release(attachment.key); !done) spdlog::error("{}", done.error().message);
+}
+
+// An endpoint without a record.
+void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
+  if (!ipam_.damaged().empty() && !endpoint.ifname.empty()) {
+    ipam_.hold(endpoint.id, endpoint.ipv4);
+    unclaimed_.push_back(endpoint);
+    return;
+  }
+  spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id, endpoint.ipv4.to_string());
+  if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
+  if (endpoint.ifname.empty()) return;
+  auto netlink = NetlinkSocket::make();
+  if (!netlink) return spdlog::error("{}", netlink.error().message);
+  if (auto done = netlink->delete_link(endpoint.ifname); !done && done.error().code != ENODEV)
+    spdlog::error("{}", done.error().message);
+}
+
+// Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as its
+// interface does.
+void Controller::reconcile_damaged() {
+  if (unclaimed_.empty() || !state_.synced()) return;
+  auto netlink = NetlinkSocket::make();
+  if (!netlink) return;
+  std::erase_if(unclaimed_, [&](const datapath::Endpoint& endpoint) {
+    auto link = netlink->link(static_cast<int>(endpoint.ifindex));
+    if (!link && link.error().code == ENODEV) {
+      if (auto done = datapath_->detach(endpoint.id); !done) {
+        spdlog::error("{}", done.error().message);
+        return false;
+      }
+      state_.detach(endpoint.id);
+      ipam_.unhold(endpoint.id, endpoint.ipv4);
+      policy_dirty_ = true;
+      return true;
+    }
+    if (state_.cluster().endpoints.contains(endpoint.id)) return false;
+    const auto* pod = state_.pod_at(endpoint.ipv4, options_.node_name);
+    if (pod == nullptr) {
+      spdlog::error("endpoint {} ({}) has a damaged record and no Pod has its address: its packets are dropped; delete the pod",
+                    endpoint.id, endpoint.ipv4.to_string());
+      return false;
+    }
+    spdlog::warn("endpoint {} ({}) has a damaged record; by its address it is pod {}/{}", endpoint.id,
+                 endpoint.ipv4.to_string(), pod->ns, pod->name);
+    state_.attach(endpoint.id, std::string(pod->ns), std::string(pod->name), endpoint.ipv4);
+    policy_dirty_ = true;
+    return false;
+  });
+}
+
+}  // namespace sluice::controller

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/controller/cluster_state.h"
+
+#include <algorithm>
+#include <set>
+
+namespace sluice::controller {
+
+namespace {
+
+std::string name_of(const std::string& ns, const std::string& name) { return ns + "/" + name; }
+
+std::vector<std::string> keys_of(const auto& map) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : map) keys.push_back(key);
+  return keys;
+}
+
+model::ObjectKey key_from(model::Kind kind, const std::string& name) {
+  const auto slash = name.find('/');
+  if (slash == std::string::npos) return {kind, "", name};
+  return {kind, name.substr(0, slash), name.substr(slash + 1)};
+}
+
+}  // namespace
+
+void ClusterState::apply(Event event) {
+  if (auto* object = std::get_if<model::Object>(&event)) return put(std::move(*object));
+  if (auto* key = std::get_if<model::ObjectKey>(&event)) return erase(*key);
+
+  auto& replace = std::get<Replace>(event);
+  std::vector<std::string> known;
+  switch (replace.kind) {
+    case model::Kind::kNode: known = keys_of(nodes_); break;
+    case model::Kind::kNamespace: known = keys_of(cluster_.namespaces); break;
+    case model::Kind::kPod: known = keys_of(pods_); break;
+    case model::Kind::kNetworkPolicy: known = keys_of(cluster_.policies); break;
+  }
+  std::set<model::ObjectKey> gone;
+  for (const auto& name : known) gone.insert(key_from(replace.kind, name));
+  for (auto& object : replace.objects) {
+    gone.erase(model::key_of(object));
+    put(std::move(object));
+  }
+  for (const auto& key : gone) erase(key);
+  synced_ |= 1u << static_cast<unsigned>(replace.kind);
+}
+
+void ClusterState::put(model::Object object) {
+  const auto what = model::to_string(model::key_of(object));
+  if (auto* node = std::get_if<model::Node>(&object)) {
+    auto& known = nodes_[node->name];
+    if (known == *node) return;
+    known = std::move(*node);
+    nodes_changed_ = true;
+  } else if (auto* ns = std::get_if<model::Namespace>(&object)) {
+    auto& known = cluster_.namespaces[ns->name];
+    if (known == *ns) return;
+    known = std::move(*ns);
+    changes_.push_back(what + " changed");
+  } else if (auto* pod = std::get_if<model::Pod>(&object)) {
+    const auto key = name_of(pod->ns, pod->name);
+    auto& known = pods_[key];
+    if (known && *known == *pod) return;
+    known = std::make_shared<const model::Pod>(std::move(*pod));
+    refresh_pod(key);
+  } else if (auto* policy = std::get_if<model::NetworkPolicy>(&object)) {
+    auto& known = cluster_.policies[name_of(policy->ns, policy->name)];
+    if (known && *known == *policy) return;
+    known = std::make_shared<const model::NetworkPolicy>(std::move(*policy));
+    changes_.push_back(what + " changed");
+  }
+}
+
+void ClusterState::erase(const model::ObjectKey& key) {
+  const auto name = name_of(key.ns, key.name);
+  bool changed = false;
+  switch (key.kind) {
+    case model::Kind::kNode:
+      if (nodes_.erase(key.name) > 0) nodes_changed_ = true;
+      return;
+    case model::Kind::kNamespace: changed = cluster_.namespaces.erase(key.name) > 0; break;
+    case model::Kind::kNetworkPolicy: changed = cluster_.policies.erase(name) > 0; break;
+    case model::Kind::kPod:
+      if (pods_.erase(name) > 0) refresh_pod(name);
+      return;
+  }
+  if (changed) changes_.push_back(model::to_string(key) + " deleted");
+}
+
+void ClusterState::refresh_pod(const std::string& key) {
+  const auto told = pods_.find(key);
+  const auto held = addresses_.find(key);
+  auto& slot = cluster_.pods[key];
+  std::shared_ptr<const model::Pod> wanted = told == pods_.end() ? nullptr : told->second;
+  if (held != addresses_.end() && !held->second.empty()) {
+    // An attachment outlives the API object for as long as the runtime takes to call DEL; until then the pod keeps
+    // the labels that it was last known with, and so its rules.
+    if (!wanted) wanted = slot;
+    if (wanted) {
+      std::vector<Address> ips;
+      for (const auto& [endpoint, address] : held->second) ips.push_back(address);
+      if (wanted->ips != ips) {
+        auto copy = std::make_shared<model::Pod>(*wanted);
+        copy->ips = std::move(ips);
+        wanted = std::move(copy);
+      }
+    }
+  }
+  const bool same = (!slot && !wanted) || (slot && wanted && *slot == *wanted);
+  const bool gone = !wanted;
+  if (!same) {
+    slot = std::move(wanted);
+    changes_.push_back("Pod " + key + (gone ? " deleted" : " changed"));
+  }
+  if (gone) cluster_.pods.erase(key);
+}
+
+void ClusterState::attach(std::uint32_t endpoint, const std::string& ns, const std::string& pod,
+                          const Address& ipv4) {
+  cluster_.endpoints[endpoint] = {endpoint, ns, pod};
+  changes_.push_back("endpoint " + std::to_string(endpoint) + " attached");
+  if (pod.empty()) return;
+  const auto key = name_of(ns, pod);
+  addresses_[key][endpoint] = ipv4;
+  refresh_pod(key);
+}
+
+void ClusterState::detach(std::uint32_t endpoint) {
+  const auto found = cluster_.endpoints.find(endpoint);
+  if (found == cluster_.endpoints.end()) return;
+  const auto key = name_of(found->second.ns, found->second.pod);
+  cluster_.endpoints.erase(found);
+  changes_.push_back("endpoint " + std::to_string(endpoint) + " detached");
+  const auto held = addresses_.find(key);
+  if (held == addresses_.end()) return;
+  held->second.erase(endpoint);
+  if (held->second.empty()) addresses_.erase(held);
+  refresh_pod(key);
+}
+
+const model::Pod* ClusterState::pod(const std::string& ns, const std::string& name) const {
+  const auto found = pods_.find(name_of(ns, name));
+  return found == pods_.end() ? nullptr : found->second.get();
+}
+
+const model::Pod* ClusterState::pod_at(const Address& address, const std::string& node) const {
+  for (const auto& [key, pod] : pods_) {
+    const bool here = pod->node_name.empty() || pod->node_name == node;
+    if (here && !pod->finished && std::find(pod->ips.begin(), pod->ips.end(), address) != pod->ips.end())
+      return pod.get();
+  }
+  return nullptr;
+}
+
+std::vector<std::string> ClusterState::take_changes() { return std::exchange(changes_, {}); }
+
+bool ClusterState::take_nodes_changed() { return std::exchange(nodes_changed_, false); }
+
+}  // namespace sluice::controller

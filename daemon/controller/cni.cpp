@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's half of the CNI commands (CNI specification 1.1, section 2).
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "common/netlink.h"
+#include "daemon/controller/controller.h"
+
+namespace sluice::controller {
+
+using nlohmann::json;
+using server::Answer;
+using server::cni_error;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kPodKnownWithin = 5s;
+
+// A string field of a request; missing, or of another type: empty.
+std::string text(const json& body, const char* field) {
+  const auto found = body.is_object() ? body.find(field) : body.end();
+  return found != body.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+Result<ipam::AttachmentKey> key_from(const json& body) {
+  ipam::AttachmentKey key{text(body, "containerID"), text(body, "ifname")};
+  if (key.container_id.empty() || key.ifname.empty())
+    return failure("the request names no attachment: containerID and ifname must be non-empty strings");
+  return key;
+}
+
+}  // namespace
+
+Answer Controller::cni_add(const json& body) {
+  auto key = key_from(body);
+  if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
+  auto request = std::make_shared<PendingAdd>();
+  auto& wanted = request->wanted;
+  wanted.key = *key;
+  wanted.netns = text(body, "netns");
+  wanted.host_ifname = text(body, "hostIfname");
+  wanted.network = text(body, "network");
+  wanted.pod_namespace = text(body, "podNamespace");
+  wanted.pod_name = text(body, "podName");
+  wanted.pod_uid = text(body, "podUID");
+  if (wanted.host_ifname.empty())
+    return cni_error(server::kCniDecodeFailure, "the request names no host interface: hostIfname must be a string");
+  if (wanted.pod_namespace.empty() != wanted.pod_name.empty())
+    return cni_error(server::kCniInvalidEnvironment, "K8S_POD_NAMESPACE and K8S_POD_NAME must come together");
+  request->deadline = Clock::now() + kPodKnownWithin;
+  auto future = request->answer.get_future();
+
+  // Not known, or known under another UID: ask the API server now instead of waiting for the watch.
+  std::optional<model::Object> fresh;
+  if (!wanted.pod_name.empty() && lookup_) {
+    const auto known = on_thread([&] {
+      const auto* pod = state_.pod(wanted.pod_namespace, wanted.pod_name);
+      return Answer{pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid) ? 200 : 404, {}};
+    });
+    if (known.http == 404) {
+      auto asked = lookup_(wanted.pod_namespace, wanted.pod_name);
+      if (asked && *asked) fresh = std::move(**asked);
+      // A mirror pod has another UID than the static pod that the runtime knows: what the server says now is final.
+      request->looked_up = asked && asked->has_value();
+    }
+  }
+  const auto queued = on_thread([&] {
+    if (fresh) state_.apply(std::move(*fresh));
+    adds_.push_back(request);
+    return Answer{};
+  });
+  if (queued.http != 200) return queued;
+  return future.get();
+}
+
+void Controller::progress_adds() {
+  for (auto i = adds_.begin(); i != adds_.end();) {
+    const auto request = *i;
+    const auto& wanted = request->wanted;
+    const bool late = Clock::now() >= request->deadline;
+    const auto* pod = wanted.pod_name.empty() ? nullptr : state_.pod(wanted.pod_namespace, wanted.pod_name);
+    const bool certain = pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid || request->looked_up);
+    std::string missing;
+    if (!state_.synced() || !node_config_ || node_config_->pod_cidrs.empty())
+      missing = not_ready();
+    else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
+      missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name + " is not known yet, so neither are its rules";
+    if (!missing.empty() && !late) {
+      ++i;
+      continue;
+    }
+    i = adds_.erase(i);
+    if (!missing.empty()) {
+      request->answer.set_value(cni_error(server::kCniTryAgainLater, missing));
+      continue;
+    }
+    if (auto added = attach(request)) added_.push_back(std::move(*added));
+  }
+  // The state has new endpoints now; their rules go live in the same turn.
+  for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
+  if (!reasons_.empty()) policy_dirty_ = true;
+  if (!added_.empty()) retry_at_ = Clock::now();
+}
+
+Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& request) {
+  const auto fail = [&](int code, const Error& error) {
+    request->answer.set_value(cni_error(code, error.message));
+    return tl::unexpected(error);
+  };
+  const auto& key = request->wanted.key;
+  if (ipam_.find(key))
+    return fail(server::kCniAlreadyExists, Error{"container " + key.container_id + " is attached already by interface " +
+                                                 key.ifname + "; DEL must come before another ADD", 0});
+  auto netlink = NetlinkSocket::make();
+  if (!netlink) return fail(server::kCniInternal, netlink.error());
+  auto link = netlink->link(request->wanted.host_ifname);
+  if (!link) return fail(server::kCniInternal, link.error());
+  request->wanted.host_ifindex = static_cast<std::uint32_t>(link->index);
+  auto attachment = ipam_.allocate(request->wanted);
+  if (!attachment) return fail(server::kCniNoAddress, attachment.error());
+  if (auto done = datapath_->attach(endpoint_of(*attachment), node_config_->pod_mtu); !done) {
+    if (auto released = ipam_.release(key); !released) spdlog::error("{}", released.error().message);
+    return fail(server::kCniInternal, done.error());
+  }
+  state_.attach(attachment->endpoint, attachment->pod_namespace, attachment->pod_name, attachment->ipv4);
+  return Added{request, *attachment};
+}
+
+void Controller::finish_adds(const Result<datapath::Applied>& applied) {
+  for (auto& added : std::exchange(added_, {})) {
+    if (applied) {
+      const std::lock_guard lock(mutex_);
+      ++adds_total_;
+      added.request->answer.set_value(attachment_answer(added.attachment));
+      continue;
+    }
+    if (auto done = forget(added.attachment.key); !done) spdlog::error("{}", done.error().message);
+    added.request->answer.set_value(cni_error(
+        server::kCniTryAgainLater, "the pod's rules could not be made live: " + applied.error().message));
+  }
+}
+
+datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) const {
+  return {attachment.endpoint, attachment.host_ifname, attachment.host_ifindex, attachment.ipv4,
+          Mac::of_pod(attachment.ipv4)};
+}
+
+Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
+  const auto cidr = std::find_if(node_config_->pod_cidrs.begin(), node_config_->pod_cidrs.end(),
+                                 [&](const Prefix& p) { return p.contains(attachment.ipv4); });
+  // An attachment from before a change of the podCIDR keeps its address; it is a segment of its own then.
+  const unsigned length = cidr == node_config_->pod_cidrs.end() ? 32 : cidr->length();
+  const auto& base = cidr == node_config_->pod_cidrs.end() ? node_config_->pod_cidrs.front() : *cidr;
+  return {200,
+          {{"address", attachment.ipv4.to_string() + "/" + std::to_string(length)},
+           {"gateway", Address::from_v4(base.address().v4() + 1).to_string()},
+           {"mac", Mac::of_pod(attachment.ipv4).to_string()},
+           {"mtu", node_config_->pod_mtu},
+           {"hostIfname", attachment.host_ifname}}};
+}
+
+Result<void> Controller::forget(const ipam::AttachmentKey& key) {
+  const auto attachment = ipam_.find(key);
+  if (!attachment) return {};
+  if (auto done = datapath_->detach(attachment->endpoint); !done) return done;
+  state_.detach(attachment->endpoint);
+  policy_dirty_ = true;
+  return ipam_.release(key);
+}
+
+Answer Controller::cni_del(const json& body) {
+  auto key = key_from(body);
+  if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
+  return on_thread([this, key = *key]() -> Answer {
+    // An ADD of the same attachment that still waits is not to come after its DEL.
+    adds_.remove_if([&](const auto& add) {
+      if (add->wanted.key != key) return false;
+      add->answer.set_value(cni_error(server::kCniTryAgainLater, "DEL came before ADD was done"));
+      return true;
+    });
+    if (auto done = forget(key); !done) return cni_error(server::kCniInternal, done.error().message);
+    const std::lock_guard lock(mutex_);
+    ++dels_total_;
+    return {};
+  });
+}
+
+Answer Controller::cni_check(const json& body) {
+  auto key = key_from(body);
+  if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
+  return on_thread([this, key = *key]() -> Answer {
+    const auto attachment = ipam_.find(key);
+    if (!attachment)
+      return cni_error(server::kCniUnknownContainer,
+                       "container " + key.container_id + " has no attachment by interface " + key.ifname);
+    if (auto good = datapath_->verify(endpoint_of(*attachment)); !good)
+      return cni_error(server::kCniCheckFailed, good.error().message);
+    if (!node_config_ || node_config_->pod_cidrs.empty()) return cni_error(server::kCniTryAgainLater, not_ready());
+    return attachment_answer(*attachment);
+  });
+}
+
+Answer Controller::cni_gc(const json& body) {
+  const auto list = body.is_object() ? body.find("attachments") : body.end();
+  if (list == body.end() || !list->is_array())
+    return cni_error(server::kCniDecodeFailure, "the request has no list of attachments");
+  std::set<ipam::AttachmentKey> valid;
+  for (const auto& entry : *list) {
+    auto key = key_from(entry);
+    if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
+    valid.insert(*key);
+  }
+  return on_thread([this, valid, network = text(body, "network")]() -> Answer {
+    std::vector<ipam::Attachment> stale;
+    for (const auto& [key, attachment] : ipam_.attachments())
+      if (attachment.network == network && !valid.contains(key)) stale.push_back(attachment);
+    Answer answer{200, {{"released", json::array()}}};
+    for (const auto& attachment : stale) {
+      if (auto done = forget(attachment.key); !done)
+        return cni_error(server::kCniInternal, done.error().message);
+      answer.body["released"].push_back({{"containerID", attachment.key.container_id},
+                                         {"ifname", attachment.key.ifname},
+                                         {"hostIfname", attachment.host_ifname}});
+      spdlog::info("GC: released {} of container {}", attachment.ipv4.to_string(), attachment.key.container_id);
+    }
+    return answer;
+  });
+}
+
+Answer Controller::cni_status() {
+  std::string why_not;
+  if (ready(why_not)) return {};
+  return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
+}
+
+// DELs that came while no daemon ran: the CNI binary left one file each.
+void Controller::replay_deletions() {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  for (fs::directory_iterator i(options_.state_dir + "/deletions", ignored), end; i != end; i.increment(ignored)) {
+    if (i->path().extension() != ".json") continue;
+    std::ifstream file(i->path());
+    const auto body = json::parse(file, nullptr, false);
+    auto key = key_from(body);
+    if (!key) {
+      spdlog::error("queued DEL {} is damaged and was set aside; GC gives back what it held", i->path().string());
+      fs::rename(i->path(), i->path().string() + ".corrupt", ignored);
+      continue;
+    }
+    if (auto done = forget(*key); !done) {
+      spdlog::error("queued DEL of container {}: {}", key->container_id, done.error().message);
+      continue;
+    }
+    spdlog::info("queued DEL of container {} carried out", key->container_id);
+    fs::remove(i->path(), ignored);
+  }
+}
+
+}  // namespace sluice::controller

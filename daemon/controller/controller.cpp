@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/controller/controller.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "daemon/policy/check_packets.h"
+#include "daemon/policy/evaluator.h"
+
+namespace sluice::controller {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kHousekeeping = 5s;
+constexpr auto kFirstBackoff = 100ms;
+constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
+constexpr std::size_t kRejectionsKept = 32;
+constexpr std::size_t kCheckPackets = 64;
+
+std::string join_reasons(const std::vector<std::string>& reasons) {
+  if (reasons.empty()) return "start";
+  constexpr std::size_t kNamed = 3;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(reasons.size(), kNamed); ++i) text += (i > 0 ? ", " : "") + reasons[i];
+  if (reasons.size() > kNamed) text += " and " + std::to_string(reasons.size() - kNamed) + " more";
+  return text;
+}
+
+policy::Compiler::FirstNumbers numbers_of(datapath::Datapath& datapath) {
+  policy::Compiler::FirstNumbers first;
+  if (auto numbers = datapath.first_numbers()) {
+    first.table = numbers->table;
+    first.port_table = numbers->port_table;
+    first.peer_class = numbers->peer_class;
+  }
+  return first;
+}
+
+}  // namespace
+
+Controller::Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath)
+    : options_(std::move(options)),
+      ipam_(std::move(ipam)),
+      datapath_(std::move(datapath)),
+      compiler_(numbers_of(*datapath_)) {}
+
+Controller::~Controller() { stop(); }
+
+Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam ipam,
+                                                     std::unique_ptr<datapath::Datapath> datapath) {
+  // Numbers that cannot be read could be given twice; better not to start.
+  if (auto numbers = datapath->first_numbers(); !numbers) return tl::unexpected(numbers.error());
+  std::unique_ptr<Controller> controller(
+      new Controller(std::move(options), std::move(ipam), std::move(datapath)));
+  if (auto done = controller->adopt(); !done) return tl::unexpected(done.error());
+  return controller;
+}
+
+void Controller::start(source::Source& source, PodLookup lookup) {
+  source_ = &source;
+  lookup_ = std::move(lookup);
+  thread_ = std::thread([this] { loop(); });
+}
+
+void Controller::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Controller::push(Event event) {
+  {
+    const std::lock_guard lock(mutex_);
+    events_.push_back(std::move(event));
+  }
+  wake_.notify_all();
+}
+
+void Controller::replace(model::Kind kind, std::vector<model::Object> objects) {
+  push(Replace{kind, std::move(objects)});
+}
+void Controller::upsert(model::Object object) { push(std::move(object)); }
+void Controller::remove(model::ObjectKey key) { push(std::move(key)); }
+
+void Controller::rejected(const std::string& what) {
+  spdlog::error("{}; what was known of it before stays in force", what);
+  const std::lock_guard lock(mutex_);
+  rejections_.push_back(what);
+  if (rejections_.size() > kRejectionsKept) rejections_.pop_front();
+  ++rejected_total_;
+}
+
+server::Answer Controller::on_thread(std::function<server::Answer()> work) {
+  auto promise = std::make_shared<std::promise<server::Answer>>();
+  auto future = promise->get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return server::cni_error(server::kCniTryAgainLater, "sluiced is stopping");
+    jobs_.emplace_back([promise, work = std::move(work)] { promise->set_value(work()); });
+  }
+  wake_.notify_all();
+  return future.get();
+}
+
+void Controller::loop() {
+  while (true) {
+    std::deque<Event> events;
+    std::deque<std::function<void()>> jobs;
+    {
+      std::unique_lock lock(mutex_);
+      const auto pending = [this] { return stopping_ || !events_.empty() || !jobs_.empty(); };
+      auto until = housekeeping_at_;
+      if (policy_dirty_ || node_dirty_) until = std::min(until, retry_at_);
+      for (const auto& add : adds_) until = std::min(until, add->deadline);
+      wake_.wait_until(lock, until, pending);
+      events.swap(events_);
+      jobs.swap(jobs_);
+      heartbeat_ = Clock::now();
+      if (stopping_) break;
+    }
+    for (auto& event : events) state_.apply(std::move(event));
+    for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
+    if (!reasons_.empty()) policy_dirty_ = true;
+    if (state_.take_nodes_changed()) node_dirty_ = true;
+
+    const bool housekeeping = Clock::now() >= housekeeping_at_;
+    if (housekeeping) node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
+    if (node_dirty_ && Clock::now() >= retry_at_) reconcile_node();
+    for (auto& job : jobs) job();
+    progress_adds();
+    if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
+    if (housekeeping) {
+      reconcile_damaged();
+      replay_deletions();
+      datapath_->collect();
+      housekeeping_at_ = Clock::now() + kHousekeeping;
+    }
+    const std::lock_guard lock(mutex_);
+    not_ready_ = not_ready();
+  }
+  // Nobody waits for ever: what came too late is told so.
+  std::deque<std::function<void()>> late;
+  {
+    const std::lock_guard lock(mutex_);
+    late.swap(jobs_);
+  }
+  for (auto& job : late) job();
+  for (auto& add : adds_)
+    add->answer.set_value(server::cni_error(server::kCniTryAgainLater, "sluiced is stopping"));
+  adds_.clear();
+}
+
+datapath::CheckPackets Controller::check_packets() {
+  datapath::CheckPackets packets;
+  for (const auto& flow : policy::check_packets(state_.cluster(), check_seed_++, kCheckPackets)) {
+    datapath::CheckPacket packet;
+    packet.probe.src = flow.source.abi();
+    packet.probe.dst = flow.destination.abi();
+    packet.probe.dport_be = __builtin_bswap16(flow.destination_port);
+    packet.probe.proto = flow.protocol;
+    packet.probe.src_endpoint = flow.source_endpoint;
+    packet.probe.dst_endpoint = flow.destination_endpoint;
+    packet.expected = policy::evaluate(state_.cluster(), flow);
+    packets.push_back(packet);
+  }
+  return packets;
+}
+
+void Controller::reconcile_policy() {
+  // Before the first full sync the rules of the daemon before this one stay in force untouched.
+  if (!state_.synced()) return;
+  const auto reason = join_reasons(reasons_);
+  auto applied = datapath_->apply(compiler_.compile(state_.cluster()), reason, [this] { return check_packets(); });
+  if (applied) {
+    if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
+    reasons_.clear();
+    policy_dirty_ = false;
+    policy_live_ = true;
+    backoff_ = 0ms;
+  } else {
+    backoff_ = std::clamp(backoff_ * 2, std::chrono::milliseconds(kFirstBackoff), kMostBackoff);
+    retry_at_ = Clock::now() + backoff_;
+    spdlog::error("policy not applied ({}): {}; the rules before stay in force, next try in {} ms", reason,
+                  applied.error().message, backoff_.count());
+    const std::lock_guard lock(mutex_);
+    ++apply_failures_;
+  }
+  finish_adds(applied);
+}
+
+bool Controller::alive() {
+  const std::lock_guard lock(mutex_);
+  // The loop turns at least every kHousekeeping; six of them missed is a thread that hangs.
+  return Clock::now() - heartbeat_ < 6 * kHousekeeping;
+}
+
+bool Controller::ready(std::string& why_not) {
+  const std::lock_guard lock(mutex_);
+  why_not = not_ready_;
+  return why_not.empty();
+}
+
+std::string Controller::not_ready() const {
+  if (!state_.synced()) {
+    const auto error = source_ != nullptr ? source_->status().last_error : "";
+    return "not all objects are known yet from the " + (source_ != nullptr ? source_->status().description : "source") +
+           (error.empty() ? "" : ": " + error);
+  }
+  if (!node_config_ || node_config_->pod_cidrs.empty())
+    return "Node " + options_.node_name + " has no podCIDR yet (spec.podCIDRs of the Node object)";
+  if (!policy_live_) return "the first ruleset is not live yet";
+  return "";
+}
+
+}  // namespace sluice::controller

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joins the stages: what the source tells becomes the cluster's state, that becomes rules, those go live; CNI requests
+// become attachments. One thread owns datapath, IPAM and state; all others hand it work. Level-triggered: what could
+// not be done stays to be done and is tried again.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "daemon/controller/cluster_state.h"
+#include "daemon/datapath/datapath.h"
+#include "daemon/ipam/ipam.h"
+#include "daemon/policy/compiler.h"
+#include "daemon/server/api.h"
+#include "daemon/source/source.h"
+
+namespace sluice::controller {
+
+struct Options {
+  std::string node_name;
+  std::string uplink;  // empty: the interface that has the node's InternalIP
+  unsigned mtu = 0;    // of pods; 0: the uplink's less the tunnel's overhead
+  std::string state_dir = "/var/lib/sluice";
+  std::string attach = "auto";  // for status only
+};
+
+// Asks the source for one pod right now; no value: there is none. Unset where the source cannot.
+using PodLookup = std::function<Result<std::optional<model::Pod>>(const std::string& ns, const std::string& name)>;
+
+class Controller final : public source::Sink, public server::Api {
+ public:
+  // Takes over what a daemon before this one left: pinned endpoints, attachments on disk, interfaces.
+  [[nodiscard]] static Result<std::unique_ptr<Controller>> make(Options options, ipam::Ipam ipam,
+                                                                std::unique_ptr<datapath::Datapath> datapath);
+  ~Controller() override;
+  void start(source::Source& source, PodLookup lookup);  // the source outlives stop()
+  void stop();
+
+  void replace(model::Kind kind, std::vector<model::Object> objects) override;
+  void upsert(model::Object object) override;
+  void remove(model::ObjectKey key) override;
+  void rejected(const std::string& what) override;
+
+  server::Answer cni_add(const nlohmann::json& body) override;
+  server::Answer cni_del(const nlohmann::json& body) override;
+  server::Answer cni_check(const nlohmann::json& body) override;
+  server::Answer cni_gc(const nlohmann::json& body) override;
+  server::Answer cni_status() override;
+  server::Answer status() override;
+  server::Answer endpoints() override;
+  server::Answer endpoint_policy(const std::string& which) override;
+  server::Answer firewall() override;
+  server::Answer modules() override;
+  bool alive() override;
+  bool ready(std::string& why_not) override;
+  std::string metrics() override;
+  void monitor(bool drops, bool verdicts, const std::function<bool(const std::string&)>& line) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct PendingAdd {
+    ipam::Attachment wanted;
+    Clock::time_point deadline;
+    bool looked_up = false;  // the source was asked for this very pod
+    std::promise<server::Answer> answer;
+  };
+  struct Added {  // attached, waiting for its rules
+    std::shared_ptr<PendingAdd> request;
+    ipam::Attachment attachment;
+  };
+
+  Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath);
+  Result<void> adopt();
+  void adopt_endpoint(const datapath::Endpoint& endpoint);
+  void heal_attachment(const ipam::Attachment& attachment);
+
+  void loop();
+  void push(Event event);
+  // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again later".
+  server::Answer on_thread(std::function<server::Answer()> work);
+
+  void reconcile_node();
+  void reconcile_policy();
+  void reconcile_damaged();
+  [[nodiscard]] datapath::CheckPackets check_packets();
+  void replay_deletions();
+
+  // CNI, on the controller's thread.
+  [[nodiscard]] std::string not_ready() const;
+  void progress_adds();
+  [[nodiscard]] Result<Added> attach(const std::shared_ptr<PendingAdd>& request);
+  void finish_adds(const Result<datapath::Applied>& applied);
+  Result<void> forget(const ipam::AttachmentKey& key);
+  [[nodiscard]] server::Answer attachment_answer(const ipam::Attachment& attachment) const;
+  [[nodiscard]] datapath::Endpoint endpoint_of(const ipam::Attachment& attachment) const;
+  [[nodiscard]] nlohmann::json endpoint_json(std::uint32_t id) const;
+
+  Options options_;
+  ipam::Ipam ipam_;
+  std::unique_ptr<datapath::Datapath> datapath_;
+  policy::Compiler compiler_;
+  ClusterState state_;
+  source::Source* source_ = nullptr;
+  PodLookup lookup_;
+  const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
+
+  // Owned by the thread.
+  std::list<std::shared_ptr<PendingAdd>> adds_;
+  std::vector<Added> added_;
+  std::vector<datapath::Endpoint> unclaimed_;  // pinned endpoints whose record is damaged
+  std::optional<datapath::NodeConfig> node_config_;
+  std::vector<std::string> reasons_;  // changes not applied yet
+  bool policy_dirty_ = true;
+  bool node_dirty_ = true;
+  bool policy_live_ = false;  // a ruleset of this daemon is in force
+  std::uint32_t check_seed_ = 0;
+  Clock::time_point retry_at_{};
+  std::chrono::milliseconds backoff_{0};
+  Clock::time_point housekeeping_at_{};
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  std::deque<Event> events_;
+  std::deque<std::function<void()>> jobs_;
+  std::deque<std::string> rejections_;  // newest last
+  std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
+  std::string not_ready_ = "starting";
+  Clock::time_point heartbeat_ = Clock::now();
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace sluice::controller

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// The node's own place in the network: from its Node object, the others', and the interfaces that are here.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "common/netlink.h"
+#include "daemon/controller/controller.h"
+
+namespace sluice::controller {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// VXLAN over IPv4: outer Ethernet header counts not (the uplink's MTU is of its payload): 20 + 8 + 8 + 14.
+constexpr unsigned kTunnelOverhead = 50;
+constexpr unsigned kMtuWithoutUplink = 1500;
+
+bool stays_on_host(const Address& address) {
+  const auto& b = address.bytes();
+  return address.is_v4() && (b[12] == 127 || (b[12] == 169 && b[13] == 254));
+}
+
+}  // namespace
+
+void Controller::reconcile_node() {
+  node_dirty_ = false;
+  const auto own = state_.nodes().find(options_.node_name);
+  if (own == state_.nodes().end()) return;
+
+  auto retry = [this](const std::string& what) {
+    spdlog::error("node not configured: {}; next try in a second", what);
+    node_dirty_ = true;
+    retry_at_ = std::max(retry_at_, Clock::now() + 1s);
+  };
+  auto netlink = NetlinkSocket::make();
+  if (!netlink) return retry(netlink.error().message);
+  auto links = netlink->links();
+  auto addresses = netlink->addresses();
+  if (!links || !addresses) return retry((links ? addresses.error() : links.error()).message);
+
+  datapath::NodeConfig config;
+  config.pod_cidrs = own->second.pod_cidrs;
+  for (const auto& address : own->second.addresses) {
+    config.node_addresses.push_back(address);
+    if (address.is_v4() && !config.node_ipv4) config.node_ipv4 = address;
+  }
+  config.uplink = options_.uplink;
+  const auto link_of = [&](const auto& matches) {
+    return std::find_if(links->begin(), links->end(), matches);
+  };
+  for (const auto& here : *addresses) {
+    if (stays_on_host(here.address)) continue;
+    if (std::find(config.node_addresses.begin(), config.node_addresses.end(), here.address) ==
+        config.node_addresses.end() && here.address.is_v4())
+      config.node_addresses.push_back(here.address);
+    if (config.uplink.empty() && config.node_ipv4 == here.address) {
+      const auto link = link_of([&](const Link& l) { return l.index == here.index; });
+      if (link != links->end() && link->name != "lo") config.uplink = link->name;
+    }
+  }
+  std::sort(config.node_addresses.begin(), config.node_addresses.end());
+
+  const auto uplink = link_of([&](const Link& l) { return l.name == config.uplink; });
+  if (!config.uplink.empty() && uplink == links->end())
+    return retry("uplink " + config.uplink + " does not exist (--uplink, chart value `uplink`)");
+  if (config.uplink.empty()) config.node_ipv4.reset();
+  config.pod_mtu = options_.mtu != 0             ? options_.mtu
+                   : uplink == links->end()      ? kMtuWithoutUplink
+                   : uplink->mtu > kTunnelOverhead ? uplink->mtu - kTunnelOverhead
+                                                   : uplink->mtu;
+  for (const auto& [name, node] : state_.nodes())
+    if (name != options_.node_name && !node.pod_cidrs.empty() && !node.addresses.empty())
+      config.remotes.push_back({name, node.pod_cidrs, node.addresses});
+
+  if (node_config_ == config) return;
+  if (config.pod_cidrs.empty()) {
+    spdlog::warn("Node {} has no podCIDR yet: pods cannot be attached. With kube-controller-manager: --allocate-node-cidrs",
+                 options_.node_name);
+    node_config_ = config;
+    return;
+  }
+  if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
+  ipam_.set_pod_cidrs(config.pod_cidrs);
+  spdlog::info("node {} configured: podCIDR {}, uplink {}, pod MTU {}, {} other nodes", options_.node_name,
+               config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink, config.pod_mtu,
+               config.remotes.size());
+  node_config_ = std::move(config);
+}
+
+}  // namespace sluice::controller

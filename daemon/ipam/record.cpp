@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/ipam/record.h"
+
+#include <fcntl.h>
+#include <openssl/sha.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common/fd.h"
+#include "common/guard.h"
+
+namespace sluice::ipam {
+
+namespace {
+
+constexpr std::size_t kDigestHex = 2 * SHA256_DIGEST_LENGTH;
+constexpr std::size_t kNameDigits = 16;
+
+std::string sha256(std::string_view text) {
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  std::string hex;
+  for (const auto byte : digest) hex += fmt::format("{:02x}", byte);
+  return hex;
+}
+
+}  // namespace
+
+std::string key_digest(const AttachmentKey& key) {
+  // The zero keeps ("ab", "c") and ("a", "bc") apart; neither part can contain one.
+  return sha256(key.container_id + '\0' + key.ifname).substr(0, kNameDigits);
+}
+
+std::string record_name(const Attachment& attachment) {
+  return fmt::format("{}-{}-{}{}", attachment.ipv4.to_string(), attachment.endpoint, key_digest(attachment.key),
+                     kRecordSuffix);
+}
+
+std::optional<DamagedRecord> parse_name(const std::string& file) {
+  const auto stem = std::string_view(file).substr(0, file.find(kRecordSuffix));
+  const auto first = stem.find('-');
+  const auto second = first == std::string_view::npos ? first : stem.find('-', first + 1);
+  if (second == std::string_view::npos) return std::nullopt;
+  const auto address = Address::parse(stem.substr(0, first));
+  const auto digits = stem.substr(first + 1, second - first - 1);
+  DamagedRecord record{file, 0, {}, std::string(stem.substr(second + 1))};
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), record.endpoint);
+  if (!address || !address->is_v4() || error != std::errc() || end != digits.data() + digits.size() ||
+      record.endpoint == 0 || record.endpoint >= SLUICE_MAX_ENDPOINTS || record.key_digest.size() != kNameDigits)
+    return std::nullopt;
+  record.ipv4 = *address;
+  return record;
+}
+
+std::string encode(const Attachment& attachment) {
+  const nlohmann::json json{{"containerID", attachment.key.container_id},
+                            {"ifname", attachment.key.ifname},
+                            {"endpoint", attachment.endpoint},
+                            {"address", attachment.ipv4.to_string()},
+                            {"netns", attachment.netns},
+                            {"hostIfname", attachment.host_ifname},
+                            {"hostIfindex", attachment.host_ifindex},
+                            {"podNamespace", attachment.pod_namespace},
+                            {"podName", attachment.pod_name},
+                            {"podUID", attachment.pod_uid},
+                            {"network", attachment.network}};
+  // Bytes that are not UTF-8 cannot come back as they were; the escaped form keeps the record readable.
+  const auto line = json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return line + "\n" + sha256(line) + "\n";
+}
+
+Result<Attachment> decode(const std::string& content) {
+  const auto newline = content.find('\n');
+  if (newline == std::string::npos || content.size() != newline + 1 + kDigestHex + 1 || content.back() != '\n')
+    return failure("it is cut short, or more than a record");
+  const auto line = std::string_view(content).substr(0, newline);
+  if (sha256(line) != std::string_view(content).substr(newline + 1, kDigestHex))
+    return failure("its checksum does not match");
+  try {
+    const auto json = nlohmann::json::parse(line);
+    Attachment attachment;
+    json.at("containerID").get_to(attachment.key.container_id);
+    json.at("ifname").get_to(attachment.key.ifname);
+    json.at("endpoint").get_to(attachment.endpoint);
+    json.at("netns").get_to(attachment.netns);
+    json.at("hostIfname").get_to(attachment.host_ifname);
+    json.at("hostIfindex").get_to(attachment.host_ifindex);
+    json.at("podNamespace").get_to(attachment.pod_namespace);
+    json.at("podName").get_to(attachment.pod_name);
+    json.at("podUID").get_to(attachment.pod_uid);
+    json.at("network").get_to(attachment.network);
+    auto address = Address::parse(json.at("address").get<std::string>());
+    if (!address) return tl::unexpected(address.error());
+    attachment.ipv4 = *address;
+    return attachment;
+  } catch (const nlohmann::json::exception& error) {
+    return failure("it is not a record of this version: {}", error.what());
+  }
+}
+
+Result<std::string> read_file(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return failure_errno(errno, "read " + path);
+  std::string content;
+  std::array<char, 4096> part{};
+  while (true) {
+    const auto got = ::read(fd.get(), part.data(), part.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failure_errno(errno, "read " + path);
+    if (got == 0) return content;
+    content.append(part.data(), static_cast<std::size_t>(got));
+    if (content.size() > (1u << 20)) return failure("{} is larger than any record", path);
+  }
+}
+
+Result<void> write_file(const std::string& path, const std::string& content) {
+  const std::string temporary = path + ".tmp";
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return failure_errno(errno, "create " + temporary);
+  Guard remove([&] { ::unlink(temporary.c_str()); });
+  for (std::size_t done = 0; done < content.size();) {
+    const auto put = ::write(fd.get(), content.data() + done, content.size() - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return failure_errno(errno, "write " + temporary);
+    done += static_cast<std::size_t>(put);
+  }
+  fd.reset();
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return failure_errno(errno, "rename " + temporary);
+  remove.dismiss();
+  return {};
+}
+
+}  // namespace sluice::ipam

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// sluiced: wires the stages and runs until SIGTERM or SIGINT. Nothing it does on the way out touches the datapath.
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+
+#include "daemon/options.h"
+#include "daemon/source/kube/kube_source.h"
+#include "daemon/source/yaml/yaml_source.h"
+
+namespace {
+
+using sluice::Result;
+
+struct SourceAndLookup {
+  std::unique_ptr<sluice::source::Source> source;
+  sluice::controller::PodLookup lookup;
+};
+
+Result<SourceAndLookup> make_source(const sluice::DaemonOptions& options) {
+  if (options.source == "yaml") {
+    auto source = sluice::source::YamlSource::make({options.yaml_folder});
+    if (!source) return tl::unexpected(source.error());
+    return SourceAndLookup{std::move(*source), nullptr};
+  }
+  auto config = options.kubeconfig.empty() ? sluice::source::KubeConfig::in_cluster(options.api_server)
+                                           : sluice::source::KubeConfig::from_file(options.kubeconfig);
+  if (!config) return tl::unexpected(config.error());
+  auto source = sluice::source::KubeSource::make(std::move(*config));
+  if (!source) return tl::unexpected(source.error());
+  auto* kube = source->get();
+  return SourceAndLookup{std::move(*source),
+                         [kube](const std::string& ns, const std::string& name) { return kube->get_pod(ns, name); }};
+}
+
+Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) {
+  auto datapath = sluice::datapath::Datapath::open(options.datapath);
+  if (!datapath) return tl::unexpected(datapath.error());
+  auto ipam = sluice::ipam::Ipam::open(options.run_dir + "/attachments");
+  if (!ipam) return tl::unexpected(ipam.error());
+  auto source = make_source(options);
+  if (!source) return tl::unexpected(source.error());
+  auto controller =
+      sluice::controller::Controller::make(options.controller, std::move(*ipam), std::move(*datapath));
+  if (!controller) return tl::unexpected(controller.error());
+  (*controller)->start(*source->source, source->lookup);
+  auto server = sluice::server::Server::start(options.server, **controller);
+  if (!server) return tl::unexpected(server.error());
+  if (auto started = source->source->start(**controller); !started) return tl::unexpected(started.error());
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("{}: leaving; programs, links and maps stay", strsignal(signal));
+  source->source->stop();
+  (*controller)->stop();
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto options = sluice::parse_options(argc, argv);
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  // Blocked before any thread starts, so that only sigwait() sees them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  if (auto done = run(options, signals); !done) {
+    spdlog::critical("{}", done.error().message);
+    return 1;
+  }
+  return 0;
+}

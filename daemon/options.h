@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line of sluiced.
+#pragma once
+
+#include <string>
+
+#include "daemon/controller/controller.h"
+#include "daemon/datapath/datapath.h"
+#include "daemon/server/server.h"
+
+namespace sluice {
+
+struct DaemonOptions {
+  std::string source = "kube";  // kube | yaml
+  std::string yaml_folder;
+  std::string kubeconfig;
+  std::string api_server;
+  std::string run_dir = "/run/sluice";
+  std::string log_level = "info";
+  controller::Options controller;
+  datapath::Options datapath;
+  server::ServerOptions server;
+};
+
+// Parses; on --help, --version or an error prints and exits.
+DaemonOptions parse_options(int argc, char** argv);
+
+}  // namespace sluice

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/server/acceptor.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace sluice::server {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto kGrace = 200ms;          // a connection this young is not dropped for others
+constexpr auto kIdle = 10s;             // after which a thread ends
+constexpr int kQueueCheckMs = 50;       // how often a queue that does not move is looked at
+constexpr std::size_t kMostQueued = 128;
+}  // namespace
+
+Acceptor::Acceptor(int listener, std::size_t most_threads, Serve serve)
+    : listener_(listener), most_threads_(most_threads), serve_(std::move(serve)) {
+  acceptor_ = std::thread([this] { accept_all(); });
+}
+
+Acceptor::~Acceptor() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    queue_.clear();
+    for (const auto& connection : active_) ::shutdown(connection->fd(), SHUT_RDWR);
+  }
+  ::shutdown(listener_, SHUT_RDWR);  // wakes poll() in accept_all()
+  wake_.notify_all();
+  acceptor_.join();
+  // With stopping_ set and the acceptor gone nobody moves threads between the lists any more, but for themselves.
+  Lock lock(mutex_);
+  wake_.wait(lock, [this] { return threads_.empty(); });
+  reap(lock);
+}
+
+void Acceptor::accept_all() {
+  while (true) {
+    bool queued = false;
+    {
+      Lock lock(mutex_);
+      if (stopping_) return;
+      reap(lock);
+      if (!queue_.empty()) drop_slowest();
+      queued = !queue_.empty();
+    }
+    pollfd poll_fd{listener_, POLLIN, 0};
+    if (::poll(&poll_fd, 1, queued ? kQueueCheckMs : -1) <= 0) continue;
+    Fd fd(::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fd) {
+      admit(std::move(fd));
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      // The connection stays in the backlog; without a pause this would spin.
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+}
+
+void Acceptor::admit(Fd fd) {
+  const int yes = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);  // a Unix socket refuses, and needs none
+  const Lock lock(mutex_);
+  if (stopping_ || queue_.size() >= kMostQueued) return;  // closed: the client sees it at once and can try again
+  queue_.push_back(std::make_shared<Connection>(std::move(fd)));
+  if (queue_.size() > idle_ && threads_.size() < most_threads_) {
+    const auto self = threads_.emplace(threads_.end());
+    *self = std::thread([this, self] { work(self); });
+  }
+  wake_.notify_one();
+}
+
+void Acceptor::work(std::list<std::thread>::iterator self) {
+  Lock lock(mutex_);
+  while (!stopping_) {
+    ++idle_;
+    const bool called = wake_.wait_for(lock, kIdle, [this] { return stopping_ || !queue_.empty(); });
+    --idle_;
+    if (!called || stopping_) break;
+    const auto connection = queue_.front();
+    queue_.pop_front();
+    const auto active = active_.insert(active_.end(), connection);
+    lock.unlock();
+    serve_(*connection);
+    lock.lock();
+    active_.erase(active);
+  }
+  ended_.splice(ended_.end(), threads_, self);
+  wake_.notify_all();
+}
+
+// As many as are queued, the longest waiting first.
+void Acceptor::drop_slowest() {
+  std::size_t wanted = queue_.size();
+  const auto young = std::chrono::steady_clock::now() - kGrace;
+  for (const auto& connection : active_) {  // in the order in which they came
+    if (wanted == 0) return;
+    if (!connection->waits_for_client || connection->since > young) continue;
+    ::shutdown(connection->fd(), SHUT_RDWR);
+    --wanted;
+  }
+}
+
+// Joins threads that have left work(); they hold no lock any more by the time join() waits.
+void Acceptor::reap(Lock& lock) {
+  std::list<std::thread> ended;
+  ended.swap(ended_);
+  lock.unlock();
+  for (auto& thread : ended) thread.join();
+  lock.lock();
+}
+
+}  // namespace sluice::server
