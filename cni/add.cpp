@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ADD: the veth pair, the daemon's word (address, datapath, live rules), then the pod's end. Each step that has been
-// taken is undone unless all succeed.
+// ADD: the veth pair, the daemon's word (address, datapath, live rules), then the pod's end. Each step that
+// has been taken is undone unless all succeed.
 #include <fmt/format.h>
 #include <poll.h>
 
@@ -25,11 +25,12 @@ tl::unexpected<Failure> exists(const AttachmentKey& key) {
               "DEL comes before another ADD of the same interface");
 }
 
-// An ADD that was killed has left the host's end behind. It may go only if the daemon knows no such attachment: else
-// this is a second ADD, and the link is in use.
+// An ADD that was killed has left the host's end behind. It may go only if the daemon knows no such
+// attachment: else this is a second ADD, and the link is in use.
 Outcome<void> remove_leftover(const Context& context, NetlinkSocket& host, const std::string& name) {
   const auto& key = context.environment.key;
-  const auto known = Daemon(context.config.socket, context.stop_fd).post("/v1/cni/check", to_json(key), kAddPatience);
+  const auto known =
+      Daemon(context.config.socket, context.stop_fd).post("/v1/cni/check", to_json(key), kAddPatience);
   if (known) return exists(key);
   const auto& [kind, failure] = known.error();
   if (kind != Refusal::Kind::kRefused) return tl::unexpected(failure);
@@ -51,9 +52,9 @@ Outcome<void> create_link(const Context& context, NetlinkSocket& host, const Net
   }
   if (made) return {};
   if (made.error().code == EEXIST)  // and not the host's end
-    return fail(server::kCniAlreadyExists,
-                fmt::format("the container has an interface {} already", ifname),
-                fmt::format("in {}; another plugin made it, or an earlier one was not removed", context.environment.netns));
+    return fail(server::kCniAlreadyExists, fmt::format("the container has an interface {} already", ifname),
+                fmt::format("in {}; another plugin made it, or an earlier one was not removed",
+                            context.environment.netns));
   return fail(server::kCniInternal, "the pod's link cannot be made", made.error());
 }
 
@@ -69,7 +70,8 @@ nlohmann::json request_of(const Context& context, const std::string& name) {
   return body;
 }
 
-Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netns, const PodNetwork& network) {
+Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netns,
+                            const PodNetwork& network) {
   auto done = netns.enter();
   if (done) {
     auto pod = NetlinkSocket::make();
@@ -84,12 +86,14 @@ bool stopped(int stop_fd) {
   return stop_fd >= 0 && poll(&fd, 1, 0) > 0;
 }
 
-// The daemon may hold a queued DEL of the same attachment that it has not done yet; it must not hit the new one.
+// The daemon may hold a queued DEL of the same attachment that it has not done yet; it must not hit the new
+// one.
 Outcome<void> finish_queued_release(const Context& context) {
   const Deletions deletions(context.config.state_dir);
   const auto& key = context.environment.key;
   if (!deletions.contains(key)) return {};
-  const auto answer = Daemon(context.config.socket, context.stop_fd).post("/v1/cni/del", to_json(key), kAddPatience);
+  const auto answer =
+      Daemon(context.config.socket, context.stop_fd).post("/v1/cni/del", to_json(key), kAddPatience);
   if (!answer && answer.error().failure.code != server::kCniUnknownContainer)
     return tl::unexpected(answer.error().failure);
   if (auto removed = deletions.remove(key); !removed)
@@ -112,30 +116,28 @@ Outcome<std::string> add(const Context& context) {
   auto host = NetlinkSocket::make();
   if (!host) return fail(server::kCniInternal, "no netlink", host.error());
   const auto name = host_ifname(key);
-  if (auto created = create_link(context, *host, *netns, name); !created) return tl::unexpected(created.error());
-  Guard remove_link([&] {
+  if (auto created = create_link(context, *host, *netns, name); !created)
+    return tl::unexpected(created.error());
+  bool daemon_holds = false;
+  Guard undo([&] {
     if (auto deleted = delete_if_there(*host, name); !deleted)
       context.log << fmt::format("sluice-cni: {} stays behind: {}\n", name, deleted.error().message);
-  });
-
-  // Armed before the daemon is asked: without an answer it may have done it all the same.
-  Guard give_back([&] {
+    if (!daemon_holds) return;
     if (auto released = release(context); !released)
       context.log << fmt::format("sluice-cni: {}: {}\n", released.error().msg, released.error().details);
   });
+
   const Daemon daemon(context.config.socket, context.stop_fd);
   const auto answer = daemon.post("/v1/cni/add", request_of(context, name), kAddPatience);
-  if (!answer) {
-    if (answer.error().kind != Refusal::Kind::kNoAnswer) give_back.dismiss();
-    return tl::unexpected(answer.error().failure);
-  }
+  // Without an answer it may have done it all the same.
+  daemon_holds = answer || answer.error().kind == Refusal::Kind::kNoAnswer;
+  if (!answer) return tl::unexpected(answer.error().failure);
   const auto network = parse_pod_network(*answer);
   if (!network) return tl::unexpected(network.error());
   if (auto configured = configure_pod(context, *netns, *network); !configured)
     return tl::unexpected(configured.error());
   if (stopped(context.stop_fd)) return fail(server::kCniTryAgainLater, "interrupted by a signal");
-  give_back.dismiss();
-  remove_link.dismiss();
+  undo.dismiss();
   return add_result(context.config.version, context.environment, *network);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CHECK: the daemon verifies its side; then its answer, the result of ADD (prevResult) and the pod's namespace must
-// agree. Plugins later in the chain may have changed routes, and that prevResult shows.
+// CHECK: the daemon verifies its side; then its answer, the result of ADD (prevResult) and the pod's
+// namespace must agree. Plugins later in the chain may have changed routes, and that prevResult shows.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -40,7 +40,8 @@ Result<void> compare(const json& previous, const Environment& environment, const
         return text_of(each, "name") == network.host_ifname && text_of(each, "sandbox").empty();
       }))
     return failure("prevResult has no interface {} of the host", network.host_ifname);
-  if (!any_of(list_of(previous, "ips"), [&](const json& each) { return text_of(each, "address") == network.cidr(); }))
+  if (!any_of(list_of(previous, "ips"),
+              [&](const json& each) { return text_of(each, "address") == network.cidr(); }))
     return failure("sluiced has {} for {}, which prevResult does not have", network.cidr(), ifname);
   return {};
 }
@@ -77,7 +78,8 @@ Outcome<std::string> check(const Context& context) {
 
   auto same = compare(*config.prev_result, environment, *network);
   if (same)
-    same = verify_pod(*netns, environment.key.ifname, *network, has_default_route(*config.prev_result, *network));
+    same = verify_pod(*netns, environment.key.ifname, *network,
+                      has_default_route(*config.prev_result, *network));
   if (!same)
     return fail(server::kCniCheckFailed,
                 fmt::format("{} of container {} is not as ADD left it", environment.key.ifname,

@@ -22,7 +22,8 @@ tl::unexpected<Failure> invalid(std::string msg, std::string details = "") {
   return fail(server::kCniInvalidConfig, std::move(msg), std::move(details));
 }
 
-// Sets `path` if the key is there. Both sides of the plugin's work need a path that means the same to the daemon.
+// Sets `path` if the key is there. Both sides of the plugin's work need a path that means the same to the
+// daemon.
 Outcome<void> read_path(const json& document, const char* key, std::size_t most, std::string& path) {
   const auto found = document.find(key);
   if (found == document.end()) return {};
@@ -61,15 +62,19 @@ const std::vector<std::string>& supported_versions() {
   return versions;
 }
 
-const std::string& to_string(Version version) { return supported_versions()[static_cast<std::size_t>(version)]; }
+const std::string& to_string(Version version) {
+  return supported_versions()[static_cast<std::size_t>(version)];
+}
 
 Outcome<std::string> read_input(std::istream& input) {
   std::string text(kMaxInput + 1, '\0');
   input.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (input.bad()) return fail(server::kCniIoFailure, "the network configuration could not be read from stdin");
+  if (input.bad())
+    return fail(server::kCniIoFailure, "the network configuration could not be read from stdin");
   text.resize(static_cast<std::size_t>(input.gcount()));
   if (text.size() > kMaxInput)
-    return fail(server::kCniIoFailure, fmt::format("the network configuration has more than {} bytes", kMaxInput));
+    return fail(server::kCniIoFailure,
+                fmt::format("the network configuration has more than {} bytes", kMaxInput));
   return text;
 }
 
@@ -94,12 +99,13 @@ Outcome<Version> parse_version(const std::string& text, Command command) {
   const auto& versions = supported_versions();
   const auto found = std::find(versions.begin(), versions.end(), text);
   if (found == versions.end())
-    return fail(server::kCniIncompatibleVersion, fmt::format("CNI version '{}' is not supported", text),
-                fmt::format("set cniVersion to one of {} in the network configuration", fmt::join(versions, ", ")));
+    return fail(
+        server::kCniIncompatibleVersion, fmt::format("CNI version '{}' is not supported", text),
+        fmt::format("set cniVersion to one of {} in the network configuration", fmt::join(versions, ", ")));
   const auto version = static_cast<Version>(found - versions.begin());
-  const auto first = command == Command::kCheck                                   ? Version::k0_4_0
+  const auto first = command == Command::kCheck                               ? Version::k0_4_0
                      : command == Command::kGc || command == Command::kStatus ? Version::k1_1_0
-                                                                                  : Version::k0_3_1;
+                                                                              : Version::k0_3_1;
   if (version < first)
     return fail(server::kCniIncompatibleVersion, fmt::format("CNI version {} has no such command", text),
                 fmt::format("CHECK came with 0.4.0, GC and STATUS with 1.1.0"));
@@ -110,8 +116,7 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
   Config config;
   config.version = version;
   const auto name = document.find("name");
-  if (name == document.end() || !name->is_string())
-    return invalid("the network configuration has no 'name'");
+  if (name == document.end() || !name->is_string()) return invalid("the network configuration has no 'name'");
   config.name = name->get<std::string>();
   if (!is_cni_name(config.name))
     return invalid(fmt::format("the network name '{}' is not valid", config.name),

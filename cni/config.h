@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration that the runtime gives on standard input (CNI spec 1.1, section 1), and the versions of the
-// specification that Sluice speaks.
+// The configuration that the runtime gives on standard input (CNI spec 1.1, section 1), and the versions of
+// the specification that Sluice speaks.
 #pragma once
 
 #include <compare>
@@ -27,7 +27,7 @@ struct Config {
   std::string name;
   std::string socket = "/run/sluice/sluice.sock";
   std::string state_dir = "/var/lib/sluice";
-  std::optional<nlohmann::json> prev_result;  // an object
+  std::optional<nlohmann::json> prev_result;     // an object
   std::vector<AttachmentKey> valid_attachments;  // GC
 };
 

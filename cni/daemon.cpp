@@ -12,7 +12,8 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kLookAtDaemon =
-    "is the sluiced pod of this node running? 'kubectl get pods -A -o wide -l app.kubernetes.io/name=sluice' shows "
+    "is the sluiced pod of this node running? 'kubectl get pods -A -o wide -l app.kubernetes.io/name=sluice' "
+    "shows "
     "it; its log says more";
 
 tl::unexpected<Refusal> refuse(Refusal::Kind kind, tl::unexpected<Failure> failure) {
@@ -44,12 +45,14 @@ tl::expected<json, Refusal> Daemon::call(const HttpRequest& request, const HttpP
   const bool good = answer->status >= 200 && answer->status < 300;
   if (good && body.is_object()) return body;
   if (good)
-    return refuse(Refusal::Kind::kNoAnswer,
-                  fail(server::kCniInternal, fmt::format("sluiced answered {} with no JSON object", request.path),
-                       "sluice-cni and sluiced may be of different versions"));
+    return refuse(
+        Refusal::Kind::kNoAnswer,
+        fail(server::kCniInternal, fmt::format("sluiced answered {} with no JSON object", request.path),
+             "sluice-cni and sluiced may be of different versions"));
   if (!body.is_object() || !body.contains("code") || !body["code"].is_number_integer())
     return refuse(Refusal::Kind::kNoAnswer,
-                  fail(server::kCniInternal, fmt::format("sluiced answered HTTP {} to {}", answer->status, request.path),
+                  fail(server::kCniInternal,
+                       fmt::format("sluiced answered HTTP {} to {}", answer->status, request.path),
                        answer->body.substr(0, 1000)));
   return refuse(Refusal::Kind::kRefused,
                 fail(body["code"].get<int>(), text_of(body, "msg"), text_of(body, "details")));

@@ -36,7 +36,8 @@ class Daemon {
   // Succeeds with the JSON object that the daemon answered.
   [[nodiscard]] tl::expected<nlohmann::json, Refusal> get(const std::string& path,
                                                           const HttpPatience& patience) const;
-  [[nodiscard]] tl::expected<nlohmann::json, Refusal> post(const std::string& path, const nlohmann::json& body,
+  [[nodiscard]] tl::expected<nlohmann::json, Refusal> post(const std::string& path,
+                                                           const nlohmann::json& body,
                                                            const HttpPatience& patience) const;
 
  private:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// DELs that the daemon could not be told of, one file each: <stateDir>/deletions/<containerID>_<ifname>.json with
-// {"containerID","ifname"}. The daemon does what it finds there when it starts, before it serves, and removes the file.
+// DELs that the daemon could not be told of, one file each: <stateDir>/deletions/<containerID>_<ifname>.json
+// with
+// {"containerID","ifname"}. The daemon does what it finds there when it starts, before it serves, and removes
+// the file.
 #pragma once
 
 #include <string>

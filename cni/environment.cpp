@@ -58,9 +58,10 @@ Outcome<void> check_ifname(const std::string& ifname) {
     return c > ' ' && c < 127 && c != '/' && c != ':' && c != '%';
   });
   if (!characters || ifname.size() > kMaxIfname || ifname == "." || ifname == "..")
-    return invalid(fmt::format("CNI_IFNAME '{}' is not valid", ifname),
-                   fmt::format("an interface name has 1 to {} printable ASCII characters, without '/', ':' and '%'",
-                               kMaxIfname));
+    return invalid(
+        fmt::format("CNI_IFNAME '{}' is not valid", ifname),
+        fmt::format("an interface name has 1 to {} printable ASCII characters, without '/', ':' and '%'",
+                    kMaxIfname));
   return {};
 }
 

@@ -20,8 +20,8 @@ struct AttachmentKey {  // identifies an attachment (CNI spec 1.1, section 3)
 
 struct Environment {
   Command command = Command::kVersion;
-  AttachmentKey key;   // ADD, DEL, CHECK
-  std::string netns;   // ADD, CHECK; may be empty for DEL
+  AttachmentKey key;                             // ADD, DEL, CHECK
+  std::string netns;                             // ADD, CHECK; may be empty for DEL
   std::string pod_namespace, pod_name, pod_uid;  // K8S_POD_* of CNI_ARGS; empty where there is no Kubernetes
 };
 

@@ -15,8 +15,8 @@ Outcome<std::string> gc(const Context& context) {
   auto attachments = json::array();
   for (const auto& key : context.config.valid_attachments) attachments.push_back(to_json(key));
   const Daemon daemon(context.config.socket, context.stop_fd);
-  const auto answer = daemon.post("/v1/cni/gc", {{"network", context.config.name}, {"attachments", attachments}},
-                                  kAddPatience);
+  const auto answer = daemon.post(
+      "/v1/cni/gc", {{"network", context.config.name}, {"attachments", attachments}}, kAddPatience);
   if (!answer) return tl::unexpected(answer.error().failure);
   const auto released = answer->find("released");
   if (released == answer->end() || !released->is_array())
@@ -29,7 +29,8 @@ Outcome<std::string> gc(const Context& context) {
   std::string errors;
   for (const auto& each : *released) {
     const auto name = text_of(each, "hostIfname");
-    if (!is_host_ifname(name)) continue;  // the daemon may not have known it; no other interface is ours to delete
+    if (!is_host_ifname(name))
+      continue;  // the daemon may not have known it; no other interface is ours to delete
     if (auto deleted = delete_if_there(*host, name); !deleted)
       errors += (errors.empty() ? "" : "; ") + deleted.error().message;
   }

@@ -119,7 +119,8 @@ Result<Head> parse_head(std::string_view text) {
     if (colon == std::string_view::npos) return failure("the answer has a malformed header");
     const auto name = lower(line.substr(0, colon));
     const auto value = trim(line.substr(colon + 1));
-    if (name == "transfer-encoding") return failure("the answer has an unexpected transfer encoding '{}'", value);
+    if (name == "transfer-encoding")
+      return failure("the answer has an unexpected transfer encoding '{}'", value);
     if (name == "content-length") {
       std::size_t length = 0;
       if (!parse_number(value, length) || length > kMaxAnswer)

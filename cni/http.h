@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One HTTP/1.1 request over a Unix socket. Debian's cpp-httplib is a shared object that needs OpenSSL, and this
-// binary is static; what the daemon's API needs of HTTP is small.
+// One HTTP/1.1 request over a Unix socket. Debian's cpp-httplib is a shared object that needs OpenSSL, and
+// this binary is static; what the daemon's API needs of HTTP is small.
 #pragma once
 
 #include <chrono>
@@ -33,7 +33,8 @@ struct HttpPatience {
 };
 
 // `stop_fd`, unless -1, ends all waiting when it becomes readable.
-[[nodiscard]] tl::expected<HttpAnswer, HttpError> http_call(const std::string& socket, const HttpRequest& request,
+[[nodiscard]] tl::expected<HttpAnswer, HttpError> http_call(const std::string& socket,
+                                                            const HttpRequest& request,
                                                             const HttpPatience& patience, int stop_fd);
 
 }  // namespace sluice::cni

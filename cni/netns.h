@@ -15,7 +15,8 @@ class NetworkNamespace {
   [[nodiscard]] static Result<NetworkNamespace> open(const std::string& path);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // The calling thread's namespace from now on. Sockets made before stay in theirs; so the plugin need not come back.
+  // The calling thread's namespace from now on. Sockets made before stay in theirs; so the plugin need not
+  // come back.
   [[nodiscard]] Result<void> enter() const;
 
  private:

@@ -10,9 +10,11 @@ namespace sluice::cni {
 
 namespace {
 
-// VERSION asks before anything is agreed upon: whatever version the runtime names, it learns ours. It may send nothing.
+// VERSION asks before anything is agreed upon: whatever version the runtime names, it learns ours. It may
+// send nothing.
 Outcome<std::string> answer_version(const std::string& input) {
-  if (input.find_first_not_of(" \t\r\n") == std::string::npos) return version_result(to_string(kNewestVersion));
+  if (input.find_first_not_of(" \t\r\n") == std::string::npos)
+    return version_result(to_string(kNewestVersion));
   const auto document = parse_document(input);
   if (!document) return tl::unexpected(document.error());
   if (!document->contains("cniVersion")) return version_result(to_string(kNewestVersion));
@@ -23,12 +25,18 @@ Outcome<std::string> answer_version(const std::string& input) {
 
 Outcome<std::string> dispatch(const Context& context) {
   switch (context.environment.command) {
-    case Command::kAdd: return add(context);
-    case Command::kDel: return del(context);
-    case Command::kCheck: return check(context);
-    case Command::kGc: return gc(context);
-    case Command::kStatus: return status(context);
-    case Command::kVersion: break;  // answered without a configuration
+    case Command::kAdd:
+      return add(context);
+    case Command::kDel:
+      return del(context);
+    case Command::kCheck:
+      return check(context);
+    case Command::kGc:
+      return gc(context);
+    case Command::kStatus:
+      return status(context);
+    case Command::kVersion:
+      break;  // answered without a configuration
   }
   return fail(server::kCniInternal, "no such command");
 }

@@ -31,7 +31,8 @@ Result<PodNetwork> parse(const nlohmann::json& answer) {
   network.length = prefix->length();
   const auto gateway = Address::parse(text_of(answer, "gateway"));
   if (!gateway || !gateway->is_v4() || !prefix->contains(*gateway))
-    return failure("'gateway' is '{}', not an address in {}", text_of(answer, "gateway"), prefix->to_string());
+    return failure("'gateway' is '{}', not an address in {}", text_of(answer, "gateway"),
+                   prefix->to_string());
   network.gateway = *gateway;
   const auto mac = Mac::parse(text_of(answer, "mac"));
   const auto host_mac = Mac::parse(text_of(answer, "hostMac"));
@@ -75,7 +76,8 @@ Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer) {
 Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network) {
   LinkChange up;
   up.up = true;
-  if (auto done = pod.change_link(kLoopbackIndex, up); !done) return with_context(done.error(), "bring lo up");
+  if (auto done = pod.change_link(kLoopbackIndex, up); !done)
+    return with_context(done.error(), "bring lo up");
   const auto link = pod.link(ifname);
   if (!link) return tl::unexpected(link.error());
 
@@ -96,7 +98,8 @@ Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodN
   return pod.replace_route(route);
 }
 
-Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network, bool with_route) {
+Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
+                    bool with_route) {
   const auto link = pod.link(ifname);
   if (!link) return tl::unexpected(link.error());
   if (!link->up) return failure("{} is down", ifname);

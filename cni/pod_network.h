@@ -12,8 +12,8 @@
 
 namespace sluice::cni {
 
-// "slu" and 11 hexadecimal digits of a hash: the same attachment always has the same name, so that DEL needs no
-// record of what ADD did.
+// "slu" and 11 hexadecimal digits of a hash: the same attachment always has the same name, so that DEL needs
+// no record of what ADD did.
 [[nodiscard]] std::string host_ifname(const AttachmentKey& key);
 [[nodiscard]] bool is_host_ifname(const std::string& name);
 
@@ -31,8 +31,10 @@ struct PodNetwork {  // the daemon's answer to add and check
 
 [[nodiscard]] Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer);
 
-// Both with a socket of the pod's namespace. The interface comes up when it has all but its route, which needs that.
-[[nodiscard]] Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network);
+// Both with a socket of the pod's namespace. The interface comes up when it has all but its route, which
+// needs that.
+[[nodiscard]] Result<void> configure(NetlinkSocket& pod, const std::string& ifname,
+                                     const PodNetwork& network);
 // The first difference is the error. `with_route`: whether the default route is expected.
 [[nodiscard]] Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
                                   bool with_route);

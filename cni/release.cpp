@@ -32,14 +32,14 @@ Outcome<void> release(const Context& context) {
 }
 
 Outcome<std::string> del(const Context& context) {
-  // The daemon first, so that the endpoint is gone from the datapath before its interface is; whatever it says, the
-  // interface goes. The pod's end goes with the host's, and if the pod's namespace is gone, both are.
-  const auto released = release(context);
-  auto host = NetlinkSocket::make();
+  // The link first: an interface without its program would be one without policy, and an address may be given
+  // to the next pod as soon as the daemon has it back. The pod's end goes with the host's; if its namespace
+  // is gone, both are.
   const auto name = host_ifname(context.environment.key);
+  auto host = NetlinkSocket::make();
   const auto deleted = host ? delete_if_there(*host, name) : Result<void>(tl::unexpected(host.error()));
-  if (!released) return tl::unexpected(released.error());
   if (!deleted) return fail(server::kCniInternal, fmt::format("{} cannot be deleted", name), deleted.error());
+  if (const auto released = release(context); !released) return tl::unexpected(released.error());
   return "";
 }
 

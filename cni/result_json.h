@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the plugin answers on standard output (CNI spec 1.1, section 5; the earlier formats in its older versions).
+// What the plugin answers on standard output (CNI spec 1.1, section 5; the earlier formats in its older
+// versions).
 #pragma once
 
 #include <string>
@@ -11,7 +12,8 @@
 
 namespace sluice::cni {
 
-[[nodiscard]] std::string add_result(Version version, const Environment& environment, const PodNetwork& network);
+[[nodiscard]] std::string add_result(Version version, const Environment& environment,
+                                     const PodNetwork& network);
 // `asked`: the caller's version, as it was written.
 [[nodiscard]] std::string version_result(const std::string& asked);
 [[nodiscard]] std::string error_result(Version version, const Failure& failure);

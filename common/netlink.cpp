@@ -182,11 +182,16 @@ std::optional<Link> parse_link(nlmsghdr* header) {
     std::memcpy(bytes.data(), nla_data(mac), bytes.size());
     link.mac = Mac(bytes);
   }
-  if (attributes[IFLA_LINKINFO] != nullptr) {
-    if (const nlattr* kind = nla_find(static_cast<const nlattr*>(nla_data(attributes[IFLA_LINKINFO])),
-                                      nla_len(attributes[IFLA_LINKINFO]), IFLA_INFO_KIND))
-      link.kind = nla_get_string(kind);
-  }
+  nlattr* info_attributes[IFLA_INFO_MAX + 1] = {};
+  if (attributes[IFLA_LINKINFO] == nullptr ||
+      nla_parse_nested(info_attributes, IFLA_INFO_MAX, attributes[IFLA_LINKINFO], nullptr) < 0)
+    return link;
+  if (info_attributes[IFLA_INFO_KIND] != nullptr) link.kind = nla_get_string(info_attributes[IFLA_INFO_KIND]);
+  nlattr* vxlan[IFLA_VXLAN_MAX + 1] = {};
+  if (link.kind == "vxlan" && info_attributes[IFLA_INFO_DATA] != nullptr &&
+      nla_parse_nested(vxlan, IFLA_VXLAN_MAX, info_attributes[IFLA_INFO_DATA], nullptr) == 0 &&
+      vxlan[IFLA_VXLAN_PORT] != nullptr)
+    link.vxlan_port = ntohs(nla_get_u16(vxlan[IFLA_VXLAN_PORT]));
   return link;
 }
 

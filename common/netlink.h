@@ -25,6 +25,7 @@ struct Link {
   unsigned mtu = 0;
   bool up = false;        // IFF_UP
   int peer_index = 0;     // IFLA_LINK: veth peer's ifindex, in its own namespace
+  std::uint16_t vxlan_port = 0;
 };
 
 struct LinkAddress {

@@ -126,7 +126,7 @@ static __always_inline void report(struct __sk_buff *skb, const struct sluice_pa
 	event->generation = what->generation;
 	event->length = skb->len;
 	event->reason = what->reason;
-	event->ifindex_low = skb->ingress_ifindex;
+	event->ifindex_low = skb->ifindex;
 	event->pad = 0;
 	bpf_ringbuf_submit(event, 0);
 }

@@ -3,7 +3,6 @@
 #ifndef SLUICE_LIB_PARSE_H
 #define SLUICE_LIB_PARSE_H
 
-#include <linux/icmp.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -28,6 +27,25 @@ struct arp_ipv4 {
 #define ARP_HARDWARE_ETHERNET 1
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
+
+/* linux/icmp.h draws in headers of the C library, which there is none of for BPF. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__sum16 checksum;
+	__be16 id_be;		/* of an echo */
+	__be16 sequence_be;
+};
+
+enum icmp_type {
+	ICMP_ECHO_REPLY = 0,
+	ICMP_DEST_UNREACH = 3,
+	ICMP_SOURCE_QUENCH = 4,
+	ICMP_REDIRECT = 5,
+	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER_PROBLEM = 12,
+};
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
@@ -136,19 +154,19 @@ static __always_inline __u32 fragment_recall(struct sluice_packet *pkt, const st
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline void parse_icmp(const struct icmphdr *icmp, struct sluice_packet *pkt)
+static __always_inline void parse_icmp(const struct icmp_header *icmp, struct sluice_packet *pkt)
 {
 	switch (icmp->type) {
 	case ICMP_ECHO:
-	case ICMP_ECHOREPLY:
-		pkt->sport_be = icmp->un.echo.id;
-		pkt->dport_be = icmp->un.echo.id;
+	case ICMP_ECHO_REPLY:
+		pkt->sport_be = icmp->id_be;
+		pkt->dport_be = icmp->id_be;
 		break;
 	case ICMP_DEST_UNREACH:
 	case ICMP_SOURCE_QUENCH:
 	case ICMP_REDIRECT:
 	case ICMP_TIME_EXCEEDED:
-	case ICMP_PARAMETERPROB:
+	case ICMP_PARAMETER_PROBLEM:
 		pkt->flags |= SLUICE_PKT_ICMP_ERROR;
 		break;
 	}

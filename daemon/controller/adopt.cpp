@@ -56,8 +56,11 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
 
 // An endpoint without a record.
 void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
-  if (!ipam_.damaged().empty() && !endpoint.ifname.empty()) {
-    ipam_.hold(endpoint.id, endpoint.ipv4);
+  const auto& damaged = ipam_.damaged_records();
+  const bool recorded = std::any_of(damaged.begin(), damaged.end(), [&](const ipam::DamagedRecord& record) {
+    return record.endpoint == endpoint.id && record.ipv4 == endpoint.ipv4;
+  });
+  if (recorded && !endpoint.ifname.empty()) {
     unclaimed_.push_back(endpoint);
     return;
   }

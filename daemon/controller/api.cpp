@@ -10,7 +10,6 @@
 
 #include "daemon/controller/controller.h"
 #include "daemon/policy/evaluator.h"
-#include "daemon/server/metrics.h"
 
 namespace sluice::controller {
 
@@ -240,7 +239,7 @@ void Controller::monitor(bool drops, bool verdicts, const std::function<bool(con
   };
   constexpr std::size_t kMost = 65536;
   auto queue = std::make_shared<Queue>();
-  const std::uint32_t flags = (drops ? SLUICE_MONITOR_DROPS : 0u) | (verdicts ? SLUICE_MONITOR_VERDICTS : 0u);
+  const std::uint32_t flags = (drops ? unsigned{SLUICE_MONITOR_DROPS} : 0u) | (verdicts ? unsigned{SLUICE_MONITOR_VERDICTS} : 0u);
   auto handle = datapath_->monitor(flags, [queue](const sluice_event& event) {
     const std::lock_guard lock(queue->mutex);
     if (queue->events.size() < kMost)

@@ -141,8 +141,9 @@ void Controller::loop() {
       datapath_->collect();
       housekeeping_at_ = Clock::now() + kHousekeeping;
     }
+    auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
-    not_ready_ = not_ready();
+    not_ready_ = std::move(why_not);
   }
   // Nobody waits for ever: what came too late is told so.
   std::deque<std::function<void()>> late;

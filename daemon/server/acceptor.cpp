@@ -6,8 +6,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
+#include <system_error>
 
 namespace sluice::server {
 
@@ -71,7 +71,11 @@ void Acceptor::admit(Fd fd) {
   queue_.push_back(std::make_shared<Connection>(std::move(fd)));
   if (queue_.size() > idle_ && threads_.size() < most_threads_) {
     const auto self = threads_.emplace(threads_.end());
-    *self = std::thread([this, self] { work(self); });
+    try {
+      *self = std::thread([this, self] { work(self); });
+    } catch (const std::system_error&) {
+      threads_.erase(self);  // no more threads to be had; those there are will come to it
+    }
   }
   wake_.notify_one();
 }
@@ -91,12 +95,14 @@ void Acceptor::work(std::list<std::thread>::iterator self) {
     lock.lock();
     active_.erase(active);
   }
+  reap(lock);  // so that at most one ended thread keeps its stack
   ended_.splice(ended_.end(), threads_, self);
   wake_.notify_all();
 }
 
 // As many as are queued, the longest waiting first.
 void Acceptor::drop_slowest() {
+  if (idle_ > 0 || threads_.size() < most_threads_) return;
   std::size_t wanted = queue_.size();
   const auto young = std::chrono::steady_clock::now() - kGrace;
   for (const auto& connection : active_) {  // in the order in which they came

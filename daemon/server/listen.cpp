@@ -82,7 +82,7 @@ Result<UnixListener> UnixListener::open(const std::string& path) {
   const std::string temporary = path + ".new";
   const auto address = unix_address(temporary);
   if (!address) return tl::unexpected(address.error());
-  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return failure_errno(errno, "make a Unix socket");
   ::unlink(temporary.c_str());
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
@@ -117,7 +117,7 @@ Result<Fd> listen_tcp(const std::string& address) {
                    ::gai_strerror(problem));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
 
-  Fd socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Fd socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return failure_errno(errno, "make a TCP socket");
   const int yes = 1;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);

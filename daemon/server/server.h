@@ -19,6 +19,8 @@ class Server {
   // Listens on both and serves from threads of its own until destroyed. `api` outlives it.
   [[nodiscard]] static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Api& api);
   virtual ~Server() = default;
+  // The TCP port of health_address (which may ask for port 0); 0: none.
+  [[nodiscard]] virtual int health_port() const = 0;
 };
 
 }  // namespace sluice::server

@@ -246,8 +246,8 @@ class Node(Namespace):
         ids.update({f"map {m['name']}": m["id"] for m in modules["maps"]})
         return ids
 
-    def tool(self, name="sluice_traffic"):
-        return os.path.join(self.build, "tests", "tools", name)
+    def tool_path(self, *parts):
+        return os.path.join(self.build, *parts)
 
 
 def connect_nodes(one, address_one, two, address_two):

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Frames addressed within the node's pod segment: ARP is answered in place, every other frame goes to the
+ * endpoint that has the destination MAC, if the destination address is that endpoint's too.
+ */
+#include "lib/parse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* The MAC that stands for the requested address. None: nobody's, or the asker's own (RFC 5227 probes). */
+static __always_inline bool arp_owner(const struct sluice_packet *pkt, __u8 *mac)
+{
+	const struct sluice_config *cfg = config_get();
+	const struct sluice_endpoint *endpoint;
+	__u32 id;
+
+	if (cfg && addr_equal(&pkt->dst, &cfg->gateway_ipv4)) {
+		mac_copy(mac, cfg->gateway_mac);
+		return true;
+	}
+	id = local_get(&pkt->dst);
+	if (!id || id == pkt->src_endpoint)
+		return false;
+	endpoint = endpoint_get(id);
+	if (!endpoint)
+		return false;
+	mac_copy(mac, endpoint->mac);
+	return true;
+}
+
+static __always_inline bool arp_answer(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	struct ethhdr *eth = frame_start(skb);
+	struct arp_ipv4 *arp = (void *)(eth + 1);
+	__u8 mac[6], ip[4];
+
+	if ((void *)(arp + 1) > frame_end(skb) || arp->operation_be != bpf_htons(ARP_REQUEST) ||
+	    !arp_owner(pkt, mac))
+		return false;
+	mac_copy(eth->h_dest, eth->h_source);
+	mac_copy(eth->h_source, mac);
+	arp->operation_be = bpf_htons(ARP_REPLY);
+	__builtin_memcpy(ip, arp->target_ip, sizeof(ip));
+	mac_copy(arp->target_mac, arp->sender_mac);
+	__builtin_memcpy(arp->target_ip, arp->sender_ip, sizeof(ip));
+	mac_copy(arp->sender_mac, mac);
+	__builtin_memcpy(arp->sender_ip, ip, sizeof(ip));
+	return true;
+}
+
+static __always_inline __u32 find_endpoint(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	const struct sluice_endpoint *endpoint;
+	const struct ethhdr *eth = frame_start(skb);
+	struct sluice_mac_key key = {};
+	const __u32 *id;
+
+	if ((const void *)(eth + 1) > frame_end(skb))
+		return SLUICE_DROP_SHORT_PACKET;
+	mac_copy(key.mac, eth->h_dest);
+	id = bpf_map_lookup_elem(&macs, &key);
+	if (!id)
+		return SLUICE_DROP_MAC_UNKNOWN;
+	endpoint = endpoint_get(*id);
+	if (!endpoint)
+		return SLUICE_DROP_MAP_MISSING;
+	if (!addr_equal(&endpoint->ipv4, &pkt->dst))
+		return SLUICE_DROP_MAC_IP_MISMATCH;
+	pkt->dst_endpoint = *id;
+	pkt->output = SLUICE_OUTPUT_POD;
+	return SLUICE_DROP_NONE;
+}
+
+SEC("tc")
+int bridge(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	struct sluice_stats *st = stats_get();
+	__u32 reason;
+
+	if (!pkt || !st)
+		return TC_ACT_SHOT;
+	st->module_packets[SLUICE_MODULE_BRIDGE]++;
+	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
+		if (arp_answer(skb, pkt)) {
+			st->answered++;
+			return bpf_redirect(skb->ifindex, 0);
+		}
+		reason = SLUICE_DROP_ARP_UNANSWERED;
+	} else {
+		reason = find_endpoint(skb, pkt);
+		if (!reason) {
+			go_to_firewall(skb, pkt);
+			reason = SLUICE_DROP_TAIL_CALL_MISSING;
+		}
+	}
+	return drop(skb, pkt, SLUICE_MODULE_BRIDGE, reason);
+}

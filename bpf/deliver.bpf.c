@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Last module: sends the packet where the bridge or the router decided. */
+#include <linux/if_packet.h>
+
+#include "lib/parse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define AF_INET 2
+#define TUNNEL_TTL 64
+
+/* What to do with the packet: a TC_ACT_*, or a drop reason where the action is TC_ACT_SHOT. */
+struct outcome {
+	int action;
+	__u32 reason;
+};
+
+static __always_inline struct outcome refused(__u32 reason)
+{
+	return (struct outcome){ TC_ACT_SHOT, reason };
+}
+
+static __always_inline struct outcome sent(int action)
+{
+	return (struct outcome){ action, SLUICE_DROP_NONE };
+}
+
+static __always_inline bool set_macs(struct __sk_buff *skb, const __u8 *destination, const __u8 *source)
+{
+	struct ethhdr *eth = frame_start(skb);
+
+	if ((void *)(eth + 1) > frame_end(skb))
+		return false;
+	mac_copy(eth->h_dest, destination);
+	mac_copy(eth->h_source, source);
+	return true;
+}
+
+static __always_inline struct outcome to_pod(struct __sk_buff *skb, const struct sluice_packet *pkt,
+					     const struct sluice_config *cfg)
+{
+	const struct sluice_endpoint *endpoint = endpoint_get(pkt->dst_endpoint);
+
+	if (!endpoint || !endpoint->ifindex)
+		return refused(SLUICE_DROP_MAP_MISSING);
+	/* Bridged frames have their addresses already. */
+	if (!(pkt->flags & SLUICE_PKT_BRIDGED) && !set_macs(skb, endpoint->mac, cfg->gateway_mac))
+		return refused(SLUICE_DROP_REWRITE_FAILED);
+	/* redirect_peer takes the packet into the pod as it is: without this its stack would refuse the
+	 * frame, or route by a mark that the node's programs set. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	skb->mark = 0;
+	return sent(bpf_redirect_peer(endpoint->ifindex, 0));
+}
+
+static __always_inline struct outcome to_host(struct __sk_buff *skb, const struct sluice_config *cfg)
+{
+	if (!set_macs(skb, cfg->gateway_mac, cfg->gateway_mac))
+		return refused(SLUICE_DROP_REWRITE_FAILED);
+	return sent(bpf_redirect(cfg->host_ifindex, BPF_F_INGRESS));
+}
+
+static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const struct sluice_packet *pkt,
+						const struct sluice_config *cfg)
+{
+	struct bpf_tunnel_key tunnel = {
+		.tunnel_id = cfg->vni,
+		.remote_ipv4 = bpf_ntohl(pkt->route.tunnel_be),
+		.tunnel_ttl = TUNNEL_TTL,
+	};
+
+	/* The receiver goes by addresses, not by the inner MACs; they only have to be unicast. */
+	if (!set_macs(skb, cfg->gateway_mac, cfg->gateway_mac) ||
+	    bpf_skb_set_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4),
+				   BPF_F_ZERO_CSUM_TX))
+		return refused(SLUICE_DROP_REWRITE_FAILED);
+	return sent(bpf_redirect(cfg->vxlan_ifindex, 0));
+}
+
+/* The node's FIB decides, as for a packet that arrived on sluice_host. */
+static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const struct sluice_packet *pkt,
+						const struct sluice_config *cfg)
+{
+	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.ipv4_src = addr_v4(pkt->flags & SLUICE_PKT_MASQUERADE ? &pkt->nat_addr : &pkt->src),
+		.ipv4_dst = addr_v4(&pkt->dst),
+		.ifindex = cfg->host_ifindex,
+	};
+	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+
+	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return refused(SLUICE_DROP_NO_ROUTE);
+	hop.ipv4_nh = fib.ipv4_dst;
+	return sent(bpf_redirect_neigh(fib.ifindex, &hop, sizeof(hop), 0));
+}
+
+static __always_inline struct outcome send(struct __sk_buff *skb, const struct sluice_packet *pkt,
+					   struct sluice_stats *st)
+{
+	const struct sluice_config *cfg = config_get();
+	struct outcome outcome = refused(SLUICE_DROP_NO_ROUTE);
+	__u64 *counter = NULL;
+
+	if (!cfg)
+		return outcome;
+	switch (pkt->output) {
+	case SLUICE_OUTPUT_POD:
+		counter = &st->delivered;
+		outcome = to_pod(skb, pkt, cfg);
+		break;
+	case SLUICE_OUTPUT_HOST:
+		counter = &st->to_stack;
+		outcome = to_host(skb, cfg);
+		break;
+	case SLUICE_OUTPUT_TUNNEL:
+		counter = &st->out_tunnel;
+		outcome = to_tunnel(skb, pkt, cfg);
+		break;
+	case SLUICE_OUTPUT_UPLINK:
+		counter = &st->out_uplink;
+		outcome = to_uplink(skb, pkt, cfg);
+		break;
+	}
+	if (!outcome.reason && counter)
+		(*counter)++;
+	return outcome;
+}
+
+SEC("tc")
+int deliver(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	struct sluice_stats *st = stats_get();
+	struct outcome outcome;
+
+	if (!pkt || !st)
+		return TC_ACT_SHOT;
+	st->module_packets[SLUICE_MODULE_DELIVER]++;
+	outcome = send(skb, pkt, st);
+	return outcome.reason ? drop(skb, pkt, SLUICE_MODULE_DELIVER, outcome.reason) : outcome.action;
+}

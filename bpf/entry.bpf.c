@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * First module of every packet: parses it into the packet context, refuses what is short, forged or not
+ * supported, and leaves to the stack what the uplink receives for the node itself. One program a hook.
+ */
+#include "lib/embedded.h"
+#include "lib/parse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* bpf_ktime_get_coarse_ns is of Linux 5.11. A constant, so that the verifier never sees the other call. */
+const volatile __u8 has_coarse_clock = 0;
+
+static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook)
+{
+	struct sluice_packet *pkt = packet_get();
+	struct sluice_stats *st = stats_get();
+
+	if (!pkt || !st)
+		return NULL;
+	st->in[hook]++;
+	st->module_packets[SLUICE_MODULE_ENTRY]++;
+	/* What stands behind is written before it is read. */
+	__builtin_memset(pkt, 0, offsetof(struct sluice_packet, related_src));
+	pkt->nat_port_be = 0;
+	pkt->hook = hook;
+	pkt->firewall = SLUICE_MODULE_FIREWALL;
+	pkt->now_ns = has_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	return pkt;
+}
+
+static __always_inline int pass_on(struct __sk_buff *skb, struct sluice_packet *pkt, __u32 reason)
+{
+	if (!reason) {
+		go_to(skb, skb->protocol == bpf_htons(ETH_P_ARP) ? SLUICE_MODULE_BRIDGE : SLUICE_MODULE_NAT);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
+	return drop(skb, pkt, SLUICE_MODULE_ENTRY, reason);
+}
+
+static __always_inline __u32 protocol_refused(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IPV6) ? SLUICE_DROP_IPV6_UNSUPPORTED :
+							SLUICE_DROP_ETHERTYPE_UNSUPPORTED;
+}
+
+static __always_inline __u32 parse_rest(struct __sk_buff *skb, struct sluice_packet *pkt,
+					const struct ipv4_rest *rest)
+{
+	__u32 reason;
+
+	if (v4_is_multicast(addr_v4(&pkt->dst)))
+		return SLUICE_DROP_MULTICAST_UNSUPPORTED;
+	reason = parse_l4(skb, pkt, rest);
+	if (!reason && unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
+		fragment_remember(pkt, rest);
+	return reason;
+}
+
+/* ---- from a pod ------------------------------------------------------------------------ */
+static __always_inline __u32 arp_from_pod(struct __sk_buff *skb, struct sluice_packet *pkt,
+					  const struct sluice_endpoint *endpoint)
+{
+	const struct arp_ipv4 *arp;
+	__be32 sender, target;
+
+	make_linear(skb, ETH_HLEN + sizeof(*arp));
+	arp = frame_start(skb) + ETH_HLEN;
+	if ((const void *)(arp + 1) > frame_end(skb))
+		return SLUICE_DROP_SHORT_PACKET;
+	if (arp->hardware_be != bpf_htons(ARP_HARDWARE_ETHERNET) ||
+	    arp->protocol_be != bpf_htons(ETH_P_IP) || arp->hardware_length != 6 ||
+	    arp->protocol_length != 4)
+		return SLUICE_DROP_BAD_HEADER;
+	__builtin_memcpy(&sender, arp->sender_ip, sizeof(sender));
+	__builtin_memcpy(&target, arp->target_ip, sizeof(target));
+	addr_set_v4(&pkt->src, sender);
+	addr_set_v4(&pkt->dst, target);
+	pkt->l3_offset = ETH_HLEN;
+	if (!mac_equal(arp->sender_mac, endpoint->mac))
+		return SLUICE_DROP_SOURCE_MAC;
+	if (!addr_equal(&pkt->src, &endpoint->ipv4))
+		return SLUICE_DROP_SOURCE_IP;
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct sluice_iface_key key = { .ifindex = skb->ifindex };
+	const __u32 *id = bpf_map_lookup_elem(&ifaces, &key);
+	const struct sluice_config *cfg = config_get();
+	const struct sluice_endpoint *endpoint;
+	struct ipv4_rest rest;
+	const struct ethhdr *eth;
+	bool group;
+	__u32 reason;
+
+	if (!id || !cfg)
+		return SLUICE_DROP_ENDPOINT_UNKNOWN;
+	endpoint = endpoint_get(*id);
+	if (!endpoint)
+		return SLUICE_DROP_MAP_MISSING;
+	if (endpoint->ifindex != key.ifindex)
+		return SLUICE_DROP_ENDPOINT_UNKNOWN;
+	pkt->src_endpoint = *id;
+
+	make_linear(skb, ETH_HLEN);
+	eth = frame_start(skb);
+	if ((const void *)(eth + 1) > frame_end(skb))
+		return SLUICE_DROP_SHORT_PACKET;
+	if (!mac_equal(eth->h_source, endpoint->mac))
+		return SLUICE_DROP_SOURCE_MAC;
+	group = eth->h_dest[0] & 1;
+	if (!mac_equal(eth->h_dest, cfg->gateway_mac))
+		pkt->flags |= SLUICE_PKT_BRIDGED;
+
+	/* A tag would survive to the other pod, past rules that do not know it. */
+	if (skb->vlan_present)
+		return SLUICE_DROP_ETHERTYPE_UNSUPPORTED;
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return arp_from_pod(skb, pkt, endpoint);
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return protocol_refused(skb);
+	reason = parse_ipv4(skb, pkt, &rest);
+	if (reason)
+		return reason;
+	if (!addr_equal(&pkt->src, &endpoint->ipv4))
+		return SLUICE_DROP_SOURCE_IP;
+	if (group)
+		return SLUICE_DROP_MULTICAST_UNSUPPORTED;
+	return parse_rest(skb, pkt, &rest);
+}
+
+SEC("tc")
+int entry_pod(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_POD);
+
+	return pkt ? pass_on(skb, pkt, from_pod(skb, pkt)) : TC_ACT_SHOT;
+}
+
+/* ---- from the node's stack --------------------------------------------------------------- */
+static __always_inline __u32 from_host(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct sluice_route source;
+	struct ipv4_rest rest;
+	__u32 reason;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return protocol_refused(skb);
+	reason = parse_ipv4(skb, pkt, &rest);
+	if (reason)
+		return reason;
+	route_get(&pkt->src, &source);
+	if (source.kind == SLUICE_ROUTE_HOST)
+		pkt->flags |= SLUICE_PKT_OWN_NODE;
+	else	/* forwarded by the stack; a pod's egress rules hold wherever its packet comes from */
+		pkt->src_endpoint = local_get(&pkt->src);
+	return parse_rest(skb, pkt, &rest);
+}
+
+SEC("tc")
+int entry_host(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_HOST);
+
+	return pkt ? pass_on(skb, pkt, from_host(skb, pkt)) : TC_ACT_SHOT;
+}
+
+/* ---- from another node --------------------------------------------------------------------- */
+static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg = config_get();
+	struct bpf_tunnel_key tunnel = {};
+	struct sluice_route source;
+	struct ipv4_rest rest;
+	__u32 reason;
+
+	/* The size that the struct had in Linux 5.10; later kernels accept it too. */
+	if (!cfg ||
+	    bpf_skb_get_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4), 0) ||
+	    tunnel.tunnel_id != cfg->vni)
+		return SLUICE_DROP_TUNNEL_SOURCE;
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return protocol_refused(skb);
+	reason = parse_ipv4(skb, pkt, &rest);
+	if (reason)
+		return reason;
+	route_get(&pkt->src, &source);
+	if ((source.kind != SLUICE_ROUTE_TUNNEL && source.kind != SLUICE_ROUTE_NODE) ||
+	    source.tunnel_be != bpf_htonl(tunnel.remote_ipv4))
+		return SLUICE_DROP_TUNNEL_SOURCE;
+	return parse_rest(skb, pkt, &rest);
+}
+
+SEC("tc")
+int entry_overlay(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_OVERLAY);
+
+	return pkt ? pass_on(skb, pkt, from_overlay(skb, pkt)) : TC_ACT_SHOT;
+}
+
+/* ---- from outside --------------------------------------------------------------------------- */
+static __always_inline bool masquerade_port(__be16 port_be)
+{
+	/* Up to the end of the range of ports. */
+	return bpf_ntohs(port_be) >= SLUICE_SNAT_PORT_MIN;
+}
+
+/* Could the packet, which is for the node's address, be for a masqueraded connection? */
+static __always_inline bool masquerade_candidate(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	struct embedded in;
+
+	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
+		return embedded_parse(skb, pkt, &in) && in.src_be == addr_v4(&pkt->dst) &&
+		       masquerade_port(in.sport_be);
+	return (pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP || pkt->proto == IPPROTO_ICMP) &&
+	       masquerade_port(pkt->dport_be);
+}
+
+static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet *pkt,
+				    struct ipv4_rest *rest)
+{
+	const struct sluice_config *cfg = config_get();
+
+	/* pkt_type: a promiscuous uplink also sees what is for others. */
+	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    skb->pkt_type != 0 /* PACKET_HOST */ || parse_ipv4(skb, pkt, rest))
+		return false;
+	if (!addr_equal(&pkt->dst, &cfg->node_ipv4)) {
+		pkt->dst_endpoint = local_get(&pkt->dst);
+		return pkt->dst_endpoint && !parse_l4(skb, pkt, rest);
+	}
+	return !parse_l4(skb, pkt, rest) && masquerade_candidate(skb, pkt);
+}
+
+static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)
+{
+	struct sluice_route source;
+
+	if (pkt->dst_endpoint) {
+		/* Pods' and nodes' rules must not be had by forging a source outside the tunnel. */
+		route_get(&pkt->src, &source);
+		if (source.kind == SLUICE_ROUTE_PODS || source.kind == SLUICE_ROUTE_HOST ||
+		    source.kind == SLUICE_ROUTE_TUNNEL)
+			return SLUICE_DROP_SOURCE_IP;
+	}
+	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
+		fragment_remember(pkt, rest);
+	return SLUICE_DROP_NONE;
+}
+
+SEC("tc")
+int entry_uplink(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_UPLINK);
+	struct ipv4_rest rest;
+
+	if (!pkt)
+		return TC_ACT_SHOT;
+	if (!is_ours(skb, pkt, &rest))
+		return to_stack();
+	return pass_on(skb, pkt, from_uplink(pkt, &rest));
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One generation of the NetworkPolicies. Each generation is this program with its own constants and its own
+ * array `generation`; judged are the source's egress and the destination's ingress, of the connection's
+ * original direction, in one invocation.
+ */
+#include <linux/in.h>
+
+#include "lib/packet.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile __u32 generation_number = 0;
+const volatile __u32 generation_slot = 0;	/* of struct sluice_peer and generation_stats */
+/* Whether the rules have ipBlocks and ports at all: if not, the verifier removes the lookups. */
+const volatile __u8 uses_blocks = 0;
+const volatile __u8 uses_ports = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLUICE_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, struct sluice_policy);
+} generation SEC(".maps");
+
+/* A connection in its original direction. */
+struct connection {
+	const struct sluice_addr *src;
+	const struct sluice_addr *dst;
+	__u32 src_endpoint;
+	__u32 dst_endpoint;
+	__be16 dport_be;
+	__u8 proto;
+};
+
+static __always_inline struct connection original(const struct sluice_packet *pkt)
+{
+	if (pkt->state == SLUICE_STATE_RELATED)
+		return (struct connection){ &pkt->related_src, &pkt->related_dst,
+					    pkt->related_src_endpoint, pkt->related_dst_endpoint,
+					    pkt->related_dport_be, pkt->related_proto };
+	if (pkt->flags & SLUICE_PKT_REPLY)
+		return (struct connection){ &pkt->dst, &pkt->src, pkt->dst_endpoint, pkt->src_endpoint,
+					    pkt->sport_be, pkt->proto };
+	return (struct connection){ &pkt->src, &pkt->dst, pkt->src_endpoint, pkt->dst_endpoint,
+				    pkt->dport_be, pkt->proto };
+}
+
+static __always_inline __u32 class_of(const struct sluice_addr *peer)
+{
+	const struct sluice_peer *found = bpf_map_lookup_elem(&peers, peer);
+
+	if (!found && uses_blocks) {
+		struct sluice_route_key key = { .prefix_len = 128, .addr = *peer };
+
+		found = bpf_map_lookup_elem(&peer_blocks, &key);
+	}
+	return found ? found->peer_class[generation_slot & (SLUICE_GENERATION_SLOTS - 1)] : 0;
+}
+
+static __always_inline __u32 port_class_of(__u32 table, __u8 proto, __be16 port_be)
+{
+	struct sluice_port_key key = {
+		.prefix_len = SLUICE_PORT_KEY_BITS,
+		.table_be = bpf_htonl(table),
+		.proto = proto,
+	};
+	const __u32 *found;
+
+	/* Other protocols have no ports that a rule could name. */
+	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP)
+		__builtin_memcpy(key.port_be, &port_be, sizeof(port_be));
+	found = bpf_map_lookup_elem(&port_classes, &key);
+	return found ? *found : 0;
+}
+
+static __always_inline bool admits(const struct sluice_policy *policy, enum sluice_direction direction,
+				   const struct connection *conn)
+{
+	struct sluice_row_key key = { .table = policy->table[direction] };
+	const struct sluice_row *row;
+	__u32 port = 0;
+
+	key.peer_class = class_of(direction == SLUICE_EGRESS ? conn->dst : conn->src);
+	if (uses_ports && policy->ports[direction])
+		port = port_class_of(policy->ports[direction], conn->proto, conn->dport_be);
+	key.page = port / SLUICE_ROW_BITS;
+	row = bpf_map_lookup_elem(&tables, &key);
+	port %= SLUICE_ROW_BITS;
+	return row && (row->bits[port / 64] >> (port % 64)) & 1;
+}
+
+static __always_inline __u32 judge(const struct connection *conn)
+{
+	const struct sluice_policy *policy;
+	__u32 id;
+
+	/* A pod always reaches itself. */
+	if (conn->src_endpoint == conn->dst_endpoint && conn->src_endpoint)
+		return SLUICE_DROP_NONE;
+	id = conn->src_endpoint;
+	if (id) {
+		policy = bpf_map_lookup_elem(&generation, &id);
+		if (!policy || !(policy->flags & SLUICE_POLICY_VALID))
+			return SLUICE_DROP_POLICY_MISSING;
+		if (policy->flags & SLUICE_POLICY_ISOLATED_EGRESS &&
+		    !admits(policy, SLUICE_EGRESS, conn))
+			return SLUICE_DROP_POLICY_EGRESS;
+	}
+	id = conn->dst_endpoint;
+	if (id) {
+		policy = bpf_map_lookup_elem(&generation, &id);
+		if (!policy || !(policy->flags & SLUICE_POLICY_VALID))
+			return SLUICE_DROP_POLICY_MISSING;
+		if (policy->flags & SLUICE_POLICY_ISOLATED_INGRESS &&
+		    !admits(policy, SLUICE_INGRESS, conn))
+			return SLUICE_DROP_POLICY_INGRESS;
+	}
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline void count_verdict(const struct sluice_packet *pkt, __u32 reason)
+{
+	__u32 slot = generation_slot;
+	struct sluice_generation_stats *st = bpf_map_lookup_elem(&generation_stats, &slot);
+
+	if (!st)
+		return;
+	st->judged++;
+	if (pkt->state != SLUICE_STATE_NEW)
+		st->rejudged++;
+	if (!reason)
+		st->allowed++;
+	else if (reason == SLUICE_DROP_POLICY_EGRESS)
+		st->denied_egress++;
+	else if (reason == SLUICE_DROP_POLICY_INGRESS)
+		st->denied_ingress++;
+}
+
+/* A connection that conntrack has is admitted anew, in both directions at once. */
+static __always_inline void restamp(const struct sluice_packet *pkt)
+{
+	struct sluice_ct_entry *entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+
+	if (entry)
+		entry->stamp = pkt->stamp;
+}
+
+SEC("tc")
+int firewall(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	struct connection conn;
+	__u64 stamp;
+	__u32 reason = SLUICE_DROP_NONE;
+
+	if (!pkt)
+		return TC_ACT_SHOT;
+	/* Before any rule is read: a stamp must never vouch for rules newer than those read here. Nor may
+	 * a program that was replaced meanwhile vouch for its successor. */
+	stamp = live_stamp();
+	if (SLUICE_STAMP_GENERATION(stamp) != generation_number)
+		stamp = SLUICE_STAMP(generation_number, 0);
+	pkt->stamp = stamp;
+	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
+		conn = original(pkt);
+		reason = judge(&conn);
+	}
+	pkt->verdict = reason;
+	if (pkt->hook == SLUICE_HOOK_PROBE)
+		return SLUICE_PROBE_RESULT + reason;
+
+	count_module(SLUICE_MODULE_FIREWALL);
+	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
+		const struct report what = { SLUICE_EVENT_VERDICT, SLUICE_MODULE_FIREWALL, reason,
+					     generation_number };
+
+		count_verdict(pkt, reason);
+		report(skb, pkt, &what);
+	}
+	if (!reason) {
+		if (pkt->state != SLUICE_STATE_NEW)
+			restamp(pkt);
+		go_to(skb, pkt->next);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
+	return drop(skb, pkt, SLUICE_MODULE_FIREWALL, reason);
+}

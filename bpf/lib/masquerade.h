@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The ports of masqueraded connections: one is reserved by inserting the alias, which must not exist. */
+#ifndef SLUICE_LIB_MASQUERADE_H
+#define SLUICE_LIB_MASQUERADE_H
+
+#include <linux/errno.h>
+
+#include "lib/conntrack.h"
+
+static __always_inline __u32 ct_insert_failed(long error)
+{
+	return error == -EBUSY ? SLUICE_DROP_CT_BUSY : SLUICE_DROP_CT_FULL;
+}
+
+#define SNAT_PORTS (SLUICE_SNAT_PORT_MAX - SLUICE_SNAT_PORT_MIN + 1)
+
+static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct sluice_ct_key *key)
+{
+	struct tuple outside = { &pkt->nat_addr, &pkt->dst, pkt->nat_port_be, pkt->dport_be, pkt->proto };
+
+	alias_key_make(key, &outside);
+}
+
+/* Takes pkt->nat_port_be: 0, -EEXIST if it is another connection's, or the kernel's error. */
+static __always_inline long port_take(const struct sluice_packet *pkt, const struct sluice_ct_entry *value)
+{
+	struct sluice_ct_entry *found;
+	struct sluice_ct_key key;
+	long error;
+
+	alias_key_of(pkt, &key);
+	error = bpf_map_update_elem(&conntrack, &key, value, BPF_NOEXIST);
+	if (error != -EEXIST)
+		return error;
+	found = bpf_map_lookup_elem(&conntrack, &key);
+	if (!found)
+		return -EEXIST;
+	if (found->flags & SLUICE_CT_ALIAS && found->nat_port_be == value->nat_port_be &&
+	    addr_equal(&found->nat_addr, &value->nat_addr)) {
+		/* This very connection's, which begins anew. */
+		found->flags = SLUICE_CT_ALIAS;
+		found->last_seen_ns = value->last_seen_ns;
+		return 0;
+	}
+	if (!ct_expired(found, pkt->proto, pkt->now_ns) || bpf_map_delete_elem(&conntrack, &key))
+		return -EEXIST;
+	return bpf_map_update_elem(&conntrack, &key, value, BPF_NOEXIST);
+}
+
+/* Reserves a port; pkt->nat_port_be holds the connection's former one, if it had one. */
+static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struct sluice_addr *node)
+{
+	struct sluice_ct_entry value = {
+		.last_seen_ns = pkt->now_ns,
+		.created_ns = pkt->now_ns,
+		.nat_addr = pkt->src,
+		.nat_port_be = pkt->sport_be,
+		.flags = SLUICE_CT_ALIAS,
+	};
+	__u32 offset = bpf_get_prandom_u32() % SNAT_PORTS;
+	long error;
+
+	pkt->nat_addr = *node;
+	for (int i = 0; i < SLUICE_SNAT_TRIES; i++) {
+		if (i || !pkt->nat_port_be) {
+			pkt->nat_port_be = bpf_htons(SLUICE_SNAT_PORT_MIN + offset);
+			offset = offset + 1 == SNAT_PORTS ? 0 : offset + 1;
+		}
+		error = port_take(pkt, &value);
+		if (!error)
+			return SLUICE_DROP_NONE;
+		if (error != -EEXIST)
+			return ct_insert_failed(error);
+	}
+	return SLUICE_DROP_SNAT_PORTS_EXHAUSTED;
+}
+
+static __always_inline void port_release(const struct sluice_packet *pkt)
+{
+	struct sluice_ct_key key;
+
+	alias_key_of(pkt, &key);
+	bpf_map_delete_elem(&conntrack, &key);
+}
+
+#endif

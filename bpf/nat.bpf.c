@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Connection tracking and masquerade. `nat` finds the packet's connection and translates what comes back
+ * to a masqueraded one; `nat_commit`, after the firewall, writes the entry of a new connection and
+ * translates what goes out.
+ */
+#include "lib/masquerade.h"
+#include "lib/rewrite.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Beside the drop reasons: not ours after all, the node's stack gets the packet as it came. */
+#define TO_STACK SLUICE_DROP_SLOTS
+
+/* Was the packet sent to the node's own address, from outside? Entry sets dst_endpoint for all others. */
+static __always_inline bool sent_to_node(const struct sluice_packet *pkt)
+{
+	return pkt->hook == SLUICE_HOOK_UPLINK && !pkt->dst_endpoint;
+}
+
+/*
+ * From the outside's tuple to the connection that it stands for: `inside` and `inside_port_be` become the
+ * originator, pkt->ct_key the main entry's key. `outside` is the tuple as the outside sends it.
+ */
+static __always_inline struct sluice_ct_entry *unmask(struct sluice_packet *pkt, const struct tuple *outside,
+						      struct sluice_addr *inside, __be16 *inside_port_be)
+{
+	const struct sluice_ct_entry *alias;
+	struct sluice_ct_entry *entry;
+	struct tuple tuple = *outside;
+
+	ct_key_make(&pkt->ct_key, &tuple);
+	alias = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+	if (!alias || !(alias->flags & SLUICE_CT_ALIAS))
+		return NULL;
+	*inside = alias->nat_addr;
+	*inside_port_be = alias->nat_port_be;
+	tuple.dst = inside;
+	tuple.dport_be = alias->nat_port_be;
+	if (tuple.proto == IPPROTO_ICMP)
+		tuple.sport_be = alias->nat_port_be;
+	ct_key_make(&pkt->ct_key, &tuple);
+	entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+	/* An alias that its connection gave up for another port lives on until it expires. */
+	if (!entry || !(entry->flags & SLUICE_CT_MASQUERADE) || entry->nat_port_be != outside->dport_be ||
+	    ct_expired(entry, tuple.proto, pkt->now_ns))
+		return NULL;
+	return entry;
+}
+
+/* What the connection's entry means for the packet; `reply`: it runs against the original direction. */
+static __always_inline void apply_entry(struct sluice_packet *pkt, const struct sluice_ct_entry *entry,
+					bool reply)
+{
+	if (!reply && entry->flags & SLUICE_CT_MASQUERADE) {
+		pkt->nat_addr = entry->nat_addr;
+		pkt->nat_port_be = entry->nat_port_be;
+		pkt->flags |= SLUICE_PKT_MASQUERADE;
+		pkt->next = SLUICE_MODULE_NAT_COMMIT;
+	}
+	/* A SYN on an existing connection is judged again. */
+	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && entry->stamp == live_stamp())
+		pkt->flags |= SLUICE_PKT_ADMITTED;
+}
+
+static __always_inline void established(struct sluice_packet *pkt, struct sluice_ct_entry *entry, bool reply)
+{
+	pkt->state = SLUICE_STATE_ESTABLISHED;
+	if (reply)
+		pkt->flags |= SLUICE_PKT_REPLY;
+	apply_entry(pkt, entry, reply);
+	if (ct_touch(entry, pkt))
+		alias_touch(entry, pkt);
+}
+
+/* ---- new connections ---------------------------------------------------------------------- */
+static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	__u8 type;
+
+	if (pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP)
+		return true;
+	/* Of ICMP only the echo has something to be told apart by. */
+	return pkt->proto == IPPROTO_ICMP && !(pkt->flags & SLUICE_PKT_FRAGMENT_LATER) &&
+	       !bpf_skb_load_bytes(skb, pkt->l4_offset, &type, sizeof(type)) &&
+	       (type == ICMP_ECHO || type == ICMP_ECHO_REPLY);
+}
+
+static __always_inline __u32 new_connection(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg = config_get();
+
+	pkt->next = SLUICE_MODULE_NAT_COMMIT;
+	if (pkt->hook != SLUICE_HOOK_POD || pkt->flags & SLUICE_PKT_BRIDGED)
+		return SLUICE_DROP_NONE;
+	packet_route(pkt);
+	if ((pkt->route.kind != SLUICE_ROUTE_WORLD && pkt->route.kind != SLUICE_ROUTE_NODE) || !cfg ||
+	    addr_is_none(&cfg->node_ipv4))
+		return SLUICE_DROP_NONE;
+	if (!can_masquerade(skb, pkt))
+		return SLUICE_DROP_SNAT_UNSUPPORTED;
+	pkt->flags |= SLUICE_PKT_MASQUERADE;
+	return SLUICE_DROP_NONE;
+}
+
+/* ---- packets of connections ----------------------------------------------------------------- */
+static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct tuple outside = packet_tuple(pkt);
+	struct sluice_ct_entry *entry;
+	struct sluice_addr inside;
+	__be16 inside_port_be;
+
+	entry = unmask(pkt, &outside, &inside, &inside_port_be);
+	if (!entry)
+		return TO_STACK;
+	const struct translation tr = { false, addr_v4(&pkt->dst), addr_v4(&inside), pkt->dport_be,
+					inside_port_be };
+
+	if (!rewrite(skb, pkt, &tr))
+		return SLUICE_DROP_REWRITE_FAILED;
+	pkt->dst = inside;
+	pkt->dport_be = inside_port_be;
+	if (pkt->proto == IPPROTO_ICMP)
+		pkt->sport_be = inside_port_be;
+	pkt->flags |= SLUICE_PKT_TRANSLATED;
+	established(pkt, entry, true);
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct tuple tuple = packet_tuple(pkt);
+	bool from_high = ct_key_make(&pkt->ct_key, &tuple), reply;
+	struct sluice_ct_entry *entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+
+	if (!entry || entry->flags & SLUICE_CT_ALIAS)
+		return new_connection(skb, pkt);
+	reply = from_high != !!(entry->flags & SLUICE_CT_ORIGIN_HIGH);
+	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN || ct_expired(entry, pkt->proto, pkt->now_ns))) {
+		/* Another connection of the same tuple, in whichever direction. A SYN that is only
+		 * repeated must keep its masquerade port. */
+		pkt->flags |= SLUICE_PKT_CT_REPLACE;
+		if (!reply && entry->flags & SLUICE_CT_MASQUERADE)
+			pkt->nat_port_be = entry->nat_port_be;
+		return new_connection(skb, pkt);
+	}
+	established(pkt, entry, reply);
+	return SLUICE_DROP_NONE;
+}
+
+/* ---- ICMP errors ------------------------------------------------------------------------------ */
+/* The quoted tuple, in the form that conntrack knows. */
+struct quote {
+	struct embedded in;
+	struct sluice_addr src;
+	struct sluice_addr dst;
+	__be16 sport_be;
+	__be16 dport_be;
+};
+
+/* Reads the quoted header. An error goes to whom the quoted packet came from; and a pod may speak of what it
+ * received only, or it could end others' connections. */
+static __always_inline bool quote_read(struct __sk_buff *skb, const struct sluice_packet *pkt,
+				       struct quote *quote)
+{
+	struct embedded *in = &quote->in;
+
+	if (!embedded_parse(skb, pkt, in) || in->src_be != addr_v4(&pkt->dst) ||
+	    (pkt->hook == SLUICE_HOOK_POD && in->dst_be != addr_v4(&pkt->src)))
+		return false;
+	addr_set_v4(&quote->src, in->src_be);
+	addr_set_v4(&quote->dst, in->dst_be);
+	quote->sport_be = in->sport_be;
+	quote->dport_be = in->dport_be;
+	return true;
+}
+
+static __always_inline void judge_as(struct sluice_packet *pkt, const struct quote *quote, bool forward)
+{
+	pkt->state = SLUICE_STATE_RELATED;
+	pkt->related_src = forward ? quote->src : quote->dst;
+	pkt->related_dst = forward ? quote->dst : quote->src;
+	pkt->related_sport_be = forward ? quote->sport_be : quote->dport_be;
+	pkt->related_dport_be = forward ? quote->dport_be : quote->sport_be;
+	pkt->related_proto = quote->in.proto;
+	pkt->related_src_endpoint = local_get(&pkt->related_src);
+	pkt->related_dst_endpoint = local_get(&pkt->related_dst);
+}
+
+/* An error to the node about what a masqueraded connection sent: translated back. */
+static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt,
+						 struct quote *quote)
+{
+	const struct embedded *in = &quote->in;
+	struct tuple outside = { &quote->dst, &quote->src, in->dport_be, in->sport_be, in->proto };
+	struct sluice_addr inside;
+	struct sluice_ct_entry *entry = unmask(pkt, &outside, &inside, &quote->sport_be);
+
+	if (!entry)
+		return TO_STACK;
+	if (in->proto == IPPROTO_ICMP)
+		quote->dport_be = quote->sport_be;
+	const struct translation tr = { false, in->src_be, addr_v4(&inside), in->sport_be, quote->sport_be };
+
+	if (!rewrite_error(skb, pkt, in, &tr))
+		return SLUICE_DROP_REWRITE_FAILED;
+	quote->src = inside;
+	pkt->dst = inside;
+	pkt->flags |= SLUICE_PKT_TRANSLATED;
+	judge_as(pkt, quote, true);
+	apply_entry(pkt, entry, true);
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct sluice_ct_entry *entry;
+	struct quote quote;
+	bool forward;
+
+	if (quote_read(skb, pkt, &quote)) {
+		struct tuple tuple = { &quote.src, &quote.dst, quote.sport_be, quote.dport_be,
+				       quote.in.proto };
+
+		if (sent_to_node(pkt))
+			return related_masqueraded(skb, pkt, &quote);
+		forward = ct_key_make(&pkt->ct_key, &tuple);
+		entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+		if (entry && !(entry->flags & SLUICE_CT_ALIAS) &&
+		    !ct_expired(entry, quote.in.proto, pkt->now_ns)) {
+			forward = forward == !!(entry->flags & SLUICE_CT_ORIGIN_HIGH);
+			judge_as(pkt, &quote, forward);
+			/* The error runs against what it quotes. */
+			apply_entry(pkt, entry, forward);
+			return SLUICE_DROP_NONE;
+		}
+	}
+	if (sent_to_node(pkt))
+		return TO_STACK;
+	/* The node's own connections are not tracked; its stack knows them. */
+	packet_route(pkt);
+	return pkt->route.kind == SLUICE_ROUTE_HOST ? SLUICE_DROP_NONE : SLUICE_DROP_CT_INVALID;
+}
+
+SEC("tc")
+int nat(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	__u32 reason = SLUICE_DROP_NONE;
+
+	if (!pkt)
+		return TC_ACT_SHOT;
+	count_module(SLUICE_MODULE_NAT);
+	pkt->next = SLUICE_MODULE_DELIVER;
+	/* Policy does not apply to the node's own traffic, so nothing needs to be known of it. */
+	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
+		if (unlikely(pkt->flags & SLUICE_PKT_ICMP_ERROR))
+			reason = related(skb, pkt);
+		else if (sent_to_node(pkt))
+			reason = reply_to_masqueraded(skb, pkt);
+		else
+			reason = track(skb, pkt);
+	}
+	if (reason == TO_STACK)
+		return to_stack();
+	if (!reason) {
+		go_to(skb, pkt->flags & SLUICE_PKT_BRIDGED ? SLUICE_MODULE_BRIDGE : SLUICE_MODULE_ROUTER);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
+	return drop(skb, pkt, SLUICE_MODULE_NAT, reason);
+}
+
+/* ---- after the firewall -------------------------------------------------------------------------- */
+/* Another CPU has just made the entry: its masquerade port counts. */
+static __always_inline __u32 adopt(struct sluice_packet *pkt, const struct sluice_ct_entry *entry)
+{
+	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
+
+	if (!entry || entry->flags & SLUICE_CT_ALIAS || masquerade != !!(entry->flags & SLUICE_CT_MASQUERADE))
+		return SLUICE_DROP_CT_BUSY;
+	if (masquerade && entry->nat_port_be != pkt->nat_port_be) {
+		port_release(pkt);
+		pkt->nat_addr = entry->nat_addr;
+		pkt->nat_port_be = entry->nat_port_be;
+	}
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 insert(struct sluice_packet *pkt)
+{
+	bool replace = pkt->flags & SLUICE_PKT_CT_REPLACE;
+	struct sluice_ct_entry value = {
+		.last_seen_ns = pkt->now_ns,
+		.created_ns = pkt->now_ns,
+		.stamp = pkt->stamp,
+	};
+	long error;
+
+	/* ct_key_make() put the lower one first; the packet's source is the originator. */
+	if (!addr_equal(&pkt->ct_key.addr[0], &pkt->src) || pkt->ct_key.port_be[0] != pkt->sport_be)
+		value.flags |= SLUICE_CT_ORIGIN_HIGH;
+	if (pkt->flags & SLUICE_PKT_TCP_RST)
+		value.flags |= SLUICE_CT_CLOSED;
+	if (pkt->flags & SLUICE_PKT_TCP_FIN)
+		value.flags |= SLUICE_CT_FIN_ORIGIN;
+	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
+		value.flags |= SLUICE_CT_MASQUERADE;
+		value.nat_addr = pkt->nat_addr;
+		value.nat_port_be = pkt->nat_port_be;
+	}
+	error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, replace ? BPF_ANY : BPF_NOEXIST);
+	if (!error)
+		return SLUICE_DROP_NONE;
+	if (error == -EEXIST)
+		return adopt(pkt, bpf_map_lookup_elem(&conntrack, &pkt->ct_key));
+	return ct_insert_failed(error);
+}
+
+static __always_inline __u32 commit(struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg = config_get();
+	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
+	__u32 reason;
+
+	if (!cfg)
+		return SLUICE_DROP_MAP_MISSING;
+	if (masquerade) {
+		reason = port_reserve(pkt, &cfg->node_ipv4);
+		if (reason)
+			return reason;
+	}
+	reason = insert(pkt);
+	if (reason && masquerade)
+		port_release(pkt);
+	return reason;
+}
+
+static __always_inline bool mask(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	struct translation tr = { true, addr_v4(&pkt->src), addr_v4(&pkt->nat_addr), pkt->sport_be,
+				  pkt->nat_port_be };
+	struct embedded in;
+
+	if (!(pkt->flags & SLUICE_PKT_ICMP_ERROR))
+		return rewrite(skb, pkt, &tr);
+	if (!embedded_parse(skb, pkt, &in))
+		return false;
+	tr.old_port_be = in.dport_be;
+	return rewrite_error(skb, pkt, &in, &tr);
+}
+
+SEC("tc")
+int nat_commit(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	__u32 reason = SLUICE_DROP_NONE;
+
+	if (!pkt)
+		return TC_ACT_SHOT;
+	count_module(SLUICE_MODULE_NAT_COMMIT);
+	if (pkt->state == SLUICE_STATE_NEW)
+		reason = commit(pkt);
+	if (!reason && pkt->flags & SLUICE_PKT_MASQUERADE && !mask(skb, pkt))
+		reason = SLUICE_DROP_REWRITE_FAILED;
+	if (!reason) {
+		go_to(skb, SLUICE_MODULE_DELIVER);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
+	return drop(skb, pkt, SLUICE_MODULE_NAT_COMMIT, reason);
+}

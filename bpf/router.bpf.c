@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Packets for the gateway's MAC and all that come from outside the segment: decides where they leave and
+ * takes one from the time to live.
+ */
+#include "lib/parse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg;
+
+	packet_route(pkt);
+	switch (pkt->route.kind) {
+	case SLUICE_ROUTE_PODS:
+		return SLUICE_DROP_ENDPOINT_GONE;
+	case SLUICE_ROUTE_HOST:
+		if (pkt->hook == SLUICE_HOOK_UPLINK)
+			return SLUICE_DROP_NOT_FOR_POD;
+		/* The node's own traffic: no policy, and no conntrack entry that a full table could refuse. */
+		pkt->flags |= SLUICE_PKT_OWN_NODE;
+		pkt->next = SLUICE_MODULE_DELIVER;
+		pkt->output = SLUICE_OUTPUT_HOST;
+		return SLUICE_DROP_NONE;
+	}
+	/* What came from outside is not sent out again. */
+	if (pkt->hook == SLUICE_HOOK_OVERLAY || pkt->hook == SLUICE_HOOK_UPLINK)
+		return SLUICE_DROP_NOT_FOR_POD;
+	if (pkt->route.kind == SLUICE_ROUTE_TUNNEL ||
+	    (pkt->route.kind == SLUICE_ROUTE_NODE && !(pkt->flags & SLUICE_PKT_MASQUERADE))) {
+		pkt->output = SLUICE_OUTPUT_TUNNEL;
+		return SLUICE_DROP_NONE;
+	}
+	cfg = config_get();
+	if (!cfg || !cfg->uplink_ifindex)
+		return SLUICE_DROP_NO_UPLINK;
+	pkt->output = SLUICE_OUTPUT_UPLINK;
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 decrement_ttl(struct __sk_buff *skb)
+{
+	struct iphdr *ip = frame_start(skb) + ETH_HLEN;
+	__u32 check;
+
+	if ((void *)(ip + 1) > frame_end(skb))
+		return SLUICE_DROP_REWRITE_FAILED;
+	if (ip->ttl <= 1)
+		return SLUICE_DROP_TTL_EXPIRED;
+	ip->ttl--;
+	/* RFC 1624: the word with the time to live is less by 0x0100, so the checksum is more by it. */
+	check = ip->check + bpf_htons(0x0100);
+	ip->check = check + (check >> 16);
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 route(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	__u32 reason;
+
+	if (!pkt->dst_endpoint)
+		pkt->dst_endpoint = local_get(&pkt->dst);
+	if (pkt->dst_endpoint) {
+		pkt->output = SLUICE_OUTPUT_POD;
+	} else {
+		reason = decide_remote(pkt);
+		if (reason)
+			return reason;
+	}
+	/* The stack has done so already, or will itself, when it forwards. */
+	if (pkt->hook == SLUICE_HOOK_HOST || pkt->output == SLUICE_OUTPUT_HOST)
+		return SLUICE_DROP_NONE;
+	return decrement_ttl(skb);
+}
+
+SEC("tc")
+int router(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_get();
+	__u32 reason;
+
+	if (!pkt)
+		return TC_ACT_SHOT;
+	count_module(SLUICE_MODULE_ROUTER);
+	reason = route(skb, pkt);
+	if (!reason) {
+		go_to_firewall(skb, pkt);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
+	return drop(skb, pkt, SLUICE_MODULE_ROUTER, reason);
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/devices.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace sluice::datapath {
+
+namespace {
+
+Result<std::optional<Link>> find_link(NetlinkSocket& netlink, const char* name) {
+  auto link = netlink.link(name);
+  if (link) return *link;
+  if (link.error().code == ENODEV) return std::nullopt;
+  return tl::unexpected(link.error());
+}
+
+Result<void> expect_kind(const Link& link, const char* kind) {
+  if (link.kind == kind) return {};
+  return failure("interface {} exists and is no {} device: rename or remove it, the name is Sluice's", link.name, kind);
+}
+
+Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway) {
+  auto found = find_link(netlink, kHostDevice);
+  if (!found) return tl::unexpected(found.error());
+  if (*found) {
+    if (auto good = expect_kind(**found, "veth"); !good) return tl::unexpected(good.error());
+    return **found;
+  }
+  if (auto made = netlink.add_veth(kHostDevice, kNetDevice, -1); !made) return tl::unexpected(made.error());
+  auto link = netlink.link(kHostDevice);
+  if (!link) return link;
+  // Derived from the address as pods' are: made anew after a reboot, it is the same again to its neighbours.
+  LinkChange change;
+  change.mac = Mac::of_pod(gateway);
+  if (auto done = netlink.change_link(link->index, change); !done) return tl::unexpected(done.error());
+  return netlink.link(kHostDevice);
+}
+
+Result<Link> vxlan(NetlinkSocket& netlink, std::uint16_t port) {
+  auto found = find_link(netlink, kVxlanDevice);
+  if (!found) return tl::unexpected(found.error());
+  if (*found) {
+    if (auto good = expect_kind(**found, "vxlan"); !good) return tl::unexpected(good.error());
+    if ((*found)->vxlan_port == port) return **found;
+    if (auto gone = netlink.delete_link(kVxlanDevice); !gone) return tl::unexpected(gone.error());
+  }
+  if (auto made = netlink.add_vxlan_external(kVxlanDevice, port); !made) {
+    if (made.error().code == EEXIST)
+      return failure("{}: another VXLAN device of this node (an earlier network plugin's?) has UDP port {}; remove it, "
+                     "or choose another port for Sluice on all nodes",
+                     made.error().message, port);
+    return tl::unexpected(made.error());
+  }
+  return netlink.link(kVxlanDevice);
+}
+
+Result<void> keep_only_gateway_address(NetlinkSocket& netlink, int index, const Address& gateway) {
+  if (auto done = netlink.add_address({index, gateway, 32}); !done) return done;
+  auto addresses = netlink.addresses();
+  if (!addresses) return tl::unexpected(addresses.error());
+  for (const auto& each : *addresses) {
+    if (each.index != index || !each.address.is_v4() || each.address == gateway) continue;
+    if (auto done = netlink.delete_address(each); !done && done.error().code != EADDRNOTAVAIL) return done;
+  }
+  return {};
+}
+
+std::vector<Route> wanted_routes(const NodeConfig& config, const Devices& devices, const Address& gateway) {
+  std::vector<Route> routes;
+  const auto add = [&](const std::vector<Prefix>& prefixes) {
+    for (const auto& prefix : prefixes) {
+      if (!prefix.is_v4()) continue;
+      Route route;
+      route.destination = prefix;
+      route.source = gateway;
+      route.link_index = static_cast<int>(devices.host_ifindex);
+      route.protocol = kSluiceRouteProtocol;
+      routes.push_back(route);
+    }
+  };
+  add(config.pod_cidrs);
+  for (const auto& remote : config.remotes) add(remote.pod_cidrs);
+  return routes;
+}
+
+Result<void> set_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted) {
+  auto present = netlink.routes();
+  if (!present) return tl::unexpected(present.error());
+  const auto same = [](const Route& a, const Route& b) {
+    return a.destination == b.destination && a.link_index == b.link_index && a.source == b.source &&
+           a.protocol == b.protocol && !a.gateway && !b.gateway;
+  };
+  const auto among = [&](const std::vector<Route>& routes, const Route& route) {
+    return std::any_of(routes.begin(), routes.end(), [&](const Route& each) { return same(each, route); });
+  };
+  for (const auto& route : wanted)
+    if (!among(*present, route))
+      if (auto done = netlink.replace_route(route); !done) return done;
+  for (const auto& route : *present) {
+    if (route.protocol != kSluiceRouteProtocol || among(wanted, route)) continue;
+    // ESRCH: replaced just now by one to the same destination.
+    if (auto done = netlink.delete_route(route); !done && done.error().code != ESRCH) return done;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Address> gateway_of(const NodeConfig& config) {
+  const auto cidr = std::find_if(config.pod_cidrs.begin(), config.pod_cidrs.end(),
+                                 [](const Prefix& prefix) { return prefix.is_v4(); });
+  if (cidr == config.pod_cidrs.end()) return failure("the node has no IPv4 podCIDR (IPv6 alone is not built yet)");
+  if (cidr->length() > 30) return failure("podCIDR {} has no room for a gateway and a pod", cidr->to_string());
+  return Address::from_v4(cidr->address().v4() + 1);
+}
+
+Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, std::uint16_t vxlan_port) {
+  auto gateway = gateway_of(config);
+  if (!gateway) return tl::unexpected(gateway.error());
+  Devices devices;
+  auto host = veth_pair(netlink, *gateway);
+  if (!host) return tl::unexpected(host.error());
+  auto net = netlink.link(kNetDevice);
+  if (!net) return tl::unexpected(net.error());
+  if (net->index != host->peer_index)
+    return failure("{} and {} are no pair: remove both, they are made again", kHostDevice, kNetDevice);
+  auto overlay = vxlan(netlink, vxlan_port);
+  if (!overlay) return tl::unexpected(overlay.error());
+  devices.host_ifindex = static_cast<std::uint32_t>(host->index);
+  devices.net_ifindex = static_cast<std::uint32_t>(net->index);
+  devices.vxlan_ifindex = static_cast<std::uint32_t>(overlay->index);
+  devices.gateway_mac = host->mac;
+  if (!config.uplink.empty()) {
+    auto uplink = netlink.link(config.uplink);
+    if (!uplink) return with_context(uplink.error(), "uplink");
+    devices.uplink_ifindex = static_cast<std::uint32_t>(uplink->index);
+  }
+  return devices;
+}
+
+Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, const Devices& devices) {
+  auto gateway = gateway_of(config);
+  if (!gateway) return tl::unexpected(gateway.error());
+  LinkChange change;
+  change.mtu = config.pod_mtu;
+  change.ipv6_addresses = false;
+  change.up = true;
+  if (auto done = netlink.change_link(static_cast<int>(devices.vxlan_ifindex), change); !done) return done;
+  // bpf_fib_lookup and the stack ask the interface that a packet came in by whether it forwards.
+  change.ipv4_forwarding = true;
+  if (auto done = netlink.change_link(static_cast<int>(devices.net_ifindex), change); !done) return done;
+  // Without ARP the stack addresses every frame to the interface's own MAC, which is the gateway's: the router's.
+  change.arp = false;
+  const int host = static_cast<int>(devices.host_ifindex);
+  if (auto done = netlink.change_link(host, change); !done) return done;
+  if (auto done = keep_only_gateway_address(netlink, host, *gateway); !done) return done;
+  return set_routes(netlink, wanted_routes(config, devices, *gateway));
+}
+
+}  // namespace sluice::datapath

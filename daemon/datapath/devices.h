@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The node's own interfaces for pods: sluice_host and sluice_net (a veth pair, the stack's side and ours),
+// sluice_vxlan, and the host's addresses and routes on them. Level-triggered: what is there already stays.
+#pragma once
+
+#include <cstdint>
+
+#include "common/address.h"
+#include "common/netlink.h"
+#include "common/result.h"
+#include "daemon/datapath/datapath.h"
+
+namespace sluice::datapath {
+
+inline constexpr const char* kHostDevice = "sluice_host";
+inline constexpr const char* kNetDevice = "sluice_net";
+inline constexpr const char* kVxlanDevice = "sluice_vxlan";
+
+struct Devices {
+  std::uint32_t host_ifindex = 0;
+  std::uint32_t net_ifindex = 0;
+  std::uint32_t vxlan_ifindex = 0;
+  std::uint32_t uplink_ifindex = 0;  // 0: none
+  Mac gateway_mac;                   // of sluice_host
+};
+
+// The first address after the network's of the node's first IPv4 podCIDR.
+[[nodiscard]] Result<Address> gateway_of(const NodeConfig& config);
+
+// Makes or finds them. What carries packets is still down.
+[[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, std::uint16_t vxlan_port);
+// Up, with the gateway's address and the routes to pods; removes addresses and routes of ours that are no longer wanted.
+[[nodiscard]] Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, const Devices& devices);
+
+}  // namespace sluice::datapath

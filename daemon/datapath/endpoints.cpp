@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/endpoints.h"
+
+#include <linux/bpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "common/guard.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+sluice_endpoint abi_of(const Endpoint& endpoint) {
+  sluice_endpoint value{};
+  value.ipv4 = endpoint.ipv4.abi();
+  value.ifindex = endpoint.ifindex;
+  std::copy(endpoint.mac.bytes().begin(), endpoint.mac.bytes().end(), value.mac);
+  return value;
+}
+
+sluice_mac_key mac_key(const sluice_endpoint& value) {
+  sluice_mac_key key{};
+  std::copy(std::begin(value.mac), std::end(value.mac), key.mac);
+  return key;
+}
+
+bool equal(const auto& a, const auto& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+// Another endpoint's address, MAC or interface is never taken over: two pods would get each other's packets.
+template <typename K>
+Result<void> claim(const Map<K, std::uint32_t>& map, const K& key, std::uint32_t id, const std::string& what) {
+  auto done = map.update(key, id, BPF_NOEXIST);
+  if (done || done.error().code != EEXIST) return done;
+  auto owner = map.lookup(key);
+  if (!owner) return tl::unexpected(owner.error());
+  if (*owner == id) return {};
+  return failure("{} is taken by endpoint {}: detach that one first", what, owner->value_or(0));
+}
+
+template <typename K>
+Result<void> release(const Map<K, std::uint32_t>& map, const K& key, std::uint32_t id) {
+  auto owner = map.lookup(key);
+  if (!owner) return tl::unexpected(owner.error());
+  if (*owner != id) return {};
+  return map.erase(key).map([](bool) {});
+}
+
+// Entries whose endpoint has another key now, or is none any more.
+template <typename K, typename KeyOf>
+Result<void> sweep(const Map<K, std::uint32_t>& map, const std::map<std::uint32_t, sluice_endpoint>& endpoints,
+                   const KeyOf& key_of) {
+  auto entries = map.entries();
+  if (!entries) return tl::unexpected(entries.error());
+  for (const auto& [key, id] : *entries) {
+    const auto endpoint = endpoints.find(id);
+    if (endpoint != endpoints.end() && equal(key_of(endpoint->second), key)) continue;
+    if (auto done = map.erase(key); !done) return tl::unexpected(done.error());
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::optional<sluice_endpoint>> Endpoints::find(std::uint32_t id) const {
+  if (id == 0 || id >= SLUICE_MAX_ENDPOINTS)
+    return failure("endpoint id {} is not within 1 to {}", id, SLUICE_MAX_ENDPOINTS - 1);
+  auto value = maps_.endpoints.lookup(id);
+  if (!value) return tl::unexpected(value.error());
+  if (!*value || (*value)->ifindex == 0) return std::nullopt;
+  return **value;
+}
+
+Result<void> Endpoints::adopt() {
+  auto entries = maps_.endpoints.entries();
+  if (!entries) return tl::unexpected(entries.error());
+  attached_.clear();
+  for (const auto& [id, value] : *entries)
+    if (value.ifindex != 0) attached_.emplace(id, value);
+  auto swept =
+      sweep(maps_.locals, attached_, [](const sluice_endpoint& e) { return e.ipv4; })
+          .and_then([&] { return sweep(maps_.macs, attached_, mac_key); })
+          .and_then([&] {
+            return sweep(maps_.ifaces, attached_, [](const sluice_endpoint& e) { return sluice_iface_key{e.ifindex}; });
+          });
+  if (!swept) return swept;
+  for (const auto& [id, value] : attached_) {
+    if (!attacher_.attached(value.ifindex)) continue;  // the interface is gone, or attach() was cut short
+    if (auto done = attacher_.attach(value.ifindex, SLUICE_HOOK_POD); !done) return done;
+  }
+  return {};
+}
+
+Result<std::vector<Endpoint>> Endpoints::list(NetlinkSocket& netlink) const {
+  auto links = netlink.links();
+  if (!links) return tl::unexpected(links.error());
+  std::vector<Endpoint> found;
+  for (const auto& [id, value] : attached_) {
+    Endpoint endpoint;
+    endpoint.id = id;
+    endpoint.ifindex = value.ifindex;
+    endpoint.ipv4 = Address::from_abi(value.ipv4);
+    endpoint.mac = Mac(std::to_array(value.mac));
+    const auto link = std::find_if(links->begin(), links->end(), [&](const Link& each) {
+      return static_cast<std::uint32_t>(each.index) == endpoint.ifindex;
+    });
+    if (link != links->end()) endpoint.ifname = link->name;
+    found.push_back(std::move(endpoint));
+  }
+  return found;
+}
+
+Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu) {
+  auto present = find(endpoint.id);
+  if (!present) return tl::unexpected(present.error());
+  const auto value = abi_of(endpoint);
+  if (*present && !equal(**present, value))
+    return failure("endpoint {} is attached already, with address {} on interface number {}: detach it first", endpoint.id,
+                   Address::from_abi((*present)->ipv4).to_string(), (*present)->ifindex);
+  Guard undo([&] {
+    // The failure that led here is the one worth reporting; what cannot be undone is swept at the next start.
+    static_cast<void>(attacher_.detach(endpoint.ifindex));
+    static_cast<void>(erase(endpoint.id, value));
+  });
+  if (auto done = write(endpoint); !done) return done;
+  if (auto done = attacher_.attach(endpoint.ifindex, SLUICE_HOOK_POD); !done) return done;
+
+  LinkChange change;
+  change.mtu = mtu;
+  change.ipv6_addresses = false;
+  if (auto done = netlink.change_link(static_cast<int>(endpoint.ifindex), change); !done) return done;
+  // Last: no packet of the pod runs before its program is there.
+  LinkChange up;
+  up.up = true;
+  if (auto done = netlink.change_link(static_cast<int>(endpoint.ifindex), up); !done) return done;
+  attached_.insert_or_assign(endpoint.id, value);
+  undo.dismiss();
+  return {};
+}
+
+Result<void> Endpoints::write(const Endpoint& endpoint) const {
+  const auto value = abi_of(endpoint);
+  return maps_.endpoints.update(endpoint.id, value)
+      .and_then([&] {
+        return claim(maps_.ifaces, {endpoint.ifindex}, endpoint.id, fmt::format("interface {}", endpoint.ifname));
+      })
+      .and_then([&] {
+        return claim(maps_.macs, mac_key(value), endpoint.id, "MAC address " + endpoint.mac.to_string());
+      })
+      .and_then([&] { return claim(maps_.locals, value.ipv4, endpoint.id, "address " + endpoint.ipv4.to_string()); });
+}
+
+// The address first: nothing is delivered to what is being taken apart.
+Result<void> Endpoints::erase(std::uint32_t id, const sluice_endpoint& value) const {
+  return release(maps_.locals, value.ipv4, id)
+      .and_then([&] { return release(maps_.macs, mac_key(value), id); })
+      .and_then([&] { return release(maps_.ifaces, sluice_iface_key{value.ifindex}, id); })
+      .and_then([&] { return maps_.endpoints.update(id, sluice_endpoint{}); });
+}
+
+Result<bool> Endpoints::detach(NetlinkSocket& netlink, std::uint32_t id) {
+  auto present = find(id);
+  if (!present) return tl::unexpected(present.error());
+  if (!*present) return false;
+  const auto value = **present;
+  // Down before its program goes: without the program, the pod's packets would reach the node's stack unjudged.
+  if (attacher_.attached(value.ifindex)) {
+    LinkChange down;
+    down.up = false;
+    auto done = netlink.change_link(static_cast<int>(value.ifindex), down);
+    if (!done && done.error().code != ENODEV) return tl::unexpected(done.error());
+  }
+  if (auto done = attacher_.detach(value.ifindex); !done) return tl::unexpected(done.error());
+  if (auto done = erase(id, value); !done) return tl::unexpected(done.error());
+  attached_.erase(id);
+  return true;
+}
+
+Result<void> Endpoints::verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const {
+  auto present = find(id);
+  if (!present) return tl::unexpected(present.error());
+  if (!*present) return failure("endpoint {} is not attached", id);
+  if (!equal(**present, wanted))
+    return failure("endpoint {} is attached with another address, MAC or interface", id);
+  const auto owned = [&](const auto& owner, const char* map) -> Result<void> {
+    if (!owner) return tl::unexpected(owner.error());
+    if (*owner != id) return failure("map '{}' does not lead to endpoint {}", map, id);
+    return {};
+  };
+  return owned(maps_.ifaces.lookup({wanted.ifindex}), "ifaces")
+      .and_then([&] { return owned(maps_.macs.lookup(mac_key(wanted)), "macs"); })
+      .and_then([&] { return owned(maps_.locals.lookup(wanted.ipv4), "locals"); });
+}
+
+Result<void> Endpoints::verify(NetlinkSocket& netlink, const Endpoint& endpoint) const {
+  auto link = netlink.link(endpoint.ifname);
+  if (!link) return tl::unexpected(link.error());
+  if (static_cast<std::uint32_t>(link->index) != endpoint.ifindex)
+    return failure("interface {} has number {} where endpoint {} was attached to {}", endpoint.ifname, link->index,
+                   endpoint.id, endpoint.ifindex);
+  if (!link->up) return failure("interface {} is down", endpoint.ifname);
+  if (auto good = verify_maps(endpoint.id, abi_of(endpoint)); !good) return good;
+  return attacher_.verify(endpoint.ifindex, SLUICE_HOOK_POD);
+}
+
+Result<void> Endpoints::audit(std::vector<std::string>& differences) const {
+  auto entries = maps_.endpoints.entries();
+  if (!entries) return tl::unexpected(entries.error());
+  for (const auto& [id, value] : *entries)
+    if (value.ifindex != 0 && !attached_.contains(id))
+      differences.push_back(fmt::format("endpoints: {} should not be there", id));
+  for (const auto& [id, value] : attached_)
+    if (auto good = verify_maps(id, value); !good)
+      differences.push_back(fmt::format("endpoints: {}", good.error().message));
+  return {};
+}
+
+}  // namespace sluice::datapath

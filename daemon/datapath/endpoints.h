@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Endpoints in `endpoints`, `ifaces`, `macs`, `locals` and on their hooks.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/netlink.h"
+#include "daemon/datapath/attach.h"
+#include "daemon/datapath/datapath.h"
+#include "daemon/datapath/maps.h"
+
+namespace sluice::datapath {
+
+class Endpoints {
+ public:
+  Endpoints(const Maps& maps, const Attacher& attacher) : maps_(maps), attacher_(attacher) {}
+
+  // After a start: drops what a daemon that was killed half-way through attach() or detach() left, and gives every
+  // attached interface this build's entry program.
+  [[nodiscard]] Result<void> adopt();
+  [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
+  [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
+  // False: there was none.
+  [[nodiscard]] Result<bool> detach(NetlinkSocket& netlink, std::uint32_t id);
+  [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
+  [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
+
+ private:
+  [[nodiscard]] Result<std::optional<sluice_endpoint>> find(std::uint32_t id) const;
+  [[nodiscard]] Result<void> write(const Endpoint& endpoint) const;
+  [[nodiscard]] Result<void> erase(std::uint32_t id, const sluice_endpoint& value) const;
+  [[nodiscard]] Result<void> verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const;
+
+  const Maps& maps_;
+  const Attacher& attacher_;
+  std::map<std::uint32_t, sluice_endpoint> attached_;  // by id
+};
+
+}  // namespace sluice::datapath

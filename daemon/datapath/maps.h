@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every map that the modules share, by its name in bpf/lib/maps.h.
+#pragma once
+
+#include "bpf/abi.h"
+#include "daemon/datapath/map.h"
+#include "daemon/datapath/pins.h"
+
+namespace sluice::datapath {
+
+struct Maps {
+  [[nodiscard]] static Result<Maps> open(const Pins& pins);
+
+  PerCpuArray<sluice_stats> stats;
+  PerCpuArray<sluice_generation_stats> generation_stats;
+  Map<std::uint32_t, sluice_config> config;
+  Map<std::uint32_t, sluice_live> live;
+  Map<std::uint32_t, std::uint32_t> modules;  // PROG_ARRAY: takes a program's fd, gives its id
+  Map<std::uint32_t, sluice_module_info> module_info;
+  Map<std::uint32_t, sluice_endpoint> endpoints;
+  Map<sluice_iface_key, std::uint32_t> ifaces;
+  Map<sluice_mac_key, std::uint32_t> macs;
+  Map<sluice_addr, std::uint32_t> locals;
+  Map<sluice_route_key, sluice_route> routes;
+  Map<sluice_ct_key, sluice_ct_entry> conntrack;
+  Map<sluice_addr, sluice_peer> peers;
+  Map<sluice_route_key, sluice_peer> peer_blocks;
+  Map<sluice_row_key, sluice_row> tables;
+  Map<sluice_port_key, std::uint32_t> port_classes;
+  RawMap events;
+};
+
+}  // namespace sluice::datapath

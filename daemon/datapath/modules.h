@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The modules but for the firewall: loaded, pinned under progs/, and in their slots of `modules`.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "bpf/abi.h"
+#include "common/fd.h"
+#include "common/result.h"
+#include "daemon/datapath/object.h"
+#include "daemon/datapath/pins.h"
+
+namespace sluice::datapath {
+
+struct Program {
+  Fd fd;
+  std::uint32_t id = 0;
+};
+
+[[nodiscard]] Result<Program> open_program(const std::string& path);
+
+// The programs that are reached otherwise than by a tail call.
+struct Modules {
+  // Loads what is not pinned yet or was pinned by a build with other code; with the same build, loads nothing. All
+  // pinned layouts are compared before the first change.
+  [[nodiscard]] static Result<Modules> load(const Pins& pins, const ObjectOptions& options);
+
+  std::array<Program, SLUICE_HOOK_COUNT> entry;  // by hook; none for SLUICE_HOOK_PROBE
+  Program probe;
+};
+
+// A pinned program, in the order of a packet's way. Those without a slot are attached or run, never tail-called.
+struct ProgramInfo {
+  const char* name;
+  std::uint32_t module;  // enum sluice_module of the object that it comes from
+  std::optional<std::uint32_t> slot;
+};
+inline constexpr std::array<ProgramInfo, 10> kPrograms{{
+    {"entry_pod", SLUICE_MODULE_ENTRY, std::nullopt},
+    {"entry_host", SLUICE_MODULE_ENTRY, std::nullopt},
+    {"entry_overlay", SLUICE_MODULE_ENTRY, std::nullopt},
+    {"entry_uplink", SLUICE_MODULE_ENTRY, std::nullopt},
+    {"nat", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT},
+    {"bridge", SLUICE_MODULE_BRIDGE, SLUICE_MODULE_BRIDGE},
+    {"router", SLUICE_MODULE_ROUTER, SLUICE_MODULE_ROUTER},
+    {"nat_commit", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT_COMMIT},
+    {"deliver", SLUICE_MODULE_DELIVER, SLUICE_MODULE_DELIVER},
+    {"probe", SLUICE_MODULE_PROBE, std::nullopt},
+}};
+
+}  // namespace sluice::datapath

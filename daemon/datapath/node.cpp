@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/node.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "daemon/datapath/devices.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+struct Hook {
+  std::uint32_t ifindex;
+  sluice_hook hook;
+};
+
+std::array<Hook, 3> hooks_of(const sluice_config& config) {
+  return {{{config.net_ifindex, SLUICE_HOOK_HOST},
+           {config.vxlan_ifindex, SLUICE_HOOK_OVERLAY},
+           {config.uplink_ifindex, SLUICE_HOOK_UPLINK}}};
+}
+
+bool equal(const sluice_route& a, const sluice_route& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+Prefix prefix_of(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }
+
+}  // namespace
+
+RouteTable route_table(const NodeConfig& config, const Address& gateway) {
+  RouteTable table;
+  for (const auto& remote : config.remotes) {
+    const auto end = std::find_if(remote.addresses.begin(), remote.addresses.end(),
+                                  [](const Address& address) { return address.is_v4(); });
+    if (end == remote.addresses.end()) continue;  // the tunnel is IPv4: nothing leads there
+    for (const auto& address : remote.addresses)
+      table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_NODE, end->v4_be()});
+    for (const auto& prefix : remote.pod_cidrs)
+      table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_TUNNEL, end->v4_be()});
+  }
+  // Later ones win: whatever another Node object claims, this node's own addresses are its own.
+  for (const auto& prefix : config.pod_cidrs) table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_PODS, 0});
+  for (const auto& address : config.node_addresses)
+    table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_HOST, 0});
+  table.insert_or_assign(Prefix::host(gateway), sluice_route{SLUICE_ROUTE_HOST, 0});
+  return table;
+}
+
+Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
+  auto gateway = gateway_of(config);
+  if (!gateway) return tl::unexpected(gateway.error());
+  auto devices = make_devices(netlink, config, options_.vxlan_port);
+  if (!devices) return tl::unexpected(devices.error());
+  auto before = settings_.get();
+  if (!before) return tl::unexpected(before.error());
+
+  // What the programs know comes before what sends them packets.
+  auto table = route_table(config, *gateway);
+  if (auto done = write_routes(table); !done) return done;
+  configured_ = std::move(table);
+  auto done = settings_.change([&](sluice_config& c) {
+    c.node_ipv4 = config.node_ipv4.value_or(Address()).abi();
+    c.gateway_ipv4 = gateway->abi();
+    c.host_ifindex = devices->host_ifindex;
+    c.net_ifindex = devices->net_ifindex;
+    c.vxlan_ifindex = devices->vxlan_ifindex;
+    c.uplink_ifindex = devices->uplink_ifindex;
+    c.vni = options_.vni;
+    std::copy(devices->gateway_mac.bytes().begin(), devices->gateway_mac.bytes().end(), c.gateway_mac);
+  });
+  if (!done) return done;
+  if (done = attach_hooks(*before, *devices); !done) return done;
+  return start_devices(netlink, config, *devices);
+}
+
+// Only what differs is written, and new routes before old ones go: the traffic of others is not touched.
+Result<void> Node::write_routes(const RouteTable& wanted) const {
+  auto present = maps_.routes.entries();
+  if (!present) return tl::unexpected(present.error());
+  RouteTable missing = wanted;
+  std::vector<sluice_route_key> stale;
+  for (const auto& [key, route] : *present) {
+    const auto found = wanted.find(prefix_of(key));
+    if (found == wanted.end())
+      stale.push_back(key);
+    else if (equal(found->second, route))
+      missing.erase(found->first);
+  }
+  for (const auto& [prefix, route] : missing)
+    if (auto done = maps_.routes.update(prefix.abi(), route); !done) return done;
+  for (const auto& key : stale)
+    if (auto done = maps_.routes.erase(key); !done) return tl::unexpected(done.error());
+  return {};
+}
+
+Result<void> Node::attach_hooks(const sluice_config& before, const Devices& devices) const {
+  const std::array<Hook, 3> wanted{{{devices.net_ifindex, SLUICE_HOOK_HOST},
+                                    {devices.vxlan_ifindex, SLUICE_HOOK_OVERLAY},
+                                    {devices.uplink_ifindex, SLUICE_HOOK_UPLINK}}};
+  for (const auto& [ifindex, hook] : wanted)
+    if (ifindex != 0)
+      if (auto done = attacher_.attach(ifindex, hook); !done) return done;
+  for (const auto& [ifindex, hook] : hooks_of(before)) {
+    const auto old = ifindex;
+    const bool still = std::any_of(wanted.begin(), wanted.end(), [&](const Hook& each) { return each.ifindex == old; });
+    if (old != 0 && !still)
+      if (auto done = attacher_.detach(old); !done) return done;
+  }
+  return {};
+}
+
+Result<void> Node::refresh_hooks() const {
+  auto config = settings_.get();
+  if (!config) return tl::unexpected(config.error());
+  for (const auto& [ifindex, hook] : hooks_of(*config)) {
+    if (ifindex == 0 || !attacher_.attached(ifindex)) continue;
+    if (auto done = attacher_.attach(ifindex, hook); !done) return done;
+  }
+  return {};
+}
+
+Result<void> Node::audit(std::vector<std::string>& differences) const {
+  if (!configured_) return {};
+  auto present = maps_.routes.entries();
+  if (!present) return tl::unexpected(present.error());
+  RouteTable missing = *configured_;
+  for (const auto& [key, route] : *present) {
+    const auto prefix = prefix_of(key);
+    const auto found = missing.find(prefix);
+    if (found == missing.end())
+      differences.push_back(fmt::format("routes: {} should not be there", prefix.to_string()));
+    else if (!equal(found->second, route))
+      differences.push_back(fmt::format("routes: {} differs", prefix.to_string()));
+    missing.erase(prefix);
+  }
+  for (const auto& [prefix, route] : missing)
+    differences.push_back(fmt::format("routes: {} is missing", prefix.to_string()));
+  auto config = settings_.get();
+  if (!config) return tl::unexpected(config.error());
+  for (const auto& [ifindex, hook] : hooks_of(*config))
+    if (ifindex != 0)
+      if (auto good = attacher_.verify(ifindex, hook); !good)
+        differences.push_back(fmt::format("hook {}: {}", hook_name(hook), good.error().message));
+  return {};
+}
+
+}  // namespace sluice::datapath

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The node's place in the network, in `routes`, `config` and on the hooks that are not pods'.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bpf/abi.h"
+#include "common/address.h"
+#include "common/netlink.h"
+#include "daemon/datapath/attach.h"
+#include "daemon/datapath/datapath.h"
+#include "daemon/datapath/devices.h"
+#include "daemon/datapath/maps.h"
+#include "daemon/datapath/settings.h"
+
+namespace sluice::datapath {
+
+using RouteTable = std::map<Prefix, sluice_route>;
+
+// What the router needs to know of this node and the others.
+[[nodiscard]] RouteTable route_table(const NodeConfig& config, const Address& gateway);
+
+class Node {
+ public:
+  Node(const Maps& maps, const Settings& settings, const Attacher& attacher, const Options& options)
+      : maps_(maps), settings_(settings), attacher_(attacher), options_(options) {}
+
+  [[nodiscard]] Result<void> configure(NetlinkSocket& netlink, const NodeConfig& config);
+  // After a start: the interfaces configured before get this build's entry programs. A hook whose interface is gone
+  // is left to configure().
+  [[nodiscard]] Result<void> refresh_hooks() const;
+  // Differences between the kernel's `routes` and hooks and what was configured, in words.
+  [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
+
+ private:
+  [[nodiscard]] Result<void> write_routes(const RouteTable& wanted) const;
+  [[nodiscard]] Result<void> attach_hooks(const sluice_config& before, const Devices& devices) const;
+
+  const Maps& maps_;
+  const Settings& settings_;
+  const Attacher& attacher_;
+  const Options& options_;
+  std::optional<RouteTable> configured_;
+};
+
+}  // namespace sluice::datapath

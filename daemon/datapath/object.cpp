@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/object.h"
+
+#include <bpf/bpf.h>
+
+#include <cerrno>
+#include <string_view>
+
+namespace sluice::datapath {
+
+namespace {
+
+Result<void> check_pinned(const bpf_map* map, const bpf_map_info& pinned) {
+  const auto differs = [&](const char* what, std::uint32_t here, std::uint32_t wanted) -> Result<void> {
+    if (here == wanted) return {};
+    return failure("pinned map {} has {} {}, this build wants {}: another build made it under the same ABI version. "
+                   "Drain the node, remove the folder of pins (or reboot), and start again",
+                   bpf_map__pin_path(map), what, here, wanted);
+  };
+  return differs("type", pinned.type, bpf_map__type(map))
+      .and_then([&] { return differs("key size", pinned.key_size, bpf_map__key_size(map)); })
+      .and_then([&] { return differs("value size", pinned.value_size, bpf_map__value_size(map)); })
+      .and_then([&] { return differs("max_entries", pinned.max_entries, bpf_map__max_entries(map)); })
+      .and_then([&] { return differs("flags", pinned.map_flags, bpf_map__map_flags(map)); });
+}
+
+}  // namespace
+
+Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    const char* path = bpf_map__pin_path(map);
+    if (path == nullptr) continue;
+    const bool conntrack = std::string_view(bpf_map__name(map)) == "conntrack";
+    if (conntrack) bpf_map__set_max_entries(map, options.conntrack_max);
+    auto fd = Pins::get(path);
+    if (!fd && fd.error().code == ENOENT) continue;
+    if (!fd) return tl::unexpected(fd.error());
+    bpf_map_info info{};
+    std::uint32_t length = sizeof info;
+    if (const int code = bpf_obj_get_info_by_fd(fd->get(), &info, &length); code < 0)
+      return failure_errno(code, fmt::format("ask the kernel about {}", path));
+    // A live table cannot change its size without losing connections: it keeps the one it was made with.
+    if (conntrack) bpf_map__set_max_entries(map, info.max_entries);
+    if (auto same = check_pinned(map, info); !same) return same;
+  }
+  return {};
+}
+
+std::uint64_t fnv1a(std::span<const std::byte> bytes) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const std::byte byte : bytes) hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3ULL;
+  return hash;
+}
+
+}  // namespace sluice::datapath

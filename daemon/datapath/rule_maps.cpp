@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/rule_maps.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "daemon/datapath/longest_prefix.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
+
+sluice_row_key abi_of(const policy::RowKey& key) { return {key.table, key.peer_class, key.page}; }
+
+sluice_row abi_of(const policy::Row& row) {
+  sluice_row value{};
+  std::copy(row.begin(), row.end(), value.bits);
+  return value;
+}
+
+sluice_port_key abi_of(const policy::PortKey& key) {
+  sluice_port_key value{};
+  value.prefix_len = kPortKeyFixedBits + key.port_bits;
+  value.table_be = htonl(key.table);
+  value.proto = key.protocol;
+  value.port_be[0] = static_cast<std::uint8_t>(key.port >> 8);
+  value.port_be[1] = static_cast<std::uint8_t>(key.port & 0xff);
+  return value;
+}
+
+policy::RowKey from_abi(const sluice_row_key& key) { return {key.table, key.peer_class, key.page}; }
+
+policy::PortKey from_abi(const sluice_port_key& key) {
+  return {ntohl(key.table_be), key.proto, static_cast<std::uint16_t>(key.port_be[0] << 8 | key.port_be[1]),
+          static_cast<std::uint8_t>(key.prefix_len - kPortKeyFixedBits)};
+}
+
+Prefix from_abi(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }
+
+template <typename K, typename V>
+struct Changes {
+  std::vector<K> keys;
+  std::vector<V> values;
+  void add(const K& key, const V& value) {
+    keys.push_back(key);
+    values.push_back(value);
+  }
+};
+
+// What `wanted` has and `present` has not.
+template <typename Key, typename Value, typename Map>
+Result<void> add_missing(const std::map<Key, Value>& wanted, std::set<Key>& present, const Map& map,
+                         const auto& value_of) {
+  Changes<decltype(abi_of(Key())), decltype(value_of(Value()))> changes;
+  std::vector<Key> added;
+  for (const auto& [key, value] : wanted) {
+    if (present.contains(key)) continue;
+    changes.add(abi_of(key), value_of(value));
+    added.push_back(key);
+  }
+  // Taken as present even if not all could be written: what may be there has to be taken away again.
+  present.insert(added.begin(), added.end());
+  return map.update(changes.keys, changes.values);
+}
+
+template <typename Keys, typename Wanted, typename Map>
+Result<void> remove_unwanted(Keys& present, const Wanted& wanted, const Map& map, const auto& key_of) {
+  for (auto it = present.begin(); it != present.end();) {
+    if (wanted.contains(key_of(it))) {
+      ++it;
+      continue;
+    }
+    if (auto done = map.erase(abi_of(key_of(it))); !done) return tl::unexpected(done.error());
+    it = present.erase(it);
+  }
+  return {};
+}
+
+sluice_addr abi_of(const Address& address) { return address.abi(); }
+sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
+
+}  // namespace
+
+Result<void> RuleMaps::read() {
+  auto peers = maps_.peers.entries();
+  if (!peers) return tl::unexpected(peers.error());
+  auto blocks = maps_.peer_blocks.entries();
+  if (!blocks) return tl::unexpected(blocks.error());
+  auto rows = maps_.tables.entries();
+  if (!rows) return tl::unexpected(rows.error());
+  auto ports = maps_.port_classes.entries();
+  if (!ports) return tl::unexpected(ports.error());
+  peers_.clear();
+  blocks_.clear();
+  rows_.clear();
+  ports_.clear();
+  for (const auto& [key, value] : *peers) peers_.emplace(Address::from_abi(key), value);
+  for (const auto& [key, value] : *blocks) blocks_.emplace(from_abi(key), value);
+  for (const auto& [key, value] : *rows) rows_.insert(from_abi(key));
+  for (const auto& [key, value] : *ports) ports_.insert(from_abi(key));
+  return {};
+}
+
+Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {
+  auto added = add_missing(ruleset.port_classes, ports_, maps_.port_classes, [](std::uint32_t number) { return number; })
+                   .and_then([&] {
+                     return add_missing(ruleset.rows, rows_, maps_.tables,
+                                        [](const policy::Row& row) { return abi_of(row); });
+                   });
+  // After a failure nobody knows how much of it is there.
+  if (!added) static_cast<void>(read());
+  return added;
+}
+
+Result<bool> RuleMaps::write_slot(std::uint32_t slot, const policy::Ruleset& ruleset) {
+  auto blocks = write_blocks(slot, ruleset);
+  if (!blocks) return blocks;
+  auto peers = write_peers(slot, ruleset);
+  if (!peers) return peers;
+  return *blocks || *peers;
+}
+
+Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset) {
+  const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
+  const LongestPrefix<sluice_peer> present(blocks_);
+  std::map<Prefix, sluice_peer> changed;
+  for (const auto& [prefix, value] : blocks_) {
+    const auto* peer_class = wanted.find(prefix);
+    const std::uint32_t now = peer_class != nullptr ? *peer_class : 0;
+    if (value.peer_class[slot] == now) continue;
+    changed.emplace(prefix, value).first->second.peer_class[slot] = now;
+  }
+  for (const auto& [prefix, peer_class] : ruleset.blocks) {
+    if (blocks_.contains(prefix)) continue;
+    // A new, more specific prefix answers for the other slots as the one that covered it did.
+    const auto* covering = present.find(prefix);
+    changed.emplace(prefix, covering != nullptr ? *covering : sluice_peer{}).first->second.peer_class[slot] = peer_class;
+  }
+  Changes<sluice_route_key, sluice_peer> changes;
+  for (const auto& [prefix, value] : changed) changes.add(prefix.abi(), value);
+  if (auto done = maps_.peer_blocks.update(changes.keys, changes.values); !done) {
+    static_cast<void>(read());
+    return tl::unexpected(done.error());
+  }
+  for (const auto& [prefix, value] : changed) blocks_.insert_or_assign(prefix, value);
+  return !changed.empty();
+}
+
+Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ruleset) {
+  const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
+  const LongestPrefix<sluice_peer> present(blocks_);
+  std::vector<std::pair<Address, sluice_peer>> changed;
+  const auto set = [&](const Address& address, sluice_peer value, std::uint32_t peer_class) {
+    value.peer_class[slot] = peer_class;
+    changed.emplace_back(address, value);
+  };
+  for (const auto& [address, value] : peers_) {
+    const auto known = ruleset.peers.find(address);
+    std::uint32_t now = 0;
+    if (known != ruleset.peers.end())
+      now = known->second;
+    else if (const auto* block = wanted.find(Prefix::host(address)))
+      now = *block;
+    if (value.peer_class[slot] != now) set(address, value, now);
+  }
+  for (const auto& [address, peer_class] : ruleset.peers) {
+    if (peers_.contains(address)) continue;
+    // A hit in `peers` is final, so the new element answers for the other slots as the blocks did.
+    const auto* covering = present.find(Prefix::host(address));
+    set(address, covering != nullptr ? *covering : sluice_peer{}, peer_class);
+  }
+  Changes<sluice_addr, sluice_peer> changes;
+  for (const auto& [address, value] : changed) changes.add(address.abi(), value);
+  if (auto done = maps_.peers.update(changes.keys, changes.values); !done) {
+    static_cast<void>(read());
+    return tl::unexpected(done.error());
+  }
+  for (const auto& [address, value] : changed) peers_.insert_or_assign(address, value);
+  return !changed.empty();
+}
+
+Result<void> RuleMaps::retire_all_but(const policy::Ruleset& ruleset) {
+  const auto itself = [](const auto& it) { return *it; };
+  const auto first = [](const auto& it) { return it->first; };
+  // Addresses and blocks before the rows of the classes that they lead to.
+  return remove_unwanted(peers_, ruleset.peers, maps_.peers, first)
+      .and_then([&] { return remove_unwanted(blocks_, ruleset.blocks, maps_.peer_blocks, first); })
+      .and_then([&] { return remove_unwanted(rows_, ruleset.rows, maps_.tables, itself); })
+      .and_then([&] { return remove_unwanted(ports_, ruleset.port_classes, maps_.port_classes, itself); });
+}
+
+Datapath::Numbers RuleMaps::free_numbers() const {
+  Datapath::Numbers free;
+  const auto above = [](std::uint32_t& first, std::uint32_t used) { first = std::max(first, used + 1); };
+  for (const auto& key : rows_) {
+    above(free.table, key.table);
+    above(free.peer_class, key.peer_class);
+  }
+  for (const auto& key : ports_) above(free.port_table, key.table);
+  const auto classes = [&](const sluice_peer& value) {
+    for (const auto peer_class : value.peer_class) above(free.peer_class, peer_class);
+  };
+  for (const auto& [address, value] : peers_) classes(value);
+  for (const auto& [prefix, value] : blocks_) classes(value);
+  return free;
+}
+
+Result<void> RuleMaps::audit(std::uint32_t slot, const policy::Ruleset& ruleset,
+                             std::vector<std::string>& differences) const {
+  if (auto done = audit_peers(slot, ruleset, differences); !done) return done;
+  return audit_tables(ruleset, differences);
+}
+
+Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,
+                                   std::vector<std::string>& differences) const {
+  const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
+  const auto class_of = [&](const Prefix& prefix) {
+    const auto* found = wanted.find(prefix);
+    return found != nullptr ? *found : 0;
+  };
+  auto peers = maps_.peers.entries();
+  if (!peers) return tl::unexpected(peers.error());
+  std::set<Address> seen;
+  for (const auto& [key, value] : *peers) {
+    const auto address = Address::from_abi(key);
+    seen.insert(address);
+    const auto known = ruleset.peers.find(address);
+    const auto now = known != ruleset.peers.end() ? known->second : class_of(Prefix::host(address));
+    if (value.peer_class[slot] != now)
+      differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), value.peer_class[slot], now));
+  }
+  for (const auto& [address, peer_class] : ruleset.peers)
+    if (!seen.contains(address)) differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
+
+  auto blocks = maps_.peer_blocks.entries();
+  if (!blocks) return tl::unexpected(blocks.error());
+  std::set<Prefix> found;
+  for (const auto& [key, value] : *blocks) {
+    const auto prefix = from_abi(key);
+    found.insert(prefix);
+    if (value.peer_class[slot] != class_of(prefix))
+      differences.push_back(fmt::format("peer_blocks: {} has class {}, not {}", prefix.to_string(),
+                                        value.peer_class[slot], class_of(prefix)));
+  }
+  for (const auto& [prefix, peer_class] : ruleset.blocks)
+    if (!found.contains(prefix)) differences.push_back(fmt::format("peer_blocks: {} is missing", prefix.to_string()));
+  return {};
+}
+
+// What is there beyond the ruleset is harmless until collect() takes it away: nothing leads to it.
+Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset, std::vector<std::string>& differences) const {
+  auto rows = maps_.tables.entries();
+  if (!rows) return tl::unexpected(rows.error());
+  std::map<policy::RowKey, sluice_row> present;
+  for (const auto& [key, value] : *rows) present.emplace(from_abi(key), value);
+  for (const auto& [key, row] : ruleset.rows) {
+    const auto found = present.find(key);
+    const auto value = abi_of(row);
+    const auto name = fmt::format("tables: row of table {}, class {}, page {}", key.table, key.peer_class, key.page);
+    if (found == present.end())
+      differences.push_back(name + " is missing");
+    else if (std::memcmp(&found->second, &value, sizeof value) != 0)
+      differences.push_back(name + " differs");
+  }
+  auto ports = maps_.port_classes.entries();
+  if (!ports) return tl::unexpected(ports.error());
+  std::map<policy::PortKey, std::uint32_t> classes;
+  for (const auto& [key, value] : *ports) classes.emplace(from_abi(key), value);
+  for (const auto& [key, number] : ruleset.port_classes) {
+    const auto found = classes.find(key);
+    if (found == classes.end() || found->second != number)
+      differences.push_back(fmt::format("port_classes: protocol {} port {}/{} of port table {} {}", key.protocol, key.port,
+                                        key.port_bits, key.table, found == classes.end() ? "is missing" : "differs"));
+  }
+  return {};
+}
+
+}  // namespace sluice::datapath

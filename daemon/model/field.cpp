@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/model/field.h"
+
+#include <algorithm>
+
+namespace sluice::model {
+
+namespace {
+
+constexpr std::size_t kQuotedMost = 80;
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
+bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+bool is_alphanumeric(char c) { return is_digit(c) || is_lower(c) || is_upper(c); }
+
+// What label keys' names and label values have in common.
+bool is_label_name(std::string_view name) {
+  if (name.empty() || name.size() > 63) return false;
+  if (!is_alphanumeric(name.front()) || !is_alphanumeric(name.back())) return false;
+  return std::all_of(name.begin(), name.end(),
+                     [](char c) { return is_alphanumeric(c) || c == '-' || c == '_' || c == '.'; });
+}
+
+// RFC 6335, 5.1, as the API server checks it.
+bool is_service_name(std::string_view name) {
+  if (name.empty() || name.size() > 15 || name.front() == '-' || name.back() == '-') return false;
+  if (name.find("--") != std::string_view::npos) return false;
+  return std::any_of(name.begin(), name.end(), is_lower) &&
+         std::all_of(name.begin(), name.end(), [](char c) { return is_lower(c) || is_digit(c) || c == '-'; });
+}
+
+// A value in words, never its inside: dump() of a value nested very deeply would exhaust the stack.
+std::string describe(const nlohmann::json& value) {
+  if (value.is_string()) return "'" + printable(value.get_ref<const std::string&>()) + "'";
+  if (value.is_primitive()) return value.dump();
+  return value.is_array() ? "a list" : "a map";
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out(text.substr(0, kQuotedMost));
+  std::replace_if(out.begin(), out.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  if (text.size() > kQuotedMost) out += "…";
+  return out;
+}
+
+bool is_dns_label(std::string_view name) {
+  if (name.empty() || name.size() > 63 || name.front() == '-' || name.back() == '-') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) { return is_lower(c) || is_digit(c) || c == '-'; });
+}
+
+bool is_dns_subdomain(std::string_view name) {
+  if (name.empty() || name.size() > 253) return false;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const auto part = name.substr(begin, end - begin);
+    // A part of a subdomain may be longer than a label of DNS: the API server checks the whole length only.
+    if (part.empty() || part.front() == '-' || part.back() == '-') return false;
+    if (!std::all_of(part.begin(), part.end(), [](char c) { return is_lower(c) || is_digit(c) || c == '-'; }))
+      return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
+bool is_label_key(std::string_view key) {
+  const auto slash = key.find('/');
+  if (slash == std::string_view::npos) return is_label_name(key);
+  return is_dns_subdomain(key.substr(0, slash)) && is_label_name(key.substr(slash + 1));
+}
+
+bool is_label_value(std::string_view value) { return value.empty() || is_label_name(value); }
+
+Field::Field(Context& context, const nlohmann::json* value, std::string path)
+    : context_(&context), value_(value != nullptr && value->is_null() ? nullptr : value), path_(std::move(path)) {}
+
+void Field::fail(const std::string& what) const {
+  if (context_->error.empty()) context_->error = path_.empty() ? what : path_ + ": " + what;
+}
+
+void Field::warn(const std::string& what) const { context_->warnings.push_back(path_ + ": " + what); }
+
+bool Field::expect(bool type_is_right, const char* type) const {
+  if (!type_is_right) fail(fmt::format("{} is not {}", describe(*value_), type));
+  return type_is_right;
+}
+
+Field Field::at(std::string_view key) const {
+  std::string path = path_.empty() ? printable(key) : path_ + "." + printable(key);
+  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {*context_, nullptr, std::move(path)};
+  const auto found = value_->find(key);
+  return {*context_, found == value_->end() ? nullptr : &*found, std::move(path)};
+}
+
+std::vector<Field> Field::items() const {
+  std::vector<Field> fields;
+  if (value_ == nullptr || !expect(value_->is_array(), "a list")) return fields;
+  fields.reserve(value_->size());
+  for (std::size_t i = 0; i < value_->size(); ++i)
+    fields.emplace_back(*context_, &(*value_)[i], fmt::format("{}[{}]", path_, i));
+  return fields;
+}
+
+std::string Field::text() const {
+  if (value_ == nullptr || !expect(value_->is_string(), "a string")) return {};
+  return value_->get<std::string>();
+}
+
+std::string Field::required_text() const {
+  auto value = text();
+  if (value.empty()) fail("is missing");
+  return value;
+}
+
+bool Field::boolean() const {
+  if (value_ == nullptr || !expect(value_->is_boolean(), "true or false")) return false;
+  return value_->get<bool>();
+}
+
+std::uint16_t Field::port_number() const {
+  if (value_ == nullptr) {
+    fail("is missing");
+    return 0;
+  }
+  const bool good = value_->is_number_integer() &&
+                    (value_->is_number_unsigned() || value_->get<std::int64_t>() >= 0) &&
+                    value_->get<std::uint64_t>() >= 1 && value_->get<std::uint64_t>() <= 65535;
+  return expect(good, "a port number from 1 to 65535") ? value_->get<std::uint16_t>() : std::uint16_t{0};
+}
+
+std::string Field::port_name() const {
+  auto name = text();
+  if (!context_->failed() && !is_service_name(name))
+    fail(fmt::format("'{}' is not a port name: at most 15 of a-z, 0-9 and single inner '-', with a letter",
+                     printable(name)));
+  return name;
+}
+
+std::optional<Protocol> Field::protocol() const {
+  if (value_ == nullptr) return Protocol::kTcp;
+  const auto name = text();
+  if (name == "TCP") return Protocol::kTcp;
+  if (name == "UDP") return Protocol::kUdp;
+  if (name == "SCTP") return Protocol::kSctp;
+  fail(fmt::format("'{}' is not TCP, UDP or SCTP", printable(name)));
+  return std::nullopt;
+}
+
+std::optional<Address> Field::address() const {
+  const auto value = text();
+  // inet_pton() stops at a NUL that JSON can carry.
+  if (value.find('\0') == std::string::npos) {
+    if (auto address = Address::parse(value)) return *address;
+  }
+  fail(fmt::format("'{}' is not an IP address", printable(value)));
+  return std::nullopt;
+}
+
+std::optional<Prefix> Field::cidr() const {
+  const auto value = text();
+  // Prefix::parse() takes a bare address as well; the API does not.
+  if (value.find('\0') == std::string::npos && value.find('/') != std::string::npos) {
+    if (auto prefix = Prefix::parse(value)) return *prefix;
+  }
+  fail(fmt::format("'{}' is not a CIDR such as 10.0.0.0/8 or fd00::/64", printable(value)));
+  return std::nullopt;
+}
+
+Labels Field::labels() const {
+  Labels labels;
+  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return labels;
+  for (const auto& [key, value] : value_->items()) {
+    const Field field(*context_, &value, fmt::format("{}[{}]", path_, printable(key)));
+    auto content = field.text();  // null is the empty value, as for the API server
+    if (!is_label_key(key)) {
+      field.fail("is not a label key such as app or example.com/app");
+    } else if (!is_label_value(content)) {
+      field.fail(fmt::format("'{}' is not a label value: at most 63 of A-Z, a-z, 0-9, '-', '_', '.', "
+                             "beginning and ending with a letter or digit",
+                             printable(content)));
+    }
+    if (context_->failed()) return {};
+    labels.emplace(key, std::move(content));
+  }
+  return labels;
+}
+
+bool Field::has_unknown(std::initializer_list<std::string_view> known) const {
+  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return false;
+  bool unknown = false;
+  for (const auto& [key, value] : value_->items()) {
+    if (value.is_null() || std::find(known.begin(), known.end(), key) != known.end()) continue;
+    at(key).warn("this version of Sluice does not know the field; what it stands in admits nothing");
+    unknown = true;
+  }
+  return unknown;
+}
+
+}  // namespace sluice::model

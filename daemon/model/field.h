@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to the model: a JSON value together with where it stands, read with checks.
+//
+// The first error sticks in the Context and everything read after it is a harmless default, so that a parser reads
+// straight down its fields and asks once, at the end, whether all went well. null is as good as absent, as it is to
+// the API server.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/address.h"
+#include "daemon/model/objects.h"
+
+namespace sluice::model {
+
+struct Context {
+  std::string error;  // empty: none so far
+  std::vector<std::string> warnings;
+  [[nodiscard]] bool failed() const { return !error.empty(); }
+};
+
+class Field {
+ public:
+  Field(Context& context, const nlohmann::json* value, std::string path);
+
+  [[nodiscard]] bool present() const { return value_ != nullptr; }
+  [[nodiscard]] bool is_text() const { return value_ != nullptr && value_->is_string(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] Field at(std::string_view key) const;   // a member; absent if there is none
+  [[nodiscard]] std::vector<Field> items() const;       // of an array
+  [[nodiscard]] std::string text() const;               // "" if absent
+  [[nodiscard]] std::string required_text() const;      // an error if absent or empty
+  [[nodiscard]] bool boolean() const;                   // false if absent
+  [[nodiscard]] std::uint16_t port_number() const;      // an error unless a number from 1 to 65535
+  [[nodiscard]] std::string port_name() const;          // an error unless an IANA service name
+  [[nodiscard]] std::optional<Protocol> protocol() const;  // TCP if absent; none: an error was noted
+  [[nodiscard]] std::optional<Address> address() const;    // none: an error was noted
+  [[nodiscard]] std::optional<Prefix> cidr() const;        // none: an error was noted
+  [[nodiscard]] Labels labels() const;                     // keys and values checked
+
+  // Warns about each member that is none of `known`; true if there is one.
+  [[nodiscard]] bool has_unknown(std::initializer_list<std::string_view> known) const;
+
+  void fail(const std::string& what) const;
+  void warn(const std::string& what) const;
+
+ private:
+  bool expect(bool type_is_right, const char* type) const;
+
+  Context* context_;
+  const nlohmann::json* value_;  // null: absent
+  std::string path_;
+};
+
+// A string from outside, fit to be quoted in a message: shortened, and ASCII only, since
+// what comes from YAML may be no UTF-8 and messages are sent on as JSON.
+[[nodiscard]] std::string printable(std::string_view text);
+
+[[nodiscard]] bool is_label_key(std::string_view key);      // "app", "example.com/app"
+[[nodiscard]] bool is_label_value(std::string_view value);  // may be empty
+[[nodiscard]] bool is_dns_label(std::string_view name);     // RFC 1123, at most 63 characters
+[[nodiscard]] bool is_dns_subdomain(std::string_view name); // labels joined by dots, at most 253 characters
+
+// spec of a NetworkPolicy into `policy`, defaults applied (parse_policy.cpp).
+void parse_policy_spec(const Field& spec, NetworkPolicy& policy);
+
+}  // namespace sluice::model

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/model/parse.h"
+
+#include <algorithm>
+#include <exception>
+
+#include "daemon/model/field.h"
+
+namespace sluice::model {
+
+namespace {
+
+struct Metadata {
+  std::string ns;
+  std::string name;
+  std::string uid;
+  Labels labels;
+};
+
+Metadata parse_metadata(const Field& root, Kind kind) {
+  const auto field = root.at("metadata");
+  Metadata metadata;
+  const bool namespaced = kind == Kind::kPod || kind == Kind::kNetworkPolicy;
+  const auto name = field.at("name");
+  metadata.name = name.required_text();
+  if (!(kind == Kind::kNamespace ? is_dns_label(metadata.name) : is_dns_subdomain(metadata.name)))
+    name.fail(fmt::format("'{}' is not a name: use a-z, 0-9, '-' and '.'", printable(metadata.name)));
+  if (namespaced) {
+    const auto ns = field.at("namespace");
+    metadata.ns = ns.required_text();
+    if (!is_dns_label(metadata.ns))
+      ns.fail(fmt::format("'{}' is not the name of a namespace", printable(metadata.ns)));
+  }
+  metadata.uid = field.at("uid").text();
+  if (printable(metadata.uid) != metadata.uid) field.at("uid").fail("is not a UID");
+  if (kind != Kind::kNetworkPolicy) metadata.labels = field.at("labels").labels();
+  return metadata;
+}
+
+Node parse_node(const Field& root, Metadata metadata) {
+  Node node;
+  node.name = std::move(metadata.name);
+  node.labels = std::move(metadata.labels);
+  const auto spec = root.at("spec");
+  for (const auto& item : spec.at("podCIDRs").items()) {
+    if (const auto cidr = item.cidr()) node.pod_cidrs.push_back(*cidr);
+  }
+  if (node.pod_cidrs.empty() && spec.at("podCIDR").present()) {
+    if (const auto cidr = spec.at("podCIDR").cidr()) node.pod_cidrs.push_back(*cidr);
+  }
+  for (const auto& item : root.at("status").at("addresses").items()) {
+    if (item.at("type").text() != "InternalIP") continue;
+    const auto value = item.at("address").text();
+    // The API server does not check it, and one that is none must not take the node's other addresses away.
+    if (auto address = Address::parse(value); address && value.find('\0') == std::string::npos) {
+      node.addresses.push_back(*address);
+    } else {
+      item.at("address").warn(fmt::format("'{}' is not an IP address", printable(value)));
+    }
+  }
+  return node;
+}
+
+Namespace parse_namespace(Metadata metadata) { return {std::move(metadata.name), std::move(metadata.labels)}; }
+
+void parse_container_ports(const Field& container, std::vector<ContainerPort>& ports) {
+  for (const auto& item : container.at("ports").items()) {
+    ContainerPort port;
+    port.protocol = item.at("protocol").protocol().value_or(Protocol::kTcp);
+    port.port = item.at("containerPort").port_number();
+    if (item.at("name").text().empty()) continue;
+    port.name = item.at("name").port_name();
+    ports.push_back(std::move(port));
+  }
+}
+
+Pod parse_pod(const Field& root, Metadata metadata) {
+  Pod pod;
+  pod.ns = std::move(metadata.ns);
+  pod.name = std::move(metadata.name);
+  pod.uid = std::move(metadata.uid);
+  pod.labels = std::move(metadata.labels);
+
+  const auto spec = root.at("spec");
+  pod.node_name = spec.at("nodeName").text();
+  if (!pod.node_name.empty() && !is_dns_subdomain(pod.node_name))
+    spec.at("nodeName").fail(fmt::format("'{}' is not the name of a node", printable(pod.node_name)));
+  pod.host_network = spec.at("hostNetwork").boolean();
+  for (const auto& container : spec.at("containers").items()) parse_container_ports(container, pod.ports);
+  for (const auto& container : spec.at("initContainers").items()) {
+    // A sidecar: it runs as long as the pod does.
+    if (container.at("restartPolicy").text() == "Always") parse_container_ports(container, pod.ports);
+  }
+  std::sort(pod.ports.begin(), pod.ports.end());
+  pod.ports.erase(std::unique(pod.ports.begin(), pod.ports.end()), pod.ports.end());
+
+  const auto status = root.at("status");
+  for (const auto& item : status.at("podIPs").items()) {
+    if (!item.at("ip").present()) continue;
+    if (const auto address = item.at("ip").address()) pod.ips.push_back(*address);
+  }
+  if (pod.ips.empty() && !status.at("podIP").text().empty()) {
+    if (const auto address = status.at("podIP").address()) pod.ips.push_back(*address);
+  }
+  const auto phase = status.at("phase").text();
+  pod.finished = phase == "Succeeded" || phase == "Failed";
+  return pod;
+}
+
+NetworkPolicy parse_network_policy(const Field& root, Metadata metadata) {
+  NetworkPolicy policy;
+  policy.ns = std::move(metadata.ns);
+  policy.name = std::move(metadata.name);
+  policy.uid = std::move(metadata.uid);
+  parse_policy_spec(root.at("spec"), policy);
+  return policy;
+}
+
+Object parse_body(const Field& root, Kind kind) {
+  auto metadata = parse_metadata(root, kind);
+  switch (kind) {
+    case Kind::kNode: return parse_node(root, std::move(metadata));
+    case Kind::kNamespace: return parse_namespace(std::move(metadata));
+    case Kind::kPod: return parse_pod(root, std::move(metadata));
+    case Kind::kNetworkPolicy: break;
+  }
+  return parse_network_policy(root, std::move(metadata));
+}
+
+// "NetworkPolicy shop/x", as far as that can be told.
+std::string title(const nlohmann::json& json, Kind kind) {
+  Context unheeded;
+  const auto metadata = Field(unheeded, &json, "").at("metadata");
+  const auto ns = printable(metadata.at("namespace").text());
+  const auto name = printable(metadata.at("name").text());
+  if (name.empty()) return fmt::format("{} without a name", to_string(kind));
+  return ns.empty() ? fmt::format("{} {}", to_string(kind), name)
+                    : fmt::format("{} {}/{}", to_string(kind), ns, name);
+}
+
+Result<Parsed> parse_checked(const nlohmann::json& json, Kind kind) {
+  Context context;
+  const Field root(context, &json, "");
+  if (!json.is_object()) return failure("{}: is not a map", to_string(kind));
+  if (const auto own = root.at("kind").text(); !own.empty() && own != to_string(kind))
+    root.at("kind").fail(fmt::format("'{}' is not {}", printable(own), to_string(kind)));
+  auto object = parse_body(root, kind);
+  const auto name = title(json, kind);
+  if (context.failed()) return failure("{}: {}", name, context.error);
+  for (auto& warning : context.warnings) warning.insert(0, name + ": ");
+  return Parsed{std::move(object), std::move(context.warnings)};
+}
+
+struct KnownKind {
+  Kind kind;
+  std::string_view api_version;
+  std::string_view group;  // without the version
+};
+constexpr KnownKind kKnown[] = {{Kind::kNode, "v1", ""},
+                                {Kind::kNamespace, "v1", ""},
+                                {Kind::kPod, "v1", ""},
+                                {Kind::kNetworkPolicy, "networking.k8s.io/v1", "networking.k8s.io"}};
+
+Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
+  if (!json.is_object()) return failure("the object is not a map");
+  Context context;
+  const Field root(context, &json, "");
+  const auto kind = root.at("kind").required_text();
+  const auto api_version = root.at("apiVersion").required_text();
+  if (context.failed()) return failure("{}; a Kubernetes object names its apiVersion and kind", context.error);
+
+  for (const auto& known : kKnown) {
+    if (kind != to_string(known.kind)) continue;
+    const auto slash = api_version.find('/');
+    const auto group = slash == std::string::npos ? std::string() : api_version.substr(0, slash);
+    // Other groups have kinds of the same name (Calico's NetworkPolicy); "extensions" had this one.
+    if (group != known.group && group != "extensions") return std::nullopt;
+    if (api_version != known.api_version)
+      return failure("{}: apiVersion: '{}' is not {}", title(json, known.kind), printable(api_version),
+                     known.api_version);
+    auto parsed = parse_checked(json, known.kind);
+    if (!parsed) return tl::unexpected(parsed.error());
+    return std::optional<Parsed>(std::move(*parsed));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+// The checks leave nothing that throws but memory; the handlers make that a promise.
+Result<std::optional<Parsed>> parse_object(const nlohmann::json& json) try {
+  return parse_any(json);
+} catch (const std::exception& error) {
+  return failure("the object cannot be read: {}", error.what());
+}
+
+Result<Parsed> parse_object(const nlohmann::json& json, Kind kind) try {
+  return parse_checked(json, kind);
+} catch (const std::exception& error) {
+  return failure("{}: cannot be read: {}", title(json, kind), error.what());
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The things that the rules in force can say about a peer. A peer class is a set of them.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "daemon/model/objects.h"
+#include "daemon/policy/interner.h"
+
+namespace sluice::policy {
+
+struct PodPredicate {  // "is a pod with these labels in such a namespace"
+  std::string ns;      // the one namespace; empty: those that `namespaces` selects
+  std::optional<model::LabelSelector> namespaces;
+  model::LabelSelector pods;
+  auto operator<=>(const PodPredicate&) const = default;
+};
+
+struct NamedPort {  // "is a pod whose port of this name has this number"
+  std::string name;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;
+  auto operator<=>(const NamedPort&) const = default;
+};
+
+using Atom = std::variant<PodPredicate, model::IpBlock, NamedPort>;
+using AtomId = std::uint32_t;
+using Atoms = Interner<Atom>;
+using AtomSet = std::vector<AtomId>;  // sorted, distinct
+
+inline constexpr AtomId kEveryone = 0;  // true of every peer; in no set
+
+}  // namespace sluice::policy

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "daemon/policy/atom.h"
+
+namespace sluice::policy {
+
+// The ipBlocks in force, cut at every prefix that one of them names: an address is in the blocks of its longest prefix.
+class BlockIndex {
+ public:
+  // `in_force` (sorted) are IpBlocks.
+  void set(const AtomSet& in_force, const Atoms& atoms);
+
+  // Number of the set of blocks that `address` is in; 0 is the empty set.
+  [[nodiscard]] std::uint32_t set_of(const Address& address) const;
+  [[nodiscard]] const AtomSet& blocks(std::uint32_t set) const { return sets_[set]; }
+  [[nodiscard]] const std::map<Prefix, std::uint32_t>& prefixes() const { return prefixes_; }
+
+ private:
+  std::map<Prefix, std::uint32_t> prefixes_;  // -> index of sets_
+  std::vector<AtomSet> sets_{AtomSet()};
+};
+
+}  // namespace sluice::policy

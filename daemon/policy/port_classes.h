@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Port classes: ports that no rule of a table tells apart share one.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <vector>
+
+namespace sluice::policy {
+
+struct PortSpan {
+  std::uint8_t protocol = 0;
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;  // inclusive
+};
+
+struct PortPrefix {  // the ports of `protocol` whose upper `bits` bits are those of `port`
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;
+  std::uint8_t bits = 0;
+  std::uint32_t port_class = 0;
+  auto operator<=>(const PortPrefix&) const = default;
+};
+
+struct PortClasses {
+  // The longest prefix gives a port's class; none: class 0, the ports that are in no span. As few as possible.
+  std::vector<PortPrefix> prefixes;
+  std::vector<std::vector<std::uint32_t>> of_group;  // the classes that each group of spans is made of
+  std::uint32_t count = 1;                           // classes are 0 … count - 1
+};
+
+[[nodiscard]] PortClasses classify_ports(const std::vector<std::vector<PortSpan>>& groups);
+
+}  // namespace sluice::policy

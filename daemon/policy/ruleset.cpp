@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/policy/ruleset.h"
+
+#include "daemon/policy/prefix_map.h"
+
+namespace sluice::policy {
+
+std::uint32_t Ruleset::class_of(const Address& address) const {
+  if (const auto peer = peers.find(address); peer != peers.end()) return peer->second;
+  const auto block = longest_match(blocks, address);
+  return block == blocks.end() ? 0 : block->second;
+}
+
+}  // namespace sluice::policy

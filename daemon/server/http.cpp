@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/server/http.h"
+
+#include <httplib.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+
+namespace sluice::server {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr auto kPatience = 5s;                         // for a whole request, and for each piece of an answer
+constexpr std::size_t kMostBody = 1 << 20;             // bytes
+constexpr std::size_t kMostHead = 64 << 10;            // request line and headers
+constexpr std::size_t kMostDiscarded = 8 << 20;        // read and thrown away so that the client sees its answer
+constexpr std::size_t kLongestPath = 1024;
+constexpr int kMostMonitors = 8;                       // each keeps a thread
+
+// What cpp-httplib reads from and writes to: one request within `budget` bytes and kPatience.
+class ClientStream final : public httplib::Stream {
+ public:
+  ClientStream(Connection& connection, std::size_t budget)
+      : connection_(connection), budget_(budget), read_by_(connection.since + kPatience) {}
+
+  bool is_readable() const override { return next_ < filled_ || pending(POLLIN); }
+  bool is_writable() const override { return !pending(POLLHUP | POLLERR | POLLRDHUP); }
+
+  ssize_t read(char* to, size_t size) override {
+    if (next_ == filled_ && !fill()) return at_end_ ? 0 : -1;
+    const auto count = std::min({size, filled_ - next_, budget_});
+    if (count == 0 && size > 0) return -1;  // over budget
+    std::copy_n(buffer_.data() + next_, count, to);
+    next_ += count;
+    budget_ -= count;
+    return static_cast<ssize_t>(count);
+  }
+
+  ssize_t write(const char* data, size_t size) override {
+    const auto by = Clock::now() + kPatience;
+    for (size_t done = 0; done < size;) {
+      const auto sent = ::send(connection_.fd(), data + done, size - done, MSG_NOSIGNAL);
+      if (sent >= 0)
+        done += static_cast<size_t>(sent);
+      else if (errno != EINTR && (errno != EAGAIN || !wait(POLLOUT, by)))
+        return -1;
+    }
+    return static_cast<ssize_t>(size);
+  }
+
+  // Closing with bytes unread would reset the connection, and the client could lose the answer.
+  void finish() {
+    ::shutdown(connection_.fd(), SHUT_WR);
+    for (std::size_t discarded = 0; !at_end_ && discarded < kMostDiscarded; discarded += filled_)
+      if (!fill()) return;
+  }
+
+  void get_remote_ip_and_port(std::string&, int&) const override {}
+  void get_local_ip_and_port(std::string&, int&) const override {}
+  // cpp-httplib only compares it with FD_SETSIZE, for a select() that is not used here.
+  socket_t socket() const override { return 0; }
+
+ private:
+  bool pending(short events) const {
+    pollfd poll_fd{connection_.fd(), events, 0};
+    return ::poll(&poll_fd, 1, 0) > 0;
+  }
+
+  bool wait(short events, Clock::time_point by) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(by - Clock::now()).count();
+    if (left <= 0) return false;
+    connection_.waits_for_client = true;
+    pollfd poll_fd{connection_.fd(), events, 0};
+    const int ready = ::poll(&poll_fd, 1, static_cast<int>(left));
+    connection_.waits_for_client = false;
+    return ready > 0 || (ready < 0 && errno == EINTR);
+  }
+
+  bool fill() {
+    while (true) {
+      const auto got = ::recv(connection_.fd(), buffer_.data(), buffer_.size(), 0);
+      if (got > 0) {
+        next_ = 0;
+        filled_ = static_cast<std::size_t>(got);
+        return true;
+      }
+      at_end_ = got == 0;
+      if (at_end_ || (errno != EINTR && (errno != EAGAIN || !wait(POLLIN, read_by_)))) return false;
+    }
+  }
+
+  Connection& connection_;
+  std::size_t budget_;
+  const Clock::time_point read_by_;
+  std::array<char, 4096> buffer_{};
+  std::size_t next_ = 0, filled_ = 0;
+  bool at_end_ = false;
+};
+
+void set_answer(httplib::Response& response, const Answer& answer) {
+  response.status = answer.http;
+  response.set_content(answer.body.dump(-1, ' ', false, json::error_handler_t::replace), "application/json");
+}
+
+void set_error(httplib::Response& response, int http, int code, const std::string& msg) {
+  auto answer = cni_error(code, msg);
+  answer.http = http;
+  set_answer(response, answer);
+}
+
+// "/v1/endpoints/<which>/policy" -> which
+std::optional<std::string> endpoint_of(std::string_view path) {
+  constexpr std::string_view kBegin = "/v1/endpoints/", kEnd = "/policy";
+  if (!path.starts_with(kBegin) || !path.ends_with(kEnd) || path.size() <= kBegin.size() + kEnd.size())
+    return std::nullopt;
+  return std::string(path.substr(kBegin.size(), path.size() - kBegin.size() - kEnd.size()));
+}
+
+}  // namespace
+
+class Http::Routes final : public httplib::Server {
+ public:
+  Routes(Api& api, Face face) : api_(api), face_(face) {
+    svr_sock_ = 0;  // any value but INVALID_SOCKET: content providers run
+    set_payload_max_length(face == Face::kControl ? kMostBody : 0);
+    set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
+      return guarded(response, [&] { return route(request, response); });
+    });
+    Post(R"(/v1/cni/[a-z]+)", [this](const httplib::Request& request, httplib::Response& response,
+                                     const httplib::ContentReader& reader) {
+      guarded(response, [&] {
+        post(request, response, reader);
+        return HandlerResponse::Handled;
+      });
+    });
+    set_error_handler(HandlerWithResponse([](const httplib::Request&, httplib::Response& response) {
+      if (response.body.empty())
+        set_error(response, response.status, response.status < 500 ? kCniDecodeFailure : kCniInternal,
+                  "the request could not be read (HTTP status " + std::to_string(response.status) + ")");
+      return HandlerResponse::Handled;
+    }));
+  }
+
+  void serve(Connection& connection) {
+    ClientStream stream(connection, face_ == Face::kControl ? kMostHead + kMostBody : kMostHead);
+    bool closed = false;
+    try {
+      // One request a connection: a connection costs microseconds, and an idle one would keep a thread.
+      process_request(stream, true, closed, [](httplib::Request& request) {
+        request.ranges.clear();                     // answers are whole
+        request.headers.erase("Accept-Encoding");   // and small: compressing costs more memory than it saves
+      });
+      stream.finish();
+    } catch (const std::exception&) {
+      // Out of memory, or a library's surprise, outside of a handler: this connection ends, the daemon goes on.
+    }
+  }
+
+  void stop() {
+    stopping_ = true;
+    svr_sock_ = INVALID_SOCKET;
+  }
+
+ private:
+  template <typename Handler>
+  HandlerResponse guarded(httplib::Response& response, Handler handler) {
+    try {
+      return handler();
+    } catch (const std::exception& error) {
+      set_error(response, 500, kCniInternal, std::string("sluiced failed on this request: ") + error.what());
+    } catch (...) {
+      set_error(response, 500, kCniInternal, "sluiced failed on this request");
+    }
+    return HandlerResponse::Handled;
+  }
+
+  // Answers all but POST of a known path, whose body is still to be read.
+  HandlerResponse route(const httplib::Request& request, httplib::Response& response) {
+    const auto& path = request.path;
+    if (path.size() > kLongestPath) {
+      set_error(response, 414, kCniDecodeFailure, "the path is longer than " + std::to_string(kLongestPath) + " bytes");
+      return HandlerResponse::Handled;
+    }
+    const bool control = face_ == Face::kControl;
+    const bool posted = control && (path == "/v1/cni/add" || path == "/v1/cni/del" || path == "/v1/cni/check" ||
+                                    path == "/v1/cni/gc");
+    if (posted && request.method == "POST") {
+      if (request.has_header("Content-Length") || request.get_header_value("Transfer-Encoding") == "chunked")
+        return HandlerResponse::Unhandled;
+      set_error(response, 411, kCniDecodeFailure, "the request has no Content-Length");
+      return HandlerResponse::Handled;
+    }
+    const bool got = get_health(path, response, request.method) ||
+                     (control && get_control(path, request, response));
+    if (got) return HandlerResponse::Handled;
+    if (posted)
+      set_error(response, 405, kCniDecodeFailure, path + " takes POST, not " + request.method);
+    else
+      set_error(response, 404, kCniDecodeFailure, "nothing is served at " + path + " (see docs/api.md)");
+    return HandlerResponse::Handled;
+  }
+
+  bool get_health(const std::string& path, httplib::Response& response, const std::string& method) {
+    const bool known = path == "/healthz" || path == "/readyz" || path == "/metrics";
+    if (!known) return false;
+    if (method != "GET" && method != "HEAD") {
+      set_error(response, 405, kCniDecodeFailure, path + " takes GET, not " + method);
+    } else if (path == "/healthz") {
+      const bool alive = api_.alive();
+      response.status = alive ? 200 : 500;
+      response.set_content(alive ? "alive\n" : "sluiced's controller does not answer\n", "text/plain");
+    } else if (path == "/readyz") {
+      std::string why_not;
+      const bool ready = api_.ready(why_not);
+      response.status = ready ? 200 : 503;
+      response.set_content(ready ? "ready\n" : why_not + "\n", "text/plain");
+    } else {
+      response.status = 200;
+      response.set_content(api_.metrics(), "text/plain; version=0.0.4; charset=utf-8");
+    }
+    return true;
+  }
+
+  bool get_control(const std::string& path, const httplib::Request& request, httplib::Response& response) {
+    if (request.method != "GET" && request.method != "HEAD") return false;
+    if (path == "/v1/cni/status")
+      set_answer(response, api_.cni_status());
+    else if (path == "/v1/status")
+      set_answer(response, api_.status());
+    else if (path == "/v1/endpoints")
+      set_answer(response, api_.endpoints());
+    else if (path == "/v1/firewall")
+      set_answer(response, api_.firewall());
+    else if (path == "/v1/modules")
+      set_answer(response, api_.modules());
+    else if (path == "/v1/monitor")
+      monitor(request, response);
+    else if (const auto which = endpoint_of(path))
+      set_answer(response, api_.endpoint_policy(*which));
+    else
+      return false;
+    return true;
+  }
+
+  void post(const httplib::Request& request, httplib::Response& response, const httplib::ContentReader& reader) {
+    std::string body;
+    bool large = false;
+    // The limit counts what arrives here, chunked or decompressed as it may be.
+    const bool whole = reader([&](const char* data, size_t size) {
+      large = body.size() + size > kMostBody;
+      if (!large) body.append(data, size);
+      return !large;
+    });
+    if (large || response.status == 413)
+      return set_error(response, 413, kCniDecodeFailure, "the request is larger than 1 MiB");
+    if (!whole) return set_error(response, 400, kCniDecodeFailure, "the request ended early, or came too slowly");
+    const auto parsed = json::parse(body, nullptr, false);
+    if (parsed.is_discarded()) return set_error(response, 400, kCniDecodeFailure, "the request is not JSON");
+    if (!parsed.is_object()) return set_error(response, 400, kCniDecodeFailure, "the request is not a JSON object");
+    const auto& path = request.path;
+    set_answer(response, path == "/v1/cni/add"     ? api_.cni_add(parsed)
+                         : path == "/v1/cni/del"   ? api_.cni_del(parsed)
+                         : path == "/v1/cni/check" ? api_.cni_check(parsed)
+                                                   : api_.cni_gc(parsed));
+  }
+
+  void monitor(const httplib::Request& request, httplib::Response& response) {
+    if (request.method == "HEAD") return set_answer(response, {});
+    if (monitors_.fetch_add(1) >= kMostMonitors) {
+      --monitors_;
+      return set_error(response, 503, kCniTryAgainLater,
+                       "there are " + std::to_string(kMostMonitors) + " monitors already; end one of them first");
+    }
+    const bool both = !request.has_param("drops") && !request.has_param("verdicts");
+    const bool drops = both || request.get_param_value("drops") == "1";
+    const bool verdicts = both || request.get_param_value("verdicts") == "1";
+    response.status = 200;
+    response.set_chunked_content_provider(
+        "application/x-ndjson",
+        [this, drops, verdicts](size_t, httplib::DataSink& sink) { return stream_events(drops, verdicts, sink); },
+        [this](bool) { --monitors_; });
+  }
+
+  bool stream_events(bool drops, bool verdicts, httplib::DataSink& sink) {
+    try {
+      api_.monitor(drops, verdicts, [&](const std::string& line) {
+        if (stopping_ || !sink.is_writable()) return false;
+        return line.empty() || sink.write((line + "\n").data(), line.size() + 1);
+      });
+    } catch (const std::exception&) {
+      return false;  // the answer has begun, so its early end is all that can be told
+    }
+    sink.done();
+    return true;
+  }
+
+  Api& api_;
+  const Face face_;
+  std::atomic<int> monitors_{0};
+  std::atomic<bool> stopping_{false};
+};
+
+Http::Http(Api& api, Face face) : routes_(std::make_unique<Routes>(api, face)) {}
+Http::~Http() = default;
+void Http::serve(Connection& connection) { routes_->serve(connection); }
+void Http::stop() { routes_->stop(); }
+
+}  // namespace sluice::server

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP/1.1 and the routes of api.h. cpp-httplib parses and writes; sockets, threads and limits are ours, because its
+// own server lets a client that sends slowly, or without end, keep a thread and memory for as long as it likes.
+#pragma once
+
+#include <memory>
+
+#include "daemon/server/acceptor.h"
+#include "daemon/server/api.h"
+
+namespace sluice::server {
+
+class Http {
+ public:
+  enum class Face {
+    kControl,  // everything
+    kHealth,   // /healthz, /readyz, /metrics: anybody who reaches the node may ask
+  };
+  Http(Api& api, Face face);
+  Http(const Http&) = delete;
+  Http& operator=(const Http&) = delete;
+  ~Http();
+
+  // Reads one request and answers it. Thread-safe.
+  void serve(Connection& connection);
+  // Monitors end with the next line they would send.
+  void stop();
+
+ private:
+  class Routes;
+  std::unique_ptr<Routes> routes_;
+};
+
+}  // namespace sluice::server

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/source/kube/decode.h"
+
+namespace sluice::source {
+
+namespace {
+
+constexpr int kDepthMost = 128;
+constexpr std::size_t kMessageMost = 300;
+
+}  // namespace
+
+Result<nlohmann::json> decode(std::string_view text) {
+  using Json = nlohmann::json;
+  bool too_deep = false;
+  const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    // From here on nothing is kept, so the text's depth costs neither stack nor much memory.
+    if (depth > kDepthMost) too_deep = true;
+    if (too_deep) return false;
+    return !(event == Json::parse_event_t::key && parsed == "managedFields");
+  };
+  auto json = Json::parse(text.begin(), text.end(), filter, /*allow_exceptions=*/false);
+  if (too_deep) return failure("the JSON is nested deeper than {}", kDepthMost);
+  if (json.is_discarded()) return failure("the answer is not JSON");
+  return json;
+}
+
+std::string text_at(const nlohmann::json& json, const char* outer, const char* inner) {
+  if (!json.is_object()) return {};
+  const auto found = json.find(outer);
+  if (found == json.end() || !found->is_object()) return {};
+  const auto member = found->find(inner);
+  return member != found->end() && member->is_string() ? member->get<std::string>() : std::string();
+}
+
+model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind) {
+  const bool namespaced = kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy;
+  return {kind, namespaced ? text_at(json, "metadata", "namespace") : std::string(),
+          text_at(json, "metadata", "name")};
+}
+
+std::string status_message(std::string_view body) {
+  const auto json = decode(body);
+  if (!json || !json->is_object()) return {};
+  const auto message = json->find("message");
+  if (message == json->end() || !message->is_string()) return {};
+  return ": " + message->get<std::string>().substr(0, kMessageMost);
+}
+
+}  // namespace sluice::source

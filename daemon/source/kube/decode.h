@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the API server says, from text.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "common/result.h"
+#include "daemon/model/objects.h"
+
+namespace sluice::source {
+
+// metadata.managedFields, often half of an object, is left out; so is what is nested absurdly deep (an error).
+[[nodiscard]] Result<nlohmann::json> decode(std::string_view text);
+
+// A string of a JSON object's member of a member, "" if it is none: text_at(json, "metadata", "name").
+[[nodiscard]] std::string text_at(const nlohmann::json& json, const char* outer, const char* inner);
+
+[[nodiscard]] model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind);
+
+// ": <message of the Status object>" or "".
+[[nodiscard]] std::string status_message(std::string_view body);
+
+}  // namespace sluice::source
