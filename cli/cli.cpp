@@ -23,8 +23,9 @@ struct Options {
 
 // An endpoint id, namespace/pod or address; all of them need no escaping in a path.
 std::string check_endpoint(const std::string& text) {
-  const bool good = !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                            "0123456789.:/-") == std::string::npos;
+  const bool good = !text.empty() && text.find_first_not_of(
+                                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                         "0123456789.:/-") == std::string::npos;
   return good ? "" : "'" + text + "' is no endpoint id, namespace/pod or address";
 }
 
@@ -37,9 +38,10 @@ Result<void> show(const Options& options, const std::string& path, const Render&
     out << (options.output == "json" ? answer->dump(2) + "\n" : render(*answer)) << std::flush;
     return {};
   } catch (const json::exception& error) {
-    return failure("this sluicectl ({}) does not understand what sluiced answered: {}; use the sluicectl of the same "
-                   "version, or -o json",
-                   SLUICE_VERSION, error.what());
+    return failure(
+        "this sluicectl ({}) does not understand what sluiced answered: {}; use the sluicectl of the same "
+        "version, or -o json",
+        SLUICE_VERSION, error.what());
   }
 }
 
@@ -57,7 +59,8 @@ Result<void> monitor(const Options& options, std::ostream& out) {
     return problem.empty() && out.good();
   });
   if (!problem.empty())
-    return failure("this sluicectl ({}) does not understand an event: {}; use -o json", SLUICE_VERSION, problem);
+    return failure("this sluicectl ({}) does not understand an event: {}; use -o json", SLUICE_VERSION,
+                   problem);
   return done;
 }
 
@@ -81,22 +84,24 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     return sub;
   };
   command("status", "The daemon, its source, addresses, firewall and packet counters", [&] {
-    return show(options, "/v1/status", [&](const json& answer) { return render_status(answer, now); }, out);
+    return show(
+        options, "/v1/status", [&](const json& answer) { return render_status(answer, now); }, out);
   });
   command("endpoints", "The pods attached to this node",
           [&] { return show(options, "/v1/endpoints", render_endpoints, out); });
-  command("policy", "What the NetworkPolicies allow one endpoint", [&] {
-    return show(options, "/v1/endpoints/" + options.endpoint + "/policy", render_policy, out);
-  })->add_option("endpoint", options.endpoint, "Endpoint id, namespace/pod or address")
+  command("policy", "What the NetworkPolicies allow one endpoint",
+          [&] { return show(options, "/v1/endpoints/" + options.endpoint + "/policy", render_policy, out); })
+      ->add_option("endpoint", options.endpoint, "Endpoint id, namespace/pod or address")
       ->required()
       ->check(check_endpoint);
   command("firewall", "The firewall's generations: when, why, how long, what they judged", [&] {
-    return show(options, "/v1/firewall", [&](const json& answer) { return render_firewall(answer, now); }, out);
+    return show(
+        options, "/v1/firewall", [&](const json& answer) { return render_firewall(answer, now); }, out);
   });
   command("modules", "Programs, links and maps in the kernel",
           [&] { return show(options, "/v1/modules", render_modules, out); });
-  auto* monitor_command =
-      command("monitor", "Drops and verdicts as they happen (both, unless one is named)", [&] { return monitor(options, out); });
+  auto* monitor_command = command("monitor", "Drops and verdicts as they happen (both, unless one is named)",
+                                  [&] { return monitor(options, out); });
   monitor_command->add_flag("--drops", options.drops, "Dropped packets");
   monitor_command->add_flag("--verdicts", options.verdicts, "The firewall's verdicts");
 

@@ -17,8 +17,8 @@ namespace {
 
 static_assert(kUnreachable == ECONNREFUSED);
 
-constexpr time_t kPatience = 30;                   // seconds; the daemon answers in milliseconds
-constexpr time_t kForEver = 365 * 24 * 3600;       // a monitor may be silent for long
+constexpr time_t kPatience = 30;              // seconds; the daemon answers in milliseconds
+constexpr time_t kForEver = 365 * 24 * 3600;  // a monitor may be silent for long
 
 httplib::Client connect_to(const std::string& socket, time_t read_timeout) {
   httplib::Client client(socket);
@@ -34,20 +34,26 @@ tl::unexpected<Error> unreachable(const std::string& why, const std::string& hin
 // Why there is no connection: cpp-httplib does not keep the errno, so it is asked for once more.
 tl::unexpected<Error> explain(const std::string& socket) {
   const std::string running =
-      "Check that sluiced (the sluice pod of this node) runs and what its log says; --socket names another socket";
+      "Check that sluiced (the sluice pod of this node) runs and what its log says; --socket names another "
+      "socket";
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (socket.size() >= sizeof address.sun_path) return unreachable("the path " + socket + " is too long", running);
+  if (socket.size() >= sizeof address.sun_path)
+    return unreachable("the path " + socket + " is too long", running);
   socket.copy(address.sun_path, sizeof address.sun_path - 1);
   const Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
     return unreachable(socket + " refused a connection, now it takes them", "Try again");
   switch (errno) {
-    case ENOENT: return unreachable("there is no socket " + socket, running);
-    case ECONNREFUSED: return unreachable("nobody listens on " + socket + " (it was left by a sluiced that ended)", running);
+    case ENOENT:
+      return unreachable("there is no socket " + socket, running);
+    case ECONNREFUSED:
+      return unreachable("nobody listens on " + socket + " (it was left by a sluiced that ended)", running);
     case EACCES:
-    case EPERM: return unreachable("no permission for " + socket, "Run sluicectl as root");
-    default: return unreachable(socket + ": " + failure_errno(errno, "connect").value().message, running);
+    case EPERM:
+      return unreachable("no permission for " + socket, "Run sluicectl as root");
+    default:
+      return unreachable(socket + ": " + failure_errno(errno, "connect").value().message, running);
   }
 }
 
@@ -55,8 +61,10 @@ tl::unexpected<Error> refused(const httplib::Response& response, const std::stri
   const auto error = json::parse(body, nullptr, false);
   if (!error.is_object() || !error.contains("msg") || !error["msg"].is_string())
     return failure("sluiced answered HTTP status {} and no reason", response.status);
-  const auto details = error.contains("details") && error["details"].is_string() ? error["details"].get<std::string>() : "";
-  return failure("sluiced: {}{}", error["msg"].get<std::string>(), details.empty() ? "" : " (" + details + ")");
+  const auto details =
+      error.contains("details") && error["details"].is_string() ? error["details"].get<std::string>() : "";
+  return failure("sluiced: {}{}", error["msg"].get<std::string>(),
+                 details.empty() ? "" : " (" + details + ")");
 }
 
 }  // namespace
@@ -66,15 +74,18 @@ Result<json> Client::get(const std::string& path) const {
   if (!result) {
     return result.error() == httplib::Error::Connection
                ? explain(socket_)
-               : failure("sluiced ended the connection, or did not answer within {} s; look at its log", kPatience);
+               : failure("sluiced ended the connection, or did not answer within {} s; look at its log",
+                         kPatience);
   }
   if (result->status >= 400) return refused(*result, result->body);
   auto answer = json::parse(result->body, nullptr, false);
-  if (!answer.is_object()) return failure("what sluiced answered is not a JSON object; is {} its socket?", socket_);
+  if (!answer.is_object())
+    return failure("what sluiced answered is not a JSON object; is {} its socket?", socket_);
   return answer;
 }
 
-Result<void> Client::stream(const std::string& path, const std::function<bool(const std::string&)>& line) const {
+Result<void> Client::stream(const std::string& path,
+                            const std::function<bool(const std::string&)>& line) const {
   std::string pending;
   bool wanted = true;
   httplib::Response head;
@@ -88,7 +99,8 @@ Result<void> Client::stream(const std::string& path, const std::function<bool(co
       [&](const char* data, size_t size) {
         pending.append(data, size);
         if (head.status != 200) return true;
-        for (std::size_t end; wanted && (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1))
+        for (std::size_t end; wanted && (end = pending.find('\n')) != std::string::npos;
+             pending.erase(0, end + 1))
           wanted = line(pending.substr(0, end));
         return wanted;
       });

@@ -17,7 +17,8 @@ class Client {
   explicit Client(std::string socket) : socket_(std::move(socket)) {}
   [[nodiscard]] Result<nlohmann::json> get(const std::string& path) const;
   // Each line of an answer that has no end, until `line` returns false (then no error) or the daemon goes.
-  [[nodiscard]] Result<void> stream(const std::string& path, const std::function<bool(const std::string&)>& line) const;
+  [[nodiscard]] Result<void> stream(const std::string& path,
+                                    const std::function<bool(const std::string&)>& line) const;
 
  private:
   std::string socket_;

@@ -34,13 +34,16 @@ std::string number(const json& of, const char* field) { return std::to_string(co
 std::string join(const json& values, const std::string& separator = ", ") {
   std::string joined;
   for (const auto& value : values)
-    joined += (joined.empty() ? "" : separator) + (value.is_string() ? value.get<std::string>() : value.dump());
+    joined +=
+        (joined.empty() ? "" : separator) + (value.is_string() ? value.get<std::string>() : value.dump());
   return joined;
 }
 
 std::string or_dash(const std::string& value) { return value.empty() ? "-" : value; }
 
-std::string pod_name(const std::string& ns, const std::string& pod) { return pod.empty() ? "-" : ns + "/" + pod; }
+std::string pod_name(const std::string& ns, const std::string& pod) {
+  return pod.empty() ? "-" : ns + "/" + pod;
+}
 
 // One or more rows of which only the first has the name.
 void add_lines(Table& table, const std::string& name, const json& lines, const std::string& none) {
@@ -53,7 +56,8 @@ void add_lines(Table& table, const std::string& name, const json& lines, const s
 }
 
 void add_source(Table& table, const json& source) {
-  table.add({"Source", text(source, "description") + (flag(source, "connected") ? ", connected" : ", NOT connected") +
+  table.add({"Source", text(source, "description") +
+                           (flag(source, "connected") ? ", connected" : ", NOT connected") +
                            (flag(source, "synced") ? ", synced" : ", NOT synced")});
   table.add({"", fmt::format("{} lists, {} watches, {} events, {} errors", count(source, "lists"),
                              count(source, "watches"), count(source, "events"), count(source, "errors"))});
@@ -62,13 +66,14 @@ void add_source(Table& table, const json& source) {
 
 void add_packets(Table& table, const json& packets) {
   const auto& in = part(packets, "in");
-  table.add({"Packets in", fmt::format("{} from pods, {} from the node, {} from the overlay, {} from the uplink",
-                                       count(in, "pod"), count(in, "host"), count(in, "overlay"), count(in, "uplink"))});
-  table.add({"Packets out", fmt::format("{} to pods, {} to the node's stack, {} to other nodes, {} to the uplink, {} "
-                                        "ARP requests answered",
-                                        count(packets, "delivered"), count(packets, "toStack"),
-                                        count(packets, "outTunnel"), count(packets, "outUplink"),
-                                        count(packets, "answered"))});
+  table.add({"Packets in",
+             fmt::format("{} from pods, {} from the node, {} from the overlay, {} from the uplink",
+                         count(in, "pod"), count(in, "host"), count(in, "overlay"), count(in, "uplink"))});
+  table.add({"Packets out",
+             fmt::format("{} to pods, {} to the node's stack, {} to other nodes, {} to the uplink, {} "
+                         "ARP requests answered",
+                         count(packets, "delivered"), count(packets, "toStack"), count(packets, "outTunnel"),
+                         count(packets, "outUplink"), count(packets, "answered"))});
   const auto& drops = part(packets, "drops");
   std::uint64_t dropped = 0;
   for (const auto& [reason, packets_dropped] : drops.items()) dropped += packets_dropped.get<std::uint64_t>();
@@ -88,7 +93,8 @@ std::string party(const json& event, const std::string& side) {
   std::string shown = address;
   if (has_ports(text(event, "protocol"))) {
     const bool v6 = address.find(':') != std::string::npos;
-    shown = fmt::format("{}{}{}:{}", v6 ? "[" : "", address, v6 ? "]" : "", count(event, (side + "Port").c_str()));
+    shown = fmt::format("{}{}{}:{}", v6 ? "[" : "", address, v6 ? "]" : "",
+                        count(event, (side + "Port").c_str()));
   }
   if (const auto pod = text(event, (side + "Pod").c_str()); !pod.empty()) return shown + " (" + pod + ")";
   const auto endpoint = count(event, (side + "Endpoint").c_str());
@@ -114,14 +120,15 @@ std::string render_status(const json& status, Time now) {
   add_source(table, part(status, "source"));
   table.add({"Endpoints", number(status, "endpoints")});
   const auto cidrs = join(list(addresses, "cidrs"));
-  table.add({"Addresses", fmt::format("{} of {} used in {}", count(addresses, "used"), count(addresses, "capacity"),
-                                      cidrs.empty() ? "no podCIDR" : cidrs)});
+  table.add({"Addresses", fmt::format("{} of {} used in {}", count(addresses, "used"),
+                                      count(addresses, "capacity"), cidrs.empty() ? "no podCIDR" : cidrs)});
   if (firewall.empty())
     table.add({"Firewall", "no generation yet: packets of pods are dropped"});
   else
-    table.add({"Firewall", fmt::format("generation {}, epoch {}, live since {}: {}", count(firewall, "generation"),
-                                       count(firewall, "epoch"), time_with_age(text(firewall, "swappedAt"), now),
-                                       text(firewall, "reason"))});
+    table.add(
+        {"Firewall", fmt::format("generation {}, epoch {}, live since {}: {}", count(firewall, "generation"),
+                                 count(firewall, "epoch"), time_with_age(text(firewall, "swappedAt"), now),
+                                 text(firewall, "reason"))});
   const auto most = count(conntrack, "max");
   const auto entries = count(conntrack, "entries");
   const double percent = most == 0 ? 0.0 : 100.0 * static_cast<double>(entries) / static_cast<double>(most);
@@ -134,13 +141,17 @@ std::string render_status(const json& status, Time now) {
 
 std::string render_endpoints(const json& answer) {
   if (list(answer, "endpoints").empty()) return "No endpoints on this node.\n";
-  Table table({"ID", "POD", "ADDRESS", "MAC", "INTERFACE", "IFINDEX", "ISOLATED", "STATE", "CONTAINER", "CONTAINER IF"});
+  Table table({"ID", "POD", "ADDRESS", "MAC", "INTERFACE", "IFINDEX", "ISOLATED", "STATE", "CONTAINER",
+               "CONTAINER IF"});
   for (const auto& e : list(answer, "endpoints")) {
     const bool in = flag(e, "isolatedIngress"), out = flag(e, "isolatedEgress");
     table.add({number(e, "id"), pod_name(text(e, "namespace"), text(e, "pod")), or_dash(text(e, "address")),
                or_dash(text(e, "mac")), or_dash(text(e, "hostIfname")), number(e, "hostIfindex"),
-               in && out ? "ingress,egress" : in ? "ingress" : out ? "egress" : "no", or_dash(text(e, "state")),
-               or_dash(text(e, "containerID")), or_dash(text(e, "ifname"))});
+               in && out ? "ingress,egress"
+               : in      ? "ingress"
+               : out     ? "egress"
+                         : "no",
+               or_dash(text(e, "state")), or_dash(text(e, "containerID")), or_dash(text(e, "ifname"))});
   }
   return table.text();
 }
@@ -170,17 +181,20 @@ std::string render_policy(const json& answer) {
 }
 
 std::string render_firewall(const json& answer, Time now) {
-  if (list(answer, "generations").empty()) return "No firewall generation yet: packets of pods are dropped.\n";
-  Table table({"", "GENERATION", "EPOCH", "SLOT", "PROGRAM", "JUDGED", "ALLOWED", "DENIED IN", "DENIED OUT", "REJUDGED",
-               "CHECKED", "BUILD ms", "FILL ms", "LOAD ms", "CHECK ms", "SWAP ms", "SWAPPED AT", "REASON"});
+  if (list(answer, "generations").empty())
+    return "No firewall generation yet: packets of pods are dropped.\n";
+  Table table({"", "GENERATION", "EPOCH", "SLOT", "PROGRAM", "JUDGED", "ALLOWED", "DENIED IN", "DENIED OUT",
+               "REJUDGED", "CHECKED", "BUILD ms", "FILL ms", "LOAD ms", "CHECK ms", "SWAP ms", "SWAPPED AT",
+               "REASON"});
   for (const auto& g : list(answer, "generations")) {
     const auto& counters = part(g, "counters");
     const auto& durations = part(g, "durationsMs");
     table.add({flag(g, "live") ? "live" : "", number(g, "number"), number(g, "epoch"), number(g, "slot"),
                number(g, "programID"), number(counters, "judged"), number(counters, "allowed"),
-               number(counters, "deniedIngress"), number(counters, "deniedEgress"), number(counters, "rejudged"),
-               number(g, "checkPackets"), milliseconds(durations, "build"), milliseconds(durations, "fill"),
-               milliseconds(durations, "load"), milliseconds(durations, "check"), milliseconds(durations, "swap"),
+               number(counters, "deniedIngress"), number(counters, "deniedEgress"),
+               number(counters, "rejudged"), number(g, "checkPackets"), milliseconds(durations, "build"),
+               milliseconds(durations, "fill"), milliseconds(durations, "load"),
+               milliseconds(durations, "check"), milliseconds(durations, "swap"),
                time_with_age(text(g, "swappedAt"), now), text(g, "reason")});
   }
   return table.text();
@@ -189,25 +203,28 @@ std::string render_firewall(const json& answer, Time now) {
 std::string render_modules(const json& answer) {
   Table modules({"MODULE", "SLOT", "PROGRAM", "TAG", "INSTRUCTIONS", "MAPS"});
   for (const auto& m : list(answer, "modules"))
-    modules.add({text(m, "name"), number(m, "slot"), number(m, "programID"), text(m, "tag"), number(m, "instructions"),
-                 join(list(m, "mapIDs"), ",")});
+    modules.add({text(m, "name"), number(m, "slot"), number(m, "programID"), text(m, "tag"),
+                 number(m, "instructions"), join(list(m, "mapIDs"), ",")});
   Table links({"INTERFACE", "IFINDEX", "LINK", "PROGRAM"});
   for (const auto& l : list(answer, "links"))
-    links.add({or_dash(text(l, "interface")), number(l, "ifindex"), count(l, "linkID") == 0 ? "clsact" : number(l, "linkID"),
-               number(l, "programID")});
+    links.add({or_dash(text(l, "interface")), number(l, "ifindex"),
+               count(l, "linkID") == 0 ? "clsact" : number(l, "linkID"), number(l, "programID")});
   Table maps({"MAP", "ID", "MAX ENTRIES"});
-  for (const auto& m : list(answer, "maps")) maps.add({text(m, "name"), number(m, "id"), number(m, "maxEntries")});
+  for (const auto& m : list(answer, "maps"))
+    maps.add({text(m, "name"), number(m, "id"), number(m, "maxEntries")});
   return modules.text() + "\n" + links.text() + "\n" + maps.text();
 }
 
 std::string render_event(const json& event) {
   if (const auto error = text(event, "error"); !error.empty()) return "sluiced: " + error;
   const auto kind = text(event, "kind");
-  if (kind == "lost") return fmt::format("({} events were lost: more came than could be sent)", count(event, "events"));
+  if (kind == "lost")
+    return fmt::format("({} events were lost: more came than could be sent)", count(event, "events"));
   // Of the widths only that of the reason is known to have an end; the longest has 21 letters.
-  auto line = fmt::format("{}  {:<7}  {:<21}  {} {} -> {}  {} bytes, from {}, by {}", text(event, "time"), kind,
-                          text(event, "reason"), text(event, "protocol"), party(event, "source"),
-                          party(event, "destination"), count(event, "length"), text(event, "hook"), text(event, "module"));
+  auto line = fmt::format("{}  {:<7}  {:<21}  {} {} -> {}  {} bytes, from {}, by {}", text(event, "time"),
+                          kind, text(event, "reason"), text(event, "protocol"), party(event, "source"),
+                          party(event, "destination"), count(event, "length"), text(event, "hook"),
+                          text(event, "module"));
   if (const auto generation = count(event, "generation"); generation != 0)
     line += fmt::format(", generation {}", generation);
   if (kind == "drop") line += ": " + text(event, "reasonText");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What sluiced answers (docs/api.md), for people. Fields that an older daemon does not send are shown as empty or 0;
-// a field of another type than documented throws nlohmann::json::exception.
+// What sluiced answers (docs/api.md), for people. Fields that an older daemon does not send are shown as
+// empty or 0; a field of another type than documented throws nlohmann::json::exception.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -14,6 +14,8 @@ namespace {
 
 constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
 
+sluice_addr abi_of(const Address& address) { return address.abi(); }
+sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
 sluice_row_key abi_of(const policy::RowKey& key) { return {key.table, key.peer_class, key.page}; }
 
 sluice_row abi_of(const policy::Row& row) {
@@ -79,9 +81,6 @@ Result<void> remove_unwanted(Keys& present, const Wanted& wanted, const Map& map
   }
   return {};
 }
-
-sluice_addr abi_of(const Address& address) { return address.abi(); }
-sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
 
 }  // namespace
 

@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// The last address and endpoint id given out, so that going round survives a restart. Losing it costs only the rest
-// that an address gets before it is given again.
+// The last address and endpoint id given out, so that going round survives a restart. Losing it costs only
+// the rest that an address gets before it is given again.
 constexpr const char* kCursorFile = "/cursor";
 
 Pool::Cursor read_cursor(const std::string& folder) {
@@ -59,14 +59,16 @@ Result<Ipam> Ipam::open(const std::string& folder) {
     const auto name = entry->path().filename().string();
     if (name.ends_with(kTemporarySuffix)) {
       // A write that a crash cut short, before its rename: nothing was promised yet.
-      if (::unlink(entry->path().c_str()) != 0) return failure_errno(errno, "remove " + entry->path().string());
+      if (::unlink(entry->path().c_str()) != 0)
+        return failure_errno(errno, "remove " + entry->path().string());
     } else if (name.ends_with(kCorruptSuffix)) {
       ipam.remember_damaged(name, "it was set aside by an earlier start");
     } else if (name.ends_with(kRecordSuffix)) {
       records.push_back(name);
     }
   }
-  std::sort(records.begin(), records.end());  // which of two that contradict each other stays does not depend on chance
+  std::sort(records.begin(),
+            records.end());  // which of two that contradict each other stays does not depend on chance
   for (const auto& name : records)
     if (auto done = ipam.load(name); !done) return tl::unexpected(done.error());
   ipam.pool_.set_cursor(read_cursor(folder));
@@ -98,14 +100,16 @@ Result<void> Ipam::set_aside(const std::string& file, const std::string& why) {
 void Ipam::remember_damaged(const std::string& file, const std::string& why) {
   const auto record = parse_name(file);
   if (!record) {
-    damaged_.push_back(fmt::format("{}/{} is no usable record of an attachment ({}); its name tells no address, so "
-                                   "none is reserved. Look at it and delete it",
-                                   folder_, file, why));
+    damaged_.push_back(
+        fmt::format("{}/{} is no usable record of an attachment ({}); its name tells no address, so "
+                    "none is reserved. Look at it and delete it",
+                    folder_, file, why));
     return;
   }
-  damaged_.push_back(fmt::format("{}/{} is no usable record of an attachment ({}); address {} and endpoint id {} stay "
-                                 "reserved until the pod is deleted",
-                                 folder_, file, why, record->ipv4.to_string(), record->endpoint));
+  damaged_.push_back(
+      fmt::format("{}/{} is no usable record of an attachment ({}); address {} and endpoint id {} stay "
+                  "reserved until the pod is deleted",
+                  folder_, file, why, record->ipv4.to_string(), record->endpoint));
   damaged_records_.push_back(*record);
   pool_.take(record->endpoint, record->ipv4);
 }
@@ -119,17 +123,20 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   const auto digest = key_digest(key);
   for (const auto& record : damaged_records_)
     if (record.key_digest == digest)
-      return failure("container {} has an attachment by interface {} already, whose record {}/{} is damaged; DEL must "
-                     "come before another ADD",
-                     key.container_id, key.ifname, folder_, record.file);
+      return failure(
+          "container {} has an attachment by interface {} already, whose record {}/{} is damaged; DEL must "
+          "come before another ADD",
+          key.container_id, key.ifname, folder_, record.file);
   if (pool_.cidrs().empty())
-    return failure("this node has no IPv4 podCIDR with room for pods yet; look at spec.podCIDRs of its Node object");
+    return failure(
+        "this node has no IPv4 podCIDR with room for pods yet; look at spec.podCIDRs of its Node object");
   const auto address = pool_.next_address();
   if (!address)
-    return failure("no address left in {}: {} of {} are held, by {} attachments and {} damaged records. Give the node a "
-                   "larger podCIDR or run fewer pods on it; CNI GC gives back what no container has any more",
-                   describe(pool_.cidrs()), pool_.held_in_cidrs(), pool_.capacity(), attachments_.size(),
-                   damaged_records_.size());
+    return failure(
+        "no address left in {}: {} of {} are held, by {} attachments and {} damaged records. Give the node a "
+        "larger podCIDR or run fewer pods on it; CNI GC gives back what no container has any more",
+        describe(pool_.cidrs()), pool_.held_in_cidrs(), pool_.capacity(), attachments_.size(),
+        damaged_records_.size());
   const auto endpoint = pool_.next_endpoint();
   if (!endpoint)
     return failure("all {} endpoint ids are in use; run fewer pods on this node", pool_.endpoints_held());
@@ -149,10 +156,11 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
 Result<void> Ipam::update(const Attachment& attachment) {
   const auto found = attachments_.find(attachment.key);
   if (found == attachments_.end())
-    return failure("container {} has no attachment by interface {}", attachment.key.container_id, attachment.key.ifname);
+    return failure("container {} has no attachment by interface {}", attachment.key.container_id,
+                   attachment.key.ifname);
   if (found->second.endpoint != attachment.endpoint || found->second.ipv4 != attachment.ipv4)
-    return failure("an attachment keeps its address and endpoint id: {} and {}", found->second.ipv4.to_string(),
-                   found->second.endpoint);
+    return failure("an attachment keeps its address and endpoint id: {} and {}",
+                   found->second.ipv4.to_string(), found->second.endpoint);
   if (auto done = write_file(folder_ + "/" + record_name(attachment), encode(attachment)); !done)
     return with_context(done.error(), "record the attachment");
   found->second = attachment;
@@ -175,7 +183,8 @@ Result<void> Ipam::release(const AttachmentKey& key) {
 Result<void> Ipam::drop_damaged(const DamagedRecord& record) {
   const auto path = folder_ + "/" + record.file;
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failure_errno(errno, "remove " + path);
-  std::erase_if(damaged_records_, [file = record.file](const DamagedRecord& other) { return other.file == file; });
+  std::erase_if(damaged_records_,
+                [file = record.file](const DamagedRecord& other) { return other.file == file; });
   recount();
   return {};
 }
@@ -192,10 +201,11 @@ void Ipam::hold(std::uint32_t endpoint, const Address& ipv4) {
 
 void Ipam::unhold(std::uint32_t endpoint, const Address& ipv4) {
   held_.erase({endpoint, ipv4});
-  const auto damaged = std::find_if(damaged_records_.begin(), damaged_records_.end(), [&](const DamagedRecord& record) {
-    return record.endpoint == endpoint && record.ipv4 == ipv4;
-  });
-  // A file that cannot be removed keeps its reservation, which is the safe side; the next start tells of it again.
+  const auto damaged = std::find_if(
+      damaged_records_.begin(), damaged_records_.end(),
+      [&](const DamagedRecord& record) { return record.endpoint == endpoint && record.ipv4 == ipv4; });
+  // A file that cannot be removed keeps its reservation, which is the safe side; the next start tells of it
+  // again.
   if (damaged != damaged_records_.end()) (void)drop_damaged(*damaged);
   recount();
 }

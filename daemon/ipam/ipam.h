@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses of pods from the node's podCIDRs, and the record of every attachment. One file an attachment in a folder
-// (on tmpfs: /run/sluice, since pods do not outlive a boot), written beside and renamed, so that a kill -9 leaves the
-// old or the new state, never a half. Each file carries a checksum; a file that does not verify is moved aside
-// (*.corrupt), reported, and its address and endpoint id (the file name carries them) stay taken until GC or DEL.
+// Addresses of pods from the node's podCIDRs, and the record of every attachment. One file an attachment in a
+// folder (on tmpfs: /run/sluice, since pods do not outlive a boot), written beside and renamed, so that a
+// kill -9 leaves the old or the new state, never a half. Each file carries a checksum; a file that does not
+// verify is moved aside
+// (*.corrupt), reported, and its address and endpoint id (the file name carries them) stay taken until GC or
+// DEL.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +21,8 @@
 
 namespace sluice::ipam {
 
-struct AttachmentKey {  // what identifies an attachment (CNI spec 1.1, section 2: container ID and interface name)
+struct AttachmentKey {  // what identifies an attachment (CNI spec 1.1, section 2: container ID and interface
+                        // name)
   std::string container_id;
   std::string ifname;
   auto operator<=>(const AttachmentKey&) const = default;
@@ -50,13 +53,13 @@ class Ipam {
   // Reads what is there. `damaged` tells of files that were moved aside, by this start or an earlier one.
   [[nodiscard]] static Result<Ipam> open(const std::string& folder);
 
-  // Network address, gateway (the first) and broadcast address are never given out. Existing attachments keep their
-  // addresses even when they lie outside of the new prefixes.
+  // Network address, gateway (the first) and broadcast address are never given out. Existing attachments keep
+  // their addresses even when they lie outside of the new prefixes.
   void set_pod_cidrs(std::vector<Prefix> cidrs);
 
-  // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the prefixes, so
-  // that one that was given back rests as long as possible. Fails: the key has an attachment already, no prefix known
-  // yet, or no address left (the message says how many are held and what to do).
+  // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the
+  // prefixes, so that one that was given back rests as long as possible. Fails: the key has an attachment
+  // already, no prefix known yet, or no address left (the message says how many are held and what to do).
   [[nodiscard]] Result<Attachment> allocate(Attachment wanted);
   [[nodiscard]] Result<void> update(const Attachment& attachment);  // the same key, endpoint and address
   // Not there: no error. The damaged record of that key goes too.
@@ -69,7 +72,8 @@ class Ipam {
   [[nodiscard]] std::size_t capacity() const { return pool_.capacity(); }
   // An endpoint id or address that the datapath still holds though no file says so.
   void hold(std::uint32_t endpoint, const Address& ipv4);
-  // The datapath holds it no longer: ends hold(), and the reservation of a damaged record of that endpoint and address.
+  // The datapath holds it no longer: ends hold(), and the reservation of a damaged record of that endpoint
+  // and address.
   void unhold(std::uint32_t endpoint, const Address& ipv4);
 
  private:

@@ -41,18 +41,21 @@ std::size_t Pool::capacity() const {
 }
 
 std::size_t Pool::held_in_cidrs() const {
-  return static_cast<std::size_t>(std::count_if(addresses_.begin(), addresses_.end(), [this](const Address& address) {
-    return std::any_of(cidrs_.begin(), cidrs_.end(), [&](const Prefix& cidr) { return cidr.contains(address); });
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(addresses_.begin(), addresses_.end(), [this](const Address& address) {
+        return std::any_of(cidrs_.begin(), cidrs_.end(),
+                           [&](const Prefix& cidr) { return cidr.contains(address); });
+      }));
 }
 
 std::optional<Address> Pool::next_address() const {
   if (cidrs_.empty()) return std::nullopt;
   const auto of_cursor = std::find_if(cidrs_.begin(), cidrs_.end(),
                                       [this](const Prefix& cidr) { return cidr.contains(cursor_.ipv4); });
-  const std::size_t start = of_cursor == cidrs_.end() ? 0 : static_cast<std::size_t>(of_cursor - cidrs_.begin());
-  // The prefix of the cursor comes twice: first what is behind the cursor, at last what is before it. A search ends
-  // after as many steps as addresses are held, whatever the size of the prefixes.
+  const std::size_t start =
+      of_cursor == cidrs_.end() ? 0 : static_cast<std::size_t>(of_cursor - cidrs_.begin());
+  // The prefix of the cursor comes twice: first what is behind the cursor, at last what is before it. A
+  // search ends after as many steps as addresses are held, whatever the size of the prefixes.
   for (std::size_t step = 0; step <= cidrs_.size(); ++step) {
     auto [first, last] = pods_of(cidrs_[(start + step) % cidrs_.size()]);
     if (step == 0 && of_cursor != cidrs_.end()) first = std::max(first, cursor_.ipv4.v4() + 1);

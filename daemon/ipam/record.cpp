@@ -36,8 +36,8 @@ std::string key_digest(const AttachmentKey& key) {
 }
 
 std::string record_name(const Attachment& attachment) {
-  return fmt::format("{}-{}-{}{}", attachment.ipv4.to_string(), attachment.endpoint, key_digest(attachment.key),
-                     kRecordSuffix);
+  return fmt::format("{}-{}-{}{}", attachment.ipv4.to_string(), attachment.endpoint,
+                     key_digest(attachment.key), kRecordSuffix);
 }
 
 std::optional<DamagedRecord> parse_name(const std::string& file) {
@@ -50,7 +50,8 @@ std::optional<DamagedRecord> parse_name(const std::string& file) {
   DamagedRecord record{file, 0, {}, std::string(stem.substr(second + 1))};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), record.endpoint);
   if (!address || !address->is_v4() || error != std::errc() || end != digits.data() + digits.size() ||
-      record.endpoint == 0 || record.endpoint >= SLUICE_MAX_ENDPOINTS || record.key_digest.size() != kNameDigits)
+      record.endpoint == 0 || record.endpoint >= SLUICE_MAX_ENDPOINTS ||
+      record.key_digest.size() != kNameDigits)
     return std::nullopt;
   record.ipv4 = *address;
   return record;
@@ -75,7 +76,8 @@ std::string encode(const Attachment& attachment) {
 
 Result<Attachment> decode(const std::string& content) {
   const auto newline = content.find('\n');
-  if (newline == std::string::npos || content.size() != newline + 1 + kDigestHex + 1 || content.back() != '\n')
+  if (newline == std::string::npos || content.size() != newline + 1 + kDigestHex + 1 ||
+      content.back() != '\n')
     return failure("it is cut short, or more than a record");
   const auto line = std::string_view(content).substr(0, newline);
   if (sha256(line) != std::string_view(content).substr(newline + 1, kDigestHex))

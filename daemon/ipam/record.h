@@ -26,7 +26,8 @@ inline constexpr std::string_view kCorruptSuffix = ".json.corrupt";
 [[nodiscard]] Result<Attachment> decode(const std::string& content);
 
 [[nodiscard]] Result<std::string> read_file(const std::string& path);
-// Beside and renamed. No fsync: the folder is on tmpfs, and a crash of the process loses nothing that was written.
+// Beside and renamed. No fsync: the folder is on tmpfs, and a crash of the process loses nothing that was
+// written.
 [[nodiscard]] Result<void> write_file(const std::string& path, const std::string& content);
 
 }  // namespace sluice::ipam

@@ -26,6 +26,9 @@ struct Flow {  // a connection in its original direction, addresses after transl
 // SLUICE_DROP_NONE, SLUICE_DROP_POLICY_EGRESS (asked first) or SLUICE_DROP_POLICY_INGRESS.
 [[nodiscard]] sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow);
 
+// The same for many flows at once, one pass over the cluster's pods for all of them.
+[[nodiscard]] std::vector<sluice_drop_reason> evaluate(const Cluster& cluster, const std::vector<Flow>& flows);
+
 // The rules in force for one endpoint in words, a line each; for `sluicectl policy`.
 struct EffectiveRule {
   std::string direction;  // "ingress" | "egress"

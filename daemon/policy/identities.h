@@ -24,8 +24,7 @@ struct Identity {
   AtomSet atoms;  // the pod predicates in force that match
   // Classes by block set (BlockIndex), as far as they were asked for; see Compiler.
   std::vector<std::pair<std::uint32_t, std::uint32_t>> classes;
-  bool local = false;                          // a pod of this node has it: `selected_by` is kept
-  std::vector<const CompiledPolicy*> selected_by;  // by serial
+  std::vector<const CompiledPolicy*> selected_by;  // by serial; kept for the identities of pods of this node
 };
 
 class Identities {

@@ -14,9 +14,9 @@ namespace sluice::server {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr auto kGrace = 200ms;          // a connection this young is not dropped for others
-constexpr auto kIdle = 10s;             // after which a thread ends
-constexpr int kQueueCheckMs = 50;       // how often a queue that does not move is looked at
+constexpr auto kGrace = 200ms;     // a connection this young is not dropped for others
+constexpr auto kIdle = 10s;        // after which a thread ends
+constexpr int kQueueCheckMs = 50;  // how often a queue that does not move is looked at
 constexpr std::size_t kMostQueued = 128;
 }  // namespace
 
@@ -35,7 +35,8 @@ Acceptor::~Acceptor() {
   ::shutdown(listener_, SHUT_RDWR);  // wakes poll() in accept_all()
   wake_.notify_all();
   acceptor_.join();
-  // With stopping_ set and the acceptor gone nobody moves threads between the lists any more, but for themselves.
+  // With stopping_ set and the acceptor gone nobody moves threads between the lists any more, but for
+  // themselves.
   Lock lock(mutex_);
   wake_.wait(lock, [this] { return threads_.empty(); });
   reap(lock);
@@ -65,9 +66,11 @@ void Acceptor::accept_all() {
 
 void Acceptor::admit(Fd fd) {
   const int yes = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);  // a Unix socket refuses, and needs none
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &yes,
+               sizeof yes);  // a Unix socket refuses, and needs none
   const Lock lock(mutex_);
-  if (stopping_ || queue_.size() >= kMostQueued) return;  // closed: the client sees it at once and can try again
+  if (stopping_ || queue_.size() >= kMostQueued)
+    return;  // closed: the client sees it at once and can try again
   queue_.push_back(std::make_shared<Connection>(std::move(fd)));
   if (queue_.size() > idle_ && threads_.size() < most_threads_) {
     const auto self = threads_.emplace(threads_.end());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Takes connections and gives each to a thread. Threads are made when they are needed and end when they are idle, so
-// that a daemon nobody asks anything costs one thread. When all are taken, those that have waited for their client the
-// longest lose their connection: a client that says nothing cannot keep others from being served.
+// Takes connections and gives each to a thread. Threads are made when they are needed and end when they are
+// idle, so that a daemon nobody asks anything costs one thread. When all are taken, those that have waited
+// for their client the longest lose their connection: a client that says nothing cannot keep others from
+// being served.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,8 @@ class Acceptor {
  public:
   using Serve = std::function<void(Connection&)>;  // one conversation; the connection is closed after it
 
-  // `listener` is not owned and outlives this. Serves until destroyed, which interrupts waits for clients and joins.
+  // `listener` is not owned and outlives this. Serves until destroyed, which interrupts waits for clients and
+  // joins.
   Acceptor(int listener, std::size_t most_threads, Serve serve);
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;

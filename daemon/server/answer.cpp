@@ -10,15 +10,20 @@ int http_status(int code) {
     case kCniUnsupportedField:
     case kCniInvalidEnvironment:
     case kCniDecodeFailure:
-    case kCniInvalidConfig: return 400;
-    case kCniUnknownContainer: return 404;
+    case kCniInvalidConfig:
+      return 400;
+    case kCniUnknownContainer:
+      return 404;
     case kCniAlreadyExists:
-    case kCniCheckFailed: return 409;
+    case kCniCheckFailed:
+      return 409;
     case kCniTryAgainLater:
     case kCniPluginNotAvailable:
     case kCniPluginNotAvailableLimited:
-    case kCniNoAddress: return 503;
-    default: return 500;
+    case kCniNoAddress:
+      return 503;
+    default:
+      return 500;
   }
 }
 

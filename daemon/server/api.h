@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon answers over its Unix socket (mode 0600, HTTP/1.1, JSON) to the CNI binary and to sluicectl, and over
-// TCP to probes and Prometheus. The server knows only this interface; the controller implements it.
+// What the daemon answers over its Unix socket (mode 0600, HTTP/1.1, JSON) to the CNI binary and to
+// sluicectl, and over TCP to probes and Prometheus. The server knows only this interface; the controller
+// implements it.
 //
-//   POST /v1/cni/add    {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID"}
-//                    -> {"address":"10.244.1.5/24","gateway":"10.244.1.1","mac":"02:53:0a:f4:01:05","mtu":1450,"hostIfname":…,"hostMac":…}
+//   POST /v1/cni/add
+//   {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID"}
+//                    ->
+//                    {"address":"10.244.1.5/24","gateway":"10.244.1.1","mac":"02:53:0a:f4:01:05","mtu":1450,"hostIfname":…,"hostMac":…}
 //                       when the pod's rules are live
 //   POST /v1/cni/del    {"containerID","ifname"} -> {}
 //   POST /v1/cni/check  {"containerID","ifname"} -> what add answered, if all is as it should be
-//   POST /v1/cni/gc     {"network","attachments":[{"containerID","ifname"}]} -> {"released":[{"containerID","ifname","hostIfname"}]}
-//   GET  /v1/cni/status -> {} or an error
-//   GET  /v1/status | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/modules
-//   GET  /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes
-//   GET  /healthz (alive) | /readyz (CNI ADD would work) | /metrics
+//   POST /v1/cni/gc     {"network","attachments":[{"containerID","ifname"}]} ->
+//   {"released":[{"containerID","ifname","hostIfname"}]} GET  /v1/cni/status -> {} or an error GET /v1/status
+//   | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/modules GET
+//   /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes GET  /healthz (alive) |
+//   /readyz (CNI ADD would work) | /metrics
 // Errors: HTTP 4xx/5xx with {"code": <CNI error code>, "msg": …, "details": …} (CNI spec 1.1, "Error").
 #pragma once
 
@@ -50,7 +53,8 @@ struct Answer {
 class Api {
  public:
   virtual ~Api() = default;
-  // Thread-safe; may block (bounded) until the controller has done it. Bodies are checked by the implementation.
+  // Thread-safe; may block (bounded) until the controller has done it. Bodies are checked by the
+  // implementation.
   virtual Answer cni_add(const nlohmann::json& body) = 0;
   virtual Answer cni_del(const nlohmann::json& body) = 0;
   virtual Answer cni_check(const nlohmann::json& body) = 0;

@@ -19,12 +19,12 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr auto kPatience = 5s;                         // for a whole request, and for each piece of an answer
-constexpr std::size_t kMostBody = 1 << 20;             // bytes
-constexpr std::size_t kMostHead = 64 << 10;            // request line and headers
-constexpr std::size_t kMostDiscarded = 8 << 20;        // read and thrown away so that the client sees its answer
+constexpr auto kPatience = 5s;                   // for a whole request, and for each piece of an answer
+constexpr std::size_t kMostBody = 1 << 20;       // bytes
+constexpr std::size_t kMostHead = 64 << 10;      // request line and headers
+constexpr std::size_t kMostDiscarded = 8 << 20;  // read and thrown away so that the client sees its answer
 constexpr std::size_t kLongestPath = 1024;
-constexpr int kMostMonitors = 8;                       // each keeps a thread
+constexpr int kMostMonitors = 8;  // each keeps a thread
 
 // What cpp-httplib reads from and writes to: one request within `budget` bytes and kPatience.
 class ClientStream final : public httplib::Stream {
@@ -156,12 +156,13 @@ class Http::Routes final : public httplib::Server {
     try {
       // One request a connection: a connection costs microseconds, and an idle one would keep a thread.
       process_request(stream, true, closed, [](httplib::Request& request) {
-        request.ranges.clear();                     // answers are whole
-        request.headers.erase("Accept-Encoding");   // and small: compressing costs more memory than it saves
+        request.ranges.clear();                    // answers are whole
+        request.headers.erase("Accept-Encoding");  // and small: compressing costs more memory than it saves
       });
       stream.finish();
     } catch (const std::exception&) {
-      // Out of memory, or a library's surprise, outside of a handler: this connection ends, the daemon goes on.
+      // Out of memory, or a library's surprise, outside of a handler: this connection ends, the daemon goes
+      // on.
     }
   }
 
@@ -187,20 +188,21 @@ class Http::Routes final : public httplib::Server {
   HandlerResponse route(const httplib::Request& request, httplib::Response& response) {
     const auto& path = request.path;
     if (path.size() > kLongestPath) {
-      set_error(response, 414, kCniDecodeFailure, "the path is longer than " + std::to_string(kLongestPath) + " bytes");
+      set_error(response, 414, kCniDecodeFailure,
+                "the path is longer than " + std::to_string(kLongestPath) + " bytes");
       return HandlerResponse::Handled;
     }
     const bool control = face_ == Face::kControl;
-    const bool posted = control && (path == "/v1/cni/add" || path == "/v1/cni/del" || path == "/v1/cni/check" ||
-                                    path == "/v1/cni/gc");
+    const bool posted = control && (path == "/v1/cni/add" || path == "/v1/cni/del" ||
+                                    path == "/v1/cni/check" || path == "/v1/cni/gc");
     if (posted && request.method == "POST") {
       if (request.has_header("Content-Length") || request.get_header_value("Transfer-Encoding") == "chunked")
         return HandlerResponse::Unhandled;
       set_error(response, 411, kCniDecodeFailure, "the request has no Content-Length");
       return HandlerResponse::Handled;
     }
-    const bool got = get_health(path, response, request.method) ||
-                     (control && get_control(path, request, response));
+    const bool got =
+        get_health(path, response, request.method) || (control && get_control(path, request, response));
     if (got) return HandlerResponse::Handled;
     if (posted)
       set_error(response, 405, kCniDecodeFailure, path + " takes POST, not " + request.method);
@@ -251,7 +253,8 @@ class Http::Routes final : public httplib::Server {
     return true;
   }
 
-  void post(const httplib::Request& request, httplib::Response& response, const httplib::ContentReader& reader) {
+  void post(const httplib::Request& request, httplib::Response& response,
+            const httplib::ContentReader& reader) {
     std::string body;
     bool large = false;
     // The limit counts what arrives here, chunked or decompressed as it may be.
@@ -262,10 +265,12 @@ class Http::Routes final : public httplib::Server {
     });
     if (large || response.status == 413)
       return set_error(response, 413, kCniDecodeFailure, "the request is larger than 1 MiB");
-    if (!whole) return set_error(response, 400, kCniDecodeFailure, "the request ended early, or came too slowly");
+    if (!whole)
+      return set_error(response, 400, kCniDecodeFailure, "the request ended early, or came too slowly");
     const auto parsed = json::parse(body, nullptr, false);
     if (parsed.is_discarded()) return set_error(response, 400, kCniDecodeFailure, "the request is not JSON");
-    if (!parsed.is_object()) return set_error(response, 400, kCniDecodeFailure, "the request is not a JSON object");
+    if (!parsed.is_object())
+      return set_error(response, 400, kCniDecodeFailure, "the request is not a JSON object");
     const auto& path = request.path;
     set_answer(response, path == "/v1/cni/add"     ? api_.cni_add(parsed)
                          : path == "/v1/cni/del"   ? api_.cni_del(parsed)
@@ -277,8 +282,9 @@ class Http::Routes final : public httplib::Server {
     if (request.method == "HEAD") return set_answer(response, {});
     if (monitors_.fetch_add(1) >= kMostMonitors) {
       --monitors_;
-      return set_error(response, 503, kCniTryAgainLater,
-                       "there are " + std::to_string(kMostMonitors) + " monitors already; end one of them first");
+      return set_error(
+          response, 503, kCniTryAgainLater,
+          "there are " + std::to_string(kMostMonitors) + " monitors already; end one of them first");
     }
     const bool both = !request.has_param("drops") && !request.has_param("verdicts");
     const bool drops = both || request.get_param_value("drops") == "1";
@@ -286,7 +292,9 @@ class Http::Routes final : public httplib::Server {
     response.status = 200;
     response.set_chunked_content_provider(
         "application/x-ndjson",
-        [this, drops, verdicts](size_t, httplib::DataSink& sink) { return stream_events(drops, verdicts, sink); },
+        [this, drops, verdicts](size_t, httplib::DataSink& sink) {
+          return stream_events(drops, verdicts, sink);
+        },
         [this](bool) { --monitors_; });
   }
 

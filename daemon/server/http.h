@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/1.1 and the routes of api.h. cpp-httplib parses and writes; sockets, threads and limits are ours, because its
-// own server lets a client that sends slowly, or without end, keep a thread and memory for as long as it likes.
+// HTTP/1.1 and the routes of api.h. cpp-httplib parses and writes; sockets, threads and limits are ours,
+// because its own server lets a client that sends slowly, or without end, keep a thread and memory for as
+// long as it likes.
 #pragma once
 
 #include <memory>

@@ -29,7 +29,8 @@ Result<void> make_folder(const fs::path& folder) {
   if (folder.empty() || fs::is_directory(folder, error)) return {};
   fs::create_directories(folder.parent_path(), error);
   if (error) return failure_errno(error.value(), "create " + folder.parent_path().string());
-  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failure_errno(errno, "create " + folder.string());
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return failure_errno(errno, "create " + folder.string());
   return {};
 }
 
@@ -54,7 +55,8 @@ Result<void> check_replaceable(const std::string& path) {
   if (!address) return tl::unexpected(address.error());
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!probe) return failure_errno(errno, "make a Unix socket");
-  const bool answers = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
+  const bool answers =
+      ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
   // EAGAIN: somebody listens and is too busy to take another connection.
   if (answers || errno == EAGAIN)
     return failure("another process answers on {}; stop it (another sluiced?) or choose another path", path);
@@ -110,8 +112,9 @@ Result<Fd> listen_tcp(const std::string& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int problem = port.empty() ? EAI_NONAME
-                                   : ::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
+  const int problem =
+      port.empty() ? EAI_NONAME
+                   : ::getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &found);
   if (problem != 0)
     return failure("'{}' is not an address to listen on, such as 127.0.0.1:9790 or [::]:9790: {}", address,
                    ::gai_strerror(problem));
@@ -130,9 +133,11 @@ Result<Fd> listen_tcp(const std::string& address) {
 Result<int> local_port(int fd) {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return failure_errno(errno, "getsockname");
-  const auto port_be = address.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6*>(&address)->sin6_port
-                                                     : reinterpret_cast<const sockaddr_in*>(&address)->sin_port;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0)
+    return failure_errno(errno, "getsockname");
+  const auto port_be = address.ss_family == AF_INET6
+                           ? reinterpret_cast<const sockaddr_in6*>(&address)->sin6_port
+                           : reinterpret_cast<const sockaddr_in*>(&address)->sin_port;
   return ntohs(port_be);
 }
 

@@ -8,8 +8,9 @@
 
 namespace sluice::server {
 
-// A listening Unix socket that only its owner may connect to. It appears at its path by a rename, listening already, so
-// that a client meets the old daemon's socket or this one and never a moment between. Removed when destroyed.
+// A listening Unix socket that only its owner may connect to. It appears at its path by a rename, listening
+// already, so that a client meets the old daemon's socket or this one and never a moment between. Removed
+// when destroyed.
 class UnixListener {
  public:
   // An error if another daemon holds `path`; a dead one's socket is replaced.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prometheus text format from plain values, so that what is counted elsewhere (in the kernel's maps, mostly) need not
-// be counted twice.
+// Prometheus text format from plain values, so that what is counted elsewhere (in the kernel's maps, mostly)
+// need not be counted twice.
 #pragma once
 
 #include <string>

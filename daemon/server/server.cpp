@@ -10,8 +10,8 @@ namespace sluice::server {
 
 namespace {
 
-// An ADD may wait seconds for its pod to be known, a monitor for ever (there are 8 at most); the rest is for others. What comes
-// beyond waits its turn.
+// An ADD may wait seconds for its pod to be known, a monitor for ever (there are 8 at most); the rest is for
+// others. What comes beyond waits its turn.
 constexpr std::size_t kControlThreads = 32;
 constexpr std::size_t kHealthThreads = 4;
 

@@ -42,9 +42,12 @@ TEST(CliTable, AlignsByCharactersAndCutsNothing) {
   Table table({"A", "LONGER", "C"});
   table.add({"très-long-name", "x", std::string(100, 'y')});
   table.add({"short", "", "z"});
-  EXPECT_EQ(table.text("> "), "> A               LONGER  C\n"
-                              "> très-long-name  x       " + std::string(100, 'y') + "\n"
-                              "> short                   z\n");
+  EXPECT_EQ(table.text("> "),
+            "> A               LONGER  C\n"
+            "> très-long-name  x       " +
+                std::string(100, 'y') +
+                "\n"
+                "> short                   z\n");
 }
 
 TEST(CliTime, ShowsAges) {
@@ -71,10 +74,12 @@ TEST(CliRender, Status) {
             "             5 lists, 6 watches, 700 events, 0 errors\n"
             "Endpoints    17\n"
             "Addresses    17 of 253 used in 10.244.1.0/24, 10.250.0.0/24\n"
-            "Firewall     generation 12, epoch 3, live since 2026-01-31T11:58:30.250Z (1m30s ago): NetworkPolicy shop/front changed\n"
+            "Firewall     generation 12, epoch 3, live since 2026-01-31T11:58:30.250Z (1m30s ago): "
+            "NetworkPolicy shop/front changed\n"
             "Conntrack    1311 of 131072 entries (1.0%)\n"
             "Packets in   10 from pods, 20 from the node, 30 from the overlay, 40 from the uplink\n"
-            "Packets out  50 to pods, 41 to the node's stack, 1 to other nodes, 2 to the uplink, 3 ARP requests answered\n"
+            "Packets out  50 to pods, 41 to the node's stack, 1 to other nodes, 2 to the uplink, 3 ARP "
+            "requests answered\n"
             "Dropped      3\n"
             "             POLICY_INGRESS 2\n"
             "             TTL_EXPIRED 1\n"
@@ -100,7 +105,8 @@ TEST(CliRender, StatusOfADaemonInTrouble) {
   EXPECT_THAT(text, HasSubstr("             last error: connection refused\n"));
   EXPECT_THAT(text, HasSubstr("used in no podCIDR\n"));
   EXPECT_THAT(text, HasSubstr("Firewall     no generation yet: packets of pods are dropped\n"));
-  EXPECT_THAT(text, HasSubstr("Audit        peers: 10.1.0.2 is missing\n             routes: 10.2.0.0/24 differs\n"));
+  EXPECT_THAT(
+      text, HasSubstr("Audit        peers: 10.1.0.2 is missing\n             routes: 10.2.0.0/24 differs\n"));
   EXPECT_THAT(text, HasSubstr("Rejected     NetworkPolicy shop/bad: port 70000\n"));
 }
 
@@ -108,7 +114,8 @@ TEST(CliRender, NothingThatIsMissingFails) {
   EXPECT_THAT(render_status(json::object(), kNow), HasSubstr("Started      never\n"));
   EXPECT_EQ(render_endpoints(json::object()), "No endpoints on this node.\n");
   EXPECT_THAT(render_policy(json::object()), HasSubstr("Endpoint 0"));
-  EXPECT_THAT(render_firewall({{"live", nullptr}, {"generations", json::array()}}, kNow), HasSubstr("No firewall generation"));
+  EXPECT_THAT(render_firewall({{"live", nullptr}, {"generations", json::array()}}, kNow),
+              HasSubstr("No firewall generation"));
   EXPECT_THAT(render_modules(json::object()), HasSubstr("MODULE"));
   EXPECT_FALSE(render_event(json::object()).empty());
 }
@@ -121,9 +128,12 @@ TEST(CliRender, Endpoints) {
     {"id": 4095, "namespace": "", "pod": "", "address": "10.244.1.3", "isolatedIngress": false, "isolatedEgress": true,
      "state": "record damaged"}]})");
   EXPECT_EQ(render_endpoints(answer),
-            "ID    POD              ADDRESS     MAC                INTERFACE  IFINDEX  ISOLATED        STATE           CONTAINER                         CONTAINER IF\n"
-            "1     shop/front-7d9c  10.244.1.2  02:53:0a:f4:01:02  slc1       42       ingress,egress  ready           0123456789abcdef0123456789abcdef  eth0\n"
-            "4095  -                10.244.1.3  -                  -          0        egress          record damaged  -                                 -\n");
+            "ID    POD              ADDRESS     MAC                INTERFACE  IFINDEX  ISOLATED        STATE "
+            "          CONTAINER                         CONTAINER IF\n"
+            "1     shop/front-7d9c  10.244.1.2  02:53:0a:f4:01:02  slc1       42       ingress,egress  ready "
+            "          0123456789abcdef0123456789abcdef  eth0\n"
+            "4095  -                10.244.1.3  -                  -          0        egress          "
+            "record damaged  -                                 -\n");
 }
 
 TEST(CliRender, Policy) {
@@ -157,8 +167,8 @@ TEST(CliRender, Firewall) {
   std::getline(lines, head);
   std::getline(lines, live);
   std::getline(lines, previous);
-  for (const auto* cell : {"12", "345", "1000", "900", "60", "40", "96", "0.123", "1.500", "3.000", "0.750", "0.013",
-                           "2026-01-31T11:59:00.000Z (1m ago)  NetworkPolicy shop/a added"})
+  for (const auto* cell : {"12", "345", "1000", "900", "60", "40", "96", "0.123", "1.500", "3.000", "0.750",
+                           "0.013", "2026-01-31T11:59:00.000Z (1m ago)  NetworkPolicy shop/a added"})
     EXPECT_THAT(live, HasSubstr(cell));
   EXPECT_THAT(live, StartsWith("live  12 "));
   EXPECT_THAT(previous, StartsWith("      11 "));
@@ -190,11 +200,17 @@ TEST(CliRender, Events) {
     "sourceEndpoint": 1, "destinationEndpoint": 2, "sourcePod": "shop/front", "destinationPod": "", "generation": 12, "length": 74})");
   EXPECT_EQ(render_event(event),
             "2026-01-31T12:00:00.123Z  drop     POLICY_INGRESS         TCP 10.244.1.2:34567 (shop/front) -> "
-            "10.244.1.3:80 (endpoint 2)  74 bytes, from pod, by firewall, generation 12: NetworkPolicy of the destination endpoint");
-  event.update({{"kind", "verdict"}, {"reason", "ALLOWED"}, {"protocol", "ICMP"}, {"destinationEndpoint", 0}, {"generation", 0}});
-  EXPECT_EQ(render_event(event),
-            "2026-01-31T12:00:00.123Z  verdict  ALLOWED                ICMP 10.244.1.2 (shop/front) -> 10.244.1.3  "
-            "74 bytes, from pod, by firewall");
+            "10.244.1.3:80 (endpoint 2)  74 bytes, from pod, by firewall, generation 12: NetworkPolicy of "
+            "the destination endpoint");
+  event.update({{"kind", "verdict"},
+                {"reason", "ALLOWED"},
+                {"protocol", "ICMP"},
+                {"destinationEndpoint", 0},
+                {"generation", 0}});
+  EXPECT_EQ(
+      render_event(event),
+      "2026-01-31T12:00:00.123Z  verdict  ALLOWED                ICMP 10.244.1.2 (shop/front) -> 10.244.1.3  "
+      "74 bytes, from pod, by firewall");
   event.update({{"protocol", "UDP"}, {"destination", "fd00::1"}});
   EXPECT_THAT(render_event(event), HasSubstr("[fd00::1]:80"));
   EXPECT_THAT(render_event({{"kind", "lost"}, {"events", 5}}), HasSubstr("5 events were lost"));
@@ -212,7 +228,8 @@ class CannedApi : public server::Api {
   server::Answer endpoints() override { return {200, {{"endpoints", 7}}}; }  // not as documented
   server::Answer endpoint_policy(const std::string& which) override {
     asked = which;
-    return server::cni_error(server::kCniUnknownContainer, "no endpoint of this node is '" + which + "'", "details");
+    return server::cni_error(server::kCniUnknownContainer, "no endpoint of this node is '" + which + "'",
+                             "details");
   }
   server::Answer firewall() override { return {200, {{"generations", json::array()}}}; }
   server::Answer modules() override { throw std::runtime_error("broken"); }
@@ -287,8 +304,12 @@ TEST_F(CliRun, MonitorAsksForWhatIsNamed) {
 }
 
 TEST_F(CliRun, UsageErrors) {
-  for (const auto& arguments : std::vector<std::vector<const char*>>{
-           {}, {"frobnicate"}, {"policy"}, {"policy", "../../etc"}, {"policy", "a b"}, {"status", "-o", "xml"}}) {
+  for (const auto& arguments : std::vector<std::vector<const char*>>{{},
+                                                                     {"frobnicate"},
+                                                                     {"policy"},
+                                                                     {"policy", "../../etc"},
+                                                                     {"policy", "a b"},
+                                                                     {"status", "-o", "xml"}}) {
     const int code = run(arguments);
     // "../../etc" is made of letters that names have; the daemon says that there is none.
     EXPECT_EQ(code, kFailed);

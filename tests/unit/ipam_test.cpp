@@ -111,7 +111,8 @@ TEST(Ipam, GoesRoundAcrossARestart) {
 TEST(Ipam, ADamagedCursorCostsNothing) {
   Folder folder;
   ASSERT_TRUE(reopen(folder).allocate(wanted("a")));
-  for (const auto* garbage : {"", "x", "10.1.0.2", "10.1.0.2 99999999999", "10.1.0.2 -1", "::1 4", "10.9.9.9 4095\n"}) {
+  for (const auto* garbage :
+       {"", "x", "10.1.0.2", "10.1.0.2 99999999999", "10.1.0.2 -1", "::1 4", "10.9.9.9 4095\n"}) {
     overwrite(folder.path() + "/cursor", garbage);
     auto ipam = reopen(folder);
     const auto given = ipam.allocate(wanted("b"));
@@ -123,10 +124,13 @@ TEST(Ipam, ADamagedCursorCostsNothing) {
 
 TEST(Ipam, UsesEveryPrefixAndNeverANetworkGatewayOrBroadcastAddress) {
   Folder folder;
-  auto ipam = reopen(folder, {"10.1.0.0/30", "10.2.0.0/29", "10.2.0.4/30", "10.3.0.0/31", "fd00::/64", "10.2.0.0/29"});
+  auto ipam = reopen(
+      folder, {"10.1.0.0/30", "10.2.0.0/29", "10.2.0.4/30", "10.3.0.0/31", "fd00::/64", "10.2.0.0/29"});
   std::vector<std::string> given;
-  for (int i = 0; i < 6; ++i) given.push_back(ipam.allocate(wanted(std::to_string(i))).value().ipv4.to_string());
-  EXPECT_EQ(given, (std::vector<std::string>{"10.1.0.2", "10.2.0.2", "10.2.0.3", "10.2.0.4", "10.2.0.5", "10.2.0.6"}));
+  for (int i = 0; i < 6; ++i)
+    given.push_back(ipam.allocate(wanted(std::to_string(i))).value().ipv4.to_string());
+  EXPECT_EQ(given, (std::vector<std::string>{"10.1.0.2", "10.2.0.2", "10.2.0.3", "10.2.0.4", "10.2.0.5",
+                                             "10.2.0.6"}));
   EXPECT_EQ(ipam.capacity(), 6u);
 }
 
@@ -136,7 +140,8 @@ TEST(Ipam, SaysWhatIsHeldWhenNothingIsLeft) {
   ASSERT_TRUE(ipam.allocate(wanted("a")));
   const auto refused = ipam.allocate(wanted("b"));
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message.find("10.1.0.0/30: 1 of 1 are held"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("10.1.0.0/30: 1 of 1 are held"), std::string::npos)
+      << refused.error().message;
   ASSERT_TRUE(ipam.release({"a", "eth0"}));
   EXPECT_TRUE(ipam.allocate(wanted("b")));
 }
@@ -294,8 +299,8 @@ TEST(Ipam, LeavesOtherFilesAlone) {
   EXPECT_TRUE(fs::exists(folder.path() + "/sluice.sock"));
 }
 
-// Random sequences with restarts and what a crash or a bad disk leaves, against a plain model: an attachment is
-// found exactly as it was given, and no address or endpoint id is ever in two hands.
+// Random sequences with restarts and what a crash or a bad disk leaves, against a plain model: an attachment
+// is found exactly as it was given, and no address or endpoint id is ever in two hands.
 class IpamSequence : public testing::TestWithParam<unsigned> {};
 
 TEST_P(IpamSequence, KeepsItsPromises) {
@@ -307,7 +312,9 @@ TEST_P(IpamSequence, KeepsItsPromises) {
   const auto pick = [&](auto& from) { return std::next(from.begin(), random() % from.size()); };
   for (int step = 0; step < 600; ++step) {
     switch (random() % 8) {
-      case 0: case 1: case 2: {
+      case 0:
+      case 1:
+      case 2: {
         auto request = wanted(std::to_string(random() % 40));
         const bool known = model.contains(request.key) || damaged.contains(request.key);
         const bool full = model.size() + damaged.size() == ipam.capacity();
@@ -325,7 +332,8 @@ TEST_P(IpamSequence, KeepsItsPromises) {
         model[given->key] = *given;
         break;
       }
-      case 3: case 4: {
+      case 3:
+      case 4: {
         const AttachmentKey key = wanted(std::to_string(random() % 40)).key;
         ASSERT_TRUE(ipam.release(key));
         model.erase(key);
@@ -349,8 +357,9 @@ TEST_P(IpamSequence, KeepsItsPromises) {
         const auto victim = pick(model);
         const auto files = folder.files(".json");
         const auto prefix = folder.path() + "/" + victim->second.ipv4.to_string() + "-";
-        const auto file = std::find_if(files.begin(), files.end(),
-                                       [&](const fs::path& path) { return path.string().starts_with(prefix); });
+        const auto file = std::find_if(files.begin(), files.end(), [&](const fs::path& path) {
+          return path.string().starts_with(prefix);
+        });
         ASSERT_NE(file, files.end());
         fs::resize_file(*file, random() % fs::file_size(*file));
         damaged.insert(*victim);

@@ -7,7 +7,9 @@ namespace sluice::server {
 namespace {
 
 TEST(Metrics, RendersCountersAndGauges) {
-  EXPECT_EQ(render_metrics({{"sluice_drops_total", "Packets dropped.", MetricType::kCounter,
+  EXPECT_EQ(render_metrics({{"sluice_drops_total",
+                             "Packets dropped.",
+                             MetricType::kCounter,
                              {{3, {{"reason", "TTL_EXPIRED"}}}, {0, {{"reason", "NO_ROUTE"}}}}},
                             {"sluice_endpoints", "Endpoints.", MetricType::kGauge, {{17, {}}}}}),
             "# HELP sluice_drops_total Packets dropped.\n"

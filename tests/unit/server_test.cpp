@@ -88,7 +88,9 @@ class ServerTest : public testing::Test {
     client.set_address_family(AF_UNIX);
     return client;
   }
-  [[nodiscard]] httplib::Client health() const { return httplib::Client("127.0.0.1", server_->health_port()); }
+  [[nodiscard]] httplib::Client health() const {
+    return httplib::Client("127.0.0.1", server_->health_port());
+  }
   httplib::Result post(const std::string& path, const std::string& body) const {
     return control().Post(path, body, "application/json");
   }
@@ -138,7 +140,8 @@ TEST_F(ServerTest, TakesEndpointsByIdNameAndAddress) {
   start();
   for (const std::string which : {"17", "shop/front-1", "10.1.0.2", "fd00::1"})
     EXPECT_EQ(json::parse(control().Get("/v1/endpoints/" + which + "/policy")->body).at("which"), which);
-  EXPECT_EQ(json::parse(control().Get("/v1/endpoints/shop%2Ffront-1/policy")->body).at("which"), "shop/front-1");
+  EXPECT_EQ(json::parse(control().Get("/v1/endpoints/shop%2Ffront-1/policy")->body).at("which"),
+            "shop/front-1");
   expect_error(control().Get("/v1/endpoints//policy"), 404, kCniDecodeFailure, "nothing is served");
 }
 
@@ -169,11 +172,14 @@ TEST_F(ServerTest, RefusesLargeBodiesHoweverTheyCome) {
   auto compressing = control();
   compressing.set_compress(true);
   expect_error(compressing.Post("/v1/cni/add", large, "application/json"), 413, kCniDecodeFailure, "larger");
-  const auto chunked = control().Post("/v1/cni/add", [&](size_t, httplib::DataSink& sink) {
-    sink.write(large.data(), large.size());
-    sink.done();
-    return true;
-  }, "application/json");
+  const auto chunked = control().Post(
+      "/v1/cni/add",
+      [&](size_t, httplib::DataSink& sink) {
+        sink.write(large.data(), large.size());
+        sink.done();
+        return true;
+      },
+      "application/json");
   expect_error(chunked, 413, kCniDecodeFailure, "larger");
   const std::string small = "{\"containerID\":\"" + std::string(1000 << 10, 'x') + "\"}";
   EXPECT_EQ(post("/v1/cni/add", small)->status, 200);
@@ -194,7 +200,8 @@ TEST_F(ServerTest, TcpServesProbesAndMetricsOnly) {
   EXPECT_EQ(metrics->get_header_value("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
   for (const auto* path : {"/v1/status", "/v1/endpoints", "/v1/monitor", "/v1/cni/status"})
     expect_error(health().Get(path), 404, kCniDecodeFailure, "nothing is served");
-  expect_error(health().Post("/v1/cni/add", "{}", "application/json"), 404, kCniDecodeFailure, "nothing is served");
+  expect_error(health().Post("/v1/cni/add", "{}", "application/json"), 404, kCniDecodeFailure,
+               "nothing is served");
   expect_error(health().Post("/metrics", "{}", "application/json"), 405, kCniDecodeFailure, "takes GET");
 }
 
@@ -249,10 +256,17 @@ TEST_F(ServerTest, RefusesUnusableAddresses) {
 TEST_F(ServerTest, SurvivesGarbage) {
   start();
   const std::vector<std::string> garbage{
-      "", "\r\n\r\n", std::string(100000, '\0'), std::string(3 << 20, 'A'), "GET\r\n\r\n", "GET /v1/status HTTP/9.9\r\n\r\n",
-      "GET /v1/status HTTP/1.1\r\n" + std::string(200000, 'x'), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+      "",
+      "\r\n\r\n",
+      std::string(100000, '\0'),
+      std::string(3 << 20, 'A'),
+      "GET\r\n\r\n",
+      "GET /v1/status HTTP/9.9\r\n\r\n",
+      "GET /v1/status HTTP/1.1\r\n" + std::string(200000, 'x'),
+      "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
       "GET /v1/status HTTP/1.1\r\nRange: bytes=" + std::string(8000, '0') + "\r\n\r\n",
-      "GET /%zz%ff%00/v1 HTTP/1.1\r\n\r\n", "POST /v1/cni/add HTTP/1.1\r\nContent-Length: -1\r\n\r\n{}",
+      "GET /%zz%ff%00/v1 HTTP/1.1\r\n\r\n",
+      "POST /v1/cni/add HTTP/1.1\r\nContent-Length: -1\r\n\r\n{}",
       "POST /v1/cni/add HTTP/1.1\r\nContent-Length: 100\r\n\r\n{}",
       "POST /v1/cni/add HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n{}",
       "POST /v1/cni/add HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nx",
@@ -283,7 +297,11 @@ TEST_F(ServerTest, SilentAndSlowClientsBlockNobody) {
     const std::string part = i % 2 == 0 ? "" : "POST /v1/cni/add HTTP/1.1\r\nContent-Length: 10\r\n\r\n{";
     (void)::send(silent.back().get(), part.data(), part.size(), MSG_NOSIGNAL);
   }
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(control().Get("/v1/status")->status, 200);
+  for (int i = 0; i < 5; ++i) {
+    const auto answer = control().Get("/v1/status");
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+  }
   std::vector<Fd> probes;
   for (int i = 0; i < 30; ++i) {
     Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -294,7 +312,11 @@ TEST_F(ServerTest, SilentAndSlowClientsBlockNobody) {
     ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     probes.push_back(std::move(fd));
   }
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(health().Get("/healthz")->status, 200);
+  for (int i = 0; i < 5; ++i) {
+    const auto answer = health().Get("/healthz");
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+  }
 }
 
 TEST_F(ServerTest, ABurstIsServedToTheLast) {
@@ -315,8 +337,10 @@ TEST_F(ServerTest, ABurstIsServedToTheLast) {
 
 TEST_F(ServerTest, StreamsEventsUntilTheClientGoes) {
   start();
-  const std::vector<std::tuple<std::string, bool, bool>> cases{
-      {"", true, true}, {"?drops=1", true, false}, {"?verdicts=1", false, true}, {"?drops=1&verdicts=1", true, true}};
+  const std::vector<std::tuple<std::string, bool, bool>> cases{{"", true, true},
+                                                               {"?drops=1", true, false},
+                                                               {"?verdicts=1", false, true},
+                                                               {"?drops=1&verdicts=1", true, true}};
   for (const auto& [query, drops, verdicts] : cases) {
     std::string got;
     auto client = control();

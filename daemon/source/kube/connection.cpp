@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <openssl/x509_vfy.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "daemon/source/kube/decode.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/kube/decode.h"
 
+#include <algorithm>
+
 namespace sluice::source {
 
 namespace {
@@ -44,7 +46,10 @@ std::string status_message(std::string_view body) {
   if (!json || !json->is_object()) return {};
   const auto message = json->find("message");
   if (message == json->end() || !message->is_string()) return {};
-  return ": " + message->get<std::string>().substr(0, kMessageMost);
+  // ASCII only: errors are sent on as JSON, and a character cut in two is no UTF-8.
+  auto text = message->get<std::string>().substr(0, kMessageMost);
+  std::replace_if(text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  return ": " + text;
 }
 
 }  // namespace sluice::source

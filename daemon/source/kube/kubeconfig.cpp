@@ -23,8 +23,9 @@ Result<std::string> from_base64(std::string text) {
                       reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   if (length < 0 || text.size() % 4 != 0) return failure("is not base64");
   // EVP_DecodeBlock() counts the padding in.
-  const auto padding = static_cast<std::size_t>(std::count(text.end() - std::min<std::ptrdiff_t>(2, std::ssize(text)), text.end(), '='));
-  out.resize(static_cast<std::size_t>(length) - padding);
+  const auto padding = std::count(text.begin(), text.end(), '=');
+  if (padding > 2) return failure("is not base64");
+  out.resize(static_cast<std::size_t>(length - padding));
   return out;
 }
 
@@ -37,7 +38,7 @@ std::string scalar(const YAML::Node& map, const char* key) {
 Result<YAML::Node> named(const YAML::Node& root, const char* list, const char* kind, const std::string& name) {
   for (const auto& entry : root[list]) {
     if (!entry.IsMap() || scalar(entry, "name") != name) continue;
-    if (!entry[kind].IsMap()) return failure("{} '{}' is empty", kind, name);
+    if (!entry[kind] || !entry[kind].IsMap()) return failure("{} '{}' is empty", kind, name);
     return entry[kind];
   }
   return failure("there is no {} '{}' in {}", kind, name, list);

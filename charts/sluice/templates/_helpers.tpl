@@ -1,0 +1,29 @@
+{{- define "sluice.name" -}}
+{{- if contains "sluice" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-sluice{{ end }}
+{{- end }}
+
+{{- define "sluice.selector" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "sluice.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- /* An HTTP probe of the daemon: (list CONTEXT PATH). The pod's address is the node's. */}}
+{{- define "sluice.probe" -}}
+{{- $root := index . 0 -}}
+{{- if not $root.Values.metrics.enabled -}}
+host: 127.0.0.1
+{{ end -}}
+path: {{ index . 1 }}
+port: {{ $root.Values.health.port }}
+{{- end }}

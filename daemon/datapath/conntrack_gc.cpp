@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/conntrack_gc.h"
+
+#include <ctime>
+
+namespace sluice::datapath {
+
+namespace {
+
+std::uint64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// An alias is renewed together with the entry that it names and mirrors its flags: the same rule serves both.
+bool expired(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
+  const auto idle = static_cast<std::int64_t>(now - entry.last_seen_ns);
+  return idle > static_cast<std::int64_t>(sluice_ct_lifetime_ns(key.proto, entry.flags));
+}
+
+}  // namespace
+
+Result<void> ConntrackGc::collect() {
+  auto entries = maps_.conntrack.entries();
+  if (!entries) return tl::unexpected(entries.error());
+  std::uint64_t left = entries->size();
+  std::uint64_t removed = 0;
+  const auto now = now_ns();
+  for (const auto& [key, entry] : *entries) {
+    if (!expired(key, entry, now)) continue;
+    // The programs may have begun the connection anew since the table was read.
+    auto again = maps_.conntrack.lookup(key);
+    if (!again) return tl::unexpected(again.error());
+    if (*again && !expired(key, **again, now)) continue;
+    auto erased = maps_.conntrack.erase(key);
+    if (!erased) return tl::unexpected(erased.error());
+    --left;
+    if (*erased) ++removed;
+  }
+  const std::lock_guard lock(mutex_);
+  status_.entries = left;
+  status_.max_entries = maps_.conntrack.raw().max_entries();
+  status_.expired_total += removed;
+  return {};
+}
+
+ConntrackStatus ConntrackGc::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+}  // namespace sluice::datapath

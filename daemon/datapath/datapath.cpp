@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/datapath.h"
+
+#include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include "daemon/datapath/attach.h"
+#include "daemon/datapath/conntrack_gc.h"
+#include "daemon/datapath/endpoints.h"
+#include "daemon/datapath/events.h"
+#include "daemon/datapath/firewall.h"
+#include "daemon/datapath/maps.h"
+#include "daemon/datapath/modules.h"
+#include "daemon/datapath/node.h"
+#include "daemon/datapath/pins.h"
+#include "daemon/datapath/settings.h"
+#include "daemon/datapath/status.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+// What has to be there before the parts that work with it.
+struct Ground {
+  Options options;
+  Pins pins;
+  ObjectOptions objects;
+  Modules modules;
+  Maps maps;
+  LiveStamp live;
+  GracePeriod grace;
+  NetlinkSocket netlink;
+};
+
+// Before Linux 5.11 maps count as locked memory. Where raising the limit is not allowed it may be enough as it is.
+void raise_memlock_limit() {
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  static_cast<void>(setrlimit(RLIMIT_MEMLOCK, &unlimited));
+}
+
+bool has_coarse_clock() {
+  const LibbpfMessages messages;
+  return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, nullptr) == 1;
+}
+
+class KernelDatapath final : public Datapath {
+ public:
+  KernelDatapath(Ground ground, Attacher attacher)
+      : ground_(std::move(ground)),
+        attacher_(std::move(attacher)),
+        settings_(std::make_shared<Settings>(ground_.maps.config)),
+        node_(ground_.maps, *settings_, attacher_, ground_.options),
+        endpoints_(ground_.maps, attacher_),
+        history_(ground_.maps.generation_stats, ground_.live),
+        firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live, ground_.grace,
+                   history_}),
+        conntrack_(ground_.maps),
+        events_(ground_.maps.events, settings_) {}
+
+  // Takes over what an earlier daemon left.
+  [[nodiscard]] Result<void> adopt() {
+    return settings_->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
+        .and_then([&] { return firewall_.adopt(); })
+        .and_then([&] { return endpoints_.adopt(); })
+        .and_then([&] { return node_.refresh_hooks(); })
+        .and_then([&] { return conntrack_.collect(); });
+  }
+
+  Result<void> configure(const NodeConfig& config) override { return node_.configure(ground_.netlink, config); }
+  Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
+  Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
+    return endpoints_.attach(ground_.netlink, endpoint, mtu);
+  }
+  Result<void> detach(std::uint32_t id) override {
+    auto gone = endpoints_.detach(ground_.netlink, id);
+    if (!gone) return tl::unexpected(gone.error());
+    // The next pod with this address must not inherit connections that were admitted for this one.
+    if (*gone) firewall_.rejudge_connections();
+    return {};
+  }
+  Result<void> verify(const Endpoint& endpoint) override { return endpoints_.verify(ground_.netlink, endpoint); }
+
+  Result<Numbers> first_numbers() override { return firewall_.first_numbers(); }
+  Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
+                        const std::function<CheckPackets()>& check) override {
+    return firewall_.apply(std::move(ruleset), reason, check);
+  }
+  void collect() override {
+    if (auto done = firewall_.collect(); !done) spdlog::warn("rules out of use stay: {}", done.error().message);
+    if (auto done = conntrack_.collect(); !done) spdlog::warn("expired connections stay: {}", done.error().message);
+  }
+  Result<std::vector<std::string>> audit() override {
+    std::vector<std::string> differences;
+    auto done = endpoints_.audit(differences)
+                    .and_then([&] { return node_.audit(differences); })
+                    .and_then([&] { return audit_modules(ground_.pins, ground_.maps, differences); })
+                    .and_then([&] { return firewall_.audit(differences); });
+    if (!done) return tl::unexpected(done.error());
+    return differences;
+  }
+
+  Result<sluice_stats> stats() const override {
+    return ground_.maps.stats.lookup(0).map([](const std::vector<sluice_stats>& each) { return sum(each); });
+  }
+  std::vector<GenerationStatus> generations() const override { return history_.list(); }
+  Result<std::vector<ModuleStatus>> modules() const override { return module_status(ground_.pins, ground_.maps); }
+  Result<std::vector<LinkStatus>> links() const override { return link_status(ground_.maps, attacher_); }
+  Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
+  ConntrackStatus conntrack() const override { return conntrack_.status(); }
+  Result<std::shared_ptr<void>> monitor(std::uint32_t flags, std::function<void(const sluice_event&)> sink) override {
+    return events_.monitor(flags, std::move(sink));
+  }
+
+ private:
+  Ground ground_;
+  Attacher attacher_;
+  std::shared_ptr<const Settings> settings_;
+  Node node_;
+  Endpoints endpoints_;
+  History history_;
+  Firewall firewall_;
+  ConntrackGc conntrack_;
+  Events events_;
+};
+
+Result<Ground> lay_ground(const Options& options) {
+  auto pins = Pins::open(options.bpffs);
+  if (!pins) return tl::unexpected(pins.error());
+  raise_memlock_limit();
+  const ObjectOptions objects{pins->root(), options.conntrack_max, has_coarse_clock()};
+  auto modules = Modules::load(*pins, objects);
+  if (!modules) return tl::unexpected(modules.error());
+  auto maps = Maps::open(*pins);
+  if (!maps) return tl::unexpected(maps.error());
+  auto live = LiveStamp::map(maps->live.raw());
+  if (!live) return tl::unexpected(live.error());
+  auto grace = GracePeriod::make();
+  if (!grace) return tl::unexpected(grace.error());
+  auto netlink = NetlinkSocket::make();
+  if (!netlink) return tl::unexpected(netlink.error());
+  if (const auto size = maps->conntrack.raw().max_entries(); size != options.conntrack_max)
+    spdlog::warn("conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
+                 options.conntrack_max);
+  return Ground{options, std::move(*pins), objects, std::move(*modules), std::move(*maps), std::move(*live),
+                std::move(*grace), std::move(*netlink)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Datapath>> Datapath::open(const Options& options) {
+  auto ground = lay_ground(options);
+  if (!ground) return tl::unexpected(ground.error());
+  // The programs stay where they are when the ground moves: the attacher keeps a pointer to their final place.
+  auto datapath = KernelDatapath::make(std::move(*ground));
+  if (!datapath) return tl::unexpected(datapath.error());
+  return std::unique_ptr<Datapath>(std::move(*datapath));
+}
+
+}  // namespace sluice::datapath

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/firewall.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "common/guard.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+class Stopwatch {
+ public:
+  // Since it was made or asked last.
+  [[nodiscard]] std::chrono::nanoseconds lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return now - std::exchange(last_, now);
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+void raise(Datapath::Numbers& numbers, const auto& tables, const auto& port_tables) {
+  for (const std::uint32_t table : tables) numbers.table = std::max(numbers.table, table + 1);
+  for (const std::uint32_t table : port_tables) numbers.port_table = std::max(numbers.port_table, table + 1);
+}
+
+}  // namespace
+
+// The id of the program in modules[FIREWALL]; 0: none.
+Result<std::uint32_t> Firewall::program_in_force() const {
+  return parts_.maps.modules.lookup(SLUICE_MODULE_FIREWALL).map([](std::optional<std::uint32_t> id) {
+    return id.value_or(0);
+  });
+}
+
+Result<void> Firewall::adopt() {
+  if (auto done = rules_.read(); !done) return done;
+  auto in_force = program_in_force();
+  if (!in_force) return tl::unexpected(in_force.error());
+  next_number_ = parts_.live.generation() + 1;
+  for (const auto number : parts_.pins.generations()) {
+    auto program = open_program(parts_.pins.generation_program(number));
+    auto policies = Map<std::uint32_t, sluice_policy>::open(parts_.pins.generation_policies(number));
+    if (!program || !policies || program->id != *in_force) {
+      parts_.pins.remove_generation(number);  // never came into force, or was replaced
+      continue;
+    }
+    // Killed between the slot's write and the publication: the generation is in force, so it is completed.
+    if (parts_.live.generation() != number) parts_.live.publish(number, 0);
+    next_number_ = number + 1;
+    auto entries = policies->entries();
+    if (!entries) return tl::unexpected(entries.error());
+    for (const auto& [id, policy] : *entries) raise(adopted_, policy.table, policy.ports);
+    GenerationStatus status;
+    status.number = number;
+    status.slot = Generation::slot_of(number);
+    status.program_id = program->id;
+    status.reason = "in force when this daemon started";
+    parts_.history.add(std::move(status));
+  }
+  return {};
+}
+
+Datapath::Numbers Firewall::first_numbers() const {
+  auto numbers = rules_.free_numbers();
+  numbers.table = std::max(numbers.table, adopted_.table);
+  numbers.port_table = std::max(numbers.port_table, adopted_.port_table);
+  // A table that admits nothing has no rows, and its number must not be given away for all that.
+  if (applied_)
+    for (const auto& [id, policy] : applied_->endpoints) raise(numbers, policy.table, policy.ports);
+  return numbers;
+}
+
+Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
+                                const std::function<CheckPackets()>& check) {
+  Applied applied;
+  if (fits_in_place(*ruleset)) {
+    auto changed = apply_in_place(*ruleset);
+    if (!changed) return tl::unexpected(changed.error());
+    applied.changed = *changed;
+  } else {
+    auto status = apply_generation(*ruleset, check);
+    if (!status) return tl::unexpected(status.error());
+    status->reason = reason;
+    parts_.history.add(std::move(*status));
+    applied.generation = applied.changed = true;
+  }
+  applied_ = std::move(ruleset);
+  applied.number = live_->number();
+  return applied;
+}
+
+bool Firewall::fits_in_place(const policy::Ruleset& next) const {
+  if (!live_ || !live_->features().cover(Features::of(next))) return false;
+  return std::all_of(next.endpoints.begin(), next.endpoints.end(), [&](const auto& each) {
+    const auto before = applied_->endpoints.find(each.first);
+    return before == applied_->endpoints.end() || before->second == each.second;
+  });
+}
+
+// Each address changes from its old class to its new one in one write, and rows for the new class are there before:
+// every packet is judged as before the change or as after it.
+Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
+  leftovers_ = true;
+  Guard undo([&] {
+    // What this cannot put back, the next apply() does: it compares with what is in the kernel.
+    static_cast<void>(rules_.write_slot(live_->slot(), *applied_));
+    static_cast<void>(live_->change(next.endpoints, applied_->endpoints));
+    rejudge_connections();
+  });
+  if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
+  auto peers = rules_.write_slot(live_->slot(), next);
+  if (!peers) return peers;
+  auto endpoints = live_->change(applied_->endpoints, next.endpoints);
+  if (!endpoints) return endpoints;
+  undo.dismiss();
+  const bool changed = *peers || *endpoints;
+  if (changed) rejudge_connections();
+  return changed;
+}
+
+void Firewall::rejudge_connections() { parts_.live.publish(parts_.live.generation(), parts_.live.epoch() + 1); }
+
+Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
+                                                    const std::function<CheckPackets()>& check_packets) {
+  leftovers_ = true;
+  GenerationStatus status;
+  status.number = next_number_;
+  status.slot = Generation::slot_of(next_number_);
+  Stopwatch watch;
+  if (auto done = free_slot(status.slot); !done) return tl::unexpected(done.error());
+  const auto packets = check_packets ? check_packets() : CheckPackets();
+  status.check_packets = static_cast<std::uint32_t>(packets.size());
+  status.build = watch.lap();
+
+  if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
+  if (auto done = rules_.write_slot(status.slot, next); !done) return tl::unexpected(done.error());
+  status.fill = watch.lap();
+
+  auto candidate = Generation::load(parts_.objects, next_number_, Features::of(next));
+  if (!candidate) return tl::unexpected(candidate.error());
+  status.program_id = candidate->program().id;
+  status.load = watch.lap();
+
+  if (auto done = candidate->fill(next.endpoints); !done) return tl::unexpected(done.error());
+  status.fill += watch.lap();
+
+  if (auto done = check(*candidate, packets); !done) return tl::unexpected(done.error());
+  status.check = watch.lap();
+
+  if (auto done = swap(std::move(*candidate)); !done) return tl::unexpected(done.error());
+  status.swap = watch.lap();
+  status.swapped_at = std::chrono::system_clock::now();
+  return status;
+}
+
+// A packet may still be inside the generation that had the slot, if nothing has waited since it was replaced.
+Result<void> Firewall::free_slot(std::uint32_t slot) {
+  if (swaps_since_grace_ + 1 >= SLUICE_GENERATION_SLOTS) {
+    if (auto done = parts_.grace.wait(); !done) return done;
+    swaps_since_grace_ = 0;
+  }
+  return parts_.history.recycle(slot);
+}
+
+Result<void> Firewall::check(const Generation& candidate, const CheckPackets& packets) {
+  if (packets.empty()) return {};
+  const auto& modules = parts_.maps.modules;
+  auto done = modules.update(SLUICE_MODULE_CANDIDATE, static_cast<std::uint32_t>(candidate.program().fd.get()));
+  if (!done) return done;
+  done = check_candidate(parts_.probe, packets);
+  auto cleared = modules.erase(SLUICE_MODULE_CANDIDATE);
+  if (!cleared && done) return tl::unexpected(cleared.error());
+  return done;
+}
+
+Result<void> Firewall::swap(Generation candidate) {
+  const auto number = candidate.number();
+  const auto& pins = parts_.pins;
+  Guard unpin([&] { pins.remove_generation(number); });
+  if (auto done = candidate.pin(pins); !done) return done;
+  // The flip. From here on nothing fails.
+  const auto fd = static_cast<std::uint32_t>(candidate.program().fd.get());
+  if (auto done = parts_.maps.modules.update(SLUICE_MODULE_FIREWALL, fd); !done) return done;
+  parts_.live.publish(number, 0);
+  unpin.dismiss();
+
+  live_ = std::move(candidate);
+  next_number_ = number + 1;
+  ++swaps_since_grace_;
+  for (const auto old : pins.generations())
+    if (old != number) pins.remove_generation(old);
+  return {};
+}
+
+Result<void> Firewall::collect() {
+  // Before the first apply() nobody knows what the generation in force looks for.
+  if (!live_ || !leftovers_) return {};
+  if (auto done = parts_.grace.wait(); !done) return done;
+  swaps_since_grace_ = 0;
+  if (auto done = rules_.retire_all_but(*applied_); !done) return done;
+  leftovers_ = false;
+  return {};
+}
+
+Result<void> Firewall::audit(std::vector<std::string>& differences) const {
+  if (!live_) return {};
+  auto in_force = program_in_force();
+  if (!in_force) return tl::unexpected(in_force.error());
+  if (*in_force != live_->program().id)
+    differences.push_back(fmt::format("modules: the firewall's slot has program {}, not {}", *in_force,
+                                      live_->program().id));
+  if (parts_.live.generation() != live_->number())
+    differences.push_back(fmt::format("live: generation {} is published, not {}", parts_.live.generation(),
+                                      live_->number()));
+  if (auto done = live_->audit(applied_->endpoints, differences); !done) return done;
+  return rules_.audit(live_->slot(), *applied_, differences);
+}
+
+}  // namespace sluice::datapath

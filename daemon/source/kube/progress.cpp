@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/source/kube/progress.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace sluice::source {
+
+Progress::Progress(std::string description) { status_.description = std::move(description); }
+
+void Progress::listed(model::Kind kind, std::size_t objects) {
+  const std::lock_guard lock(mutex_);
+  ++status_.lists;
+  spdlog::debug("{}: {} objects listed", to_string(kind), objects);
+}
+
+void Progress::watching(model::Kind kind) {
+  const std::lock_guard lock(mutex_);
+  ++status_.watches;
+  auto& state = kinds_[static_cast<std::size_t>(kind)];
+  if (!state.error.empty()) spdlog::info("{}: watched again", to_string(kind));
+  state = {.watching = true, .error = {}};
+}
+
+void Progress::event() {
+  const std::lock_guard lock(mutex_);
+  ++status_.events;
+}
+
+void Progress::lost(model::Kind kind, const std::string& error) {
+  const std::lock_guard lock(mutex_);
+  ++status_.errors;
+  auto& state = kinds_[static_cast<std::size_t>(kind)];
+  // Attempts repeat; the log says each thing once.
+  if (state.error != error) spdlog::warn("{}: {}; trying again", to_string(kind), error);
+  state = {.watching = false, .error = error};
+}
+
+void Progress::stopped() {
+  const std::lock_guard lock(mutex_);
+  for (auto& state : kinds_) state.watching = false;
+}
+
+Status Progress::status() const {
+  const std::lock_guard lock(mutex_);
+  auto status = status_;
+  status.connected = std::ranges::all_of(kinds_, &KindState::watching);
+  for (std::size_t i = 0; i < kinds_.size() && status.last_error.empty(); ++i) {
+    if (!kinds_[i].error.empty())
+      status.last_error = fmt::format("{}: {}", to_string(static_cast<model::Kind>(i)), kinds_[i].error);
+  }
+  return status;
+}
+
+}  // namespace sluice::source

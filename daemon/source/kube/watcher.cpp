@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/source/kube/watcher.h"
+
+#include <spdlog/spdlog.h>
+
+#include "daemon/model/parse.h"
+#include "daemon/source/kube/decode.h"
+#include "daemon/source/kube/lines.h"
+
+namespace sluice::source {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// The server sends a bookmark about each minute, so a watch that is silent for longer is broken.
+constexpr Connection::Timeouts kTimeouts{.connect = 5s, .read = 90s};
+constexpr unsigned kPageObjects = 500;
+constexpr std::size_t kPageMost = 256 << 20;
+constexpr std::size_t kLineMost = 16 << 20;
+constexpr unsigned kRefusedMost = 3;
+constexpr int kGone = 410;
+// A watch that the server ends sooner with nothing said counts as a failure, or we would open them in a tight loop.
+constexpr auto kWatchLeast = 1s;
+
+const char* path_of(model::Kind kind) {
+  switch (kind) {
+    case model::Kind::kNode: return "/api/v1/nodes";
+    case model::Kind::kNamespace: return "/api/v1/namespaces";
+    case model::Kind::kPod: return "/api/v1/pods";
+    case model::Kind::kNetworkPolicy: break;
+  }
+  return "/apis/networking.k8s.io/v1/networkpolicies";
+}
+
+void log_warnings(const std::vector<std::string>& warnings) {
+  for (const auto& warning : warnings) spdlog::warn("{}", warning);
+}
+
+int status_code(const nlohmann::json& status) {
+  const auto code = status.find("code");
+  return code != status.end() && code->is_number_integer() ? code->get<int>() : 0;
+}
+
+}  // namespace
+
+Watcher::Watcher(model::Kind kind, const KubeConfig& config, Sink& sink, Progress& progress)
+    : kind_(kind), config_(config), sink_(sink), progress_(progress) {}
+
+void Watcher::run() {
+  Backoff backoff(random_);
+  while (!stopping()) {
+    const auto outcome = attempt();
+    if (outcome.list_again) version_.clear();
+    if (outcome.advanced) backoff.reset();
+    if (outcome.error.empty() || stopping()) continue;
+    progress_.lost(kind_, outcome.error);
+    pause(std::max(backoff.next(), outcome.retry_after));
+  }
+}
+
+void Watcher::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stop_changed_.notify_all();
+  interrupter_->fire();
+}
+
+bool Watcher::stopping() {
+  const std::lock_guard lock(mutex_);
+  return stop_;
+}
+
+void Watcher::pause(std::chrono::milliseconds duration) {
+  std::unique_lock lock(mutex_);
+  stop_changed_.wait_for(lock, duration, [this] { return stop_; });
+}
+
+Watcher::Outcome Watcher::attempt() try {
+  return version_.empty() ? list() : watch();
+} catch (const std::exception& error) {
+  return {.error = error.what(), .list_again = true};
+}
+
+Watcher::Outcome Watcher::list() {
+  auto connection = Connection::make(config_, kTimeouts, interrupter_);
+  if (!connection) return {.error = connection.error().message};
+  Listed listed;
+  std::string continue_token;
+  do {
+    if (auto outcome = list_page(**connection, listed, continue_token); !outcome.error.empty()) return outcome;
+  } while (!continue_token.empty() && !stopping());
+  if (stopping()) return {};
+  paged_ = true;
+  version_ = listed.version;
+  progress_.listed(kind_, listed.objects.size());
+  tell(std::move(listed));
+  return {.advanced = true};
+}
+
+// Pages are parsed one by one, so that never more than one is held as text or JSON.
+Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std::string& continue_token) {
+  std::string path = path_of(kind_);
+  if (paged_) path += fmt::format("?limit={}", kPageObjects);
+  if (!continue_token.empty()) path += "&continue=" + percent_encode(continue_token);
+  std::string body;
+  const auto response = connection.get(path, {{}, [&](std::string_view data) {
+                                                body.append(data);
+                                                return body.size() <= kPageMost;
+                                              }});
+  if (!response) return {.error = "list: " + response.error().message};
+  if (response->status == kGone && !continue_token.empty()) paged_ = false;
+  if (response->status != 200) return {.error = "list: " + response->error, .retry_after = response->retry_after};
+
+  const auto json = decode(body);
+  if (!json) return {.error = "list: " + json.error().message};
+  body = {};
+  listed.version = text_at(*json, "metadata", "resourceVersion");
+  continue_token = text_at(*json, "metadata", "continue");
+  const auto items = json->is_object() ? json->find("items") : json->end();
+  if (listed.version.empty() || items == json->end() || !(items->is_array() || items->is_null()))
+    return {.error = fmt::format("list: {} answered with something that is no list", config_.url())};
+  for (const auto& item : *items) {
+    auto parsed = model::parse_object(item, kind_);
+    if (parsed) {
+      log_warnings(parsed->warnings);
+      listed.objects.push_back(std::move(parsed->object));
+    } else {
+      listed.rejected.push_back(key_of(item, kind_));
+      sink_.rejected(parsed.error().message);
+    }
+  }
+  return {};
+}
+
+void Watcher::tell(Listed listed) {
+  std::set<model::ObjectKey> present;
+  for (const auto& object : listed.objects) present.insert(model::key_of(object));
+  bool keeps_earlier = false;
+  for (auto& key : listed.rejected) {
+    if (!known_.contains(key)) continue;
+    keeps_earlier = true;
+    present.insert(std::move(key));
+  }
+  if (!keeps_earlier) {
+    sink_.replace(kind_, std::move(listed.objects));
+  } else {
+    // An object that is there but cannot be used stays as the sink knows it, which replace() cannot say.
+    for (auto& object : listed.objects) sink_.upsert(std::move(object));
+    for (const auto& key : known_) {
+      if (!present.contains(key)) sink_.remove(key);
+    }
+  }
+  known_ = std::move(present);
+}
+
+Watcher::Outcome Watcher::watch() {
+  auto connection = Connection::make(config_, kTimeouts, interrupter_);
+  if (!connection) return {.error = connection.error().message};
+  const auto seconds = std::uniform_int_distribution<unsigned>(300, 600)(random_);
+  const auto path = fmt::format("{}?watch=1&resourceVersion={}&allowWatchBookmarks=true&timeoutSeconds={}",
+                                path_of(kind_), percent_encode(version_), seconds);
+  const auto begin = std::chrono::steady_clock::now();
+  Outcome outcome;
+  Lines lines(kLineMost);
+  const auto response = (*connection)->get(
+      path, {[this] { progress_.watching(kind_); }, [&](std::string_view data) {
+               const auto end = lines.feed(data, [&](std::string_view line) { return handle(line, outcome); });
+               if (end == Lines::End::kTooLong)
+                 outcome = {.error = fmt::format("an event is longer than {} bytes", kLineMost), .list_again = true};
+               return end == Lines::End::kNone;
+             }});
+
+  if (response && response->status != 200) {
+    outcome.error = "watch: " + response->error;
+    outcome.retry_after = response->retry_after;
+    // A server that is busy has not forgotten the version; any other refusal may be about it.
+    outcome.list_again = response->status != 429 && response->status < 500;
+  } else if (outcome.error.empty() && !response) {
+    outcome.error = "watch: " + response.error().message;
+    return outcome;
+  } else if (outcome.error.empty() && !outcome.advanced && std::chrono::steady_clock::now() - begin < kWatchLeast) {
+    outcome.error = fmt::format("watch: {} ended it at once", config_.url());
+  }
+  refused_ = outcome.error.empty() || outcome.advanced ? 0 : refused_ + 1;
+  if (refused_ >= kRefusedMost) {
+    outcome.list_again = true;
+    refused_ = 0;
+  }
+  return outcome;
+}
+
+// One line of a watch: {"type": …, "object": …}. False ends the watch, with the reason in `outcome`.
+bool Watcher::handle(std::string_view line, Outcome& outcome) {
+  if (stopping()) return false;
+  const auto json = decode(line);
+  const auto type = json && json->is_object() ? json->find("type") : nlohmann::json::const_iterator();
+  const auto object = json && json->is_object() ? json->find("object") : nlohmann::json::const_iterator();
+  if (!json || !json->is_object() || type == json->end() || !type->is_string() || object == json->end() ||
+      !object->is_object()) {
+    // What it was to say is unknown, so the state is.
+    outcome = {.error = "watch: an event is not to be understood", .list_again = true};
+    return false;
+  }
+  progress_.event();
+  return handle_object(type->get<std::string>(), *object, outcome);
+}
+
+bool Watcher::handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome) {
+  if (type == "ERROR") {
+    const bool gone = status_code(object) == kGone;
+    outcome = {.error = fmt::format("watch: {}{}", gone ? "the version watched from is gone" : "the server gave up",
+                                    object.contains("message") && object["message"].is_string()
+                                        ? ": " + object["message"].get<std::string>()
+                                        : ""),
+               .list_again = true};
+    return false;
+  }
+  const auto version = text_at(object, "metadata", "resourceVersion");
+  const bool added = type == "ADDED" || type == "MODIFIED";
+  if (version.empty() || !(added || type == "DELETED" || type == "BOOKMARK")) {
+    outcome = {.error = "watch: an event is not to be understood", .list_again = true};
+    return false;
+  }
+  if (added) {
+    auto parsed = model::parse_object(object, kind_);
+    if (parsed) {
+      log_warnings(parsed->warnings);
+      known_.insert(model::key_of(parsed->object));
+      sink_.upsert(std::move(parsed->object));
+    } else {
+      sink_.rejected(parsed.error().message);
+    }
+  } else if (type == "DELETED") {
+    auto key = key_of(object, kind_);
+    known_.erase(key);
+    sink_.remove(std::move(key));
+  }
+  version_ = version;
+  outcome.advanced = true;
+  return true;
+}
+
+}  // namespace sluice::source

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json_fwd.hpp>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/source/kube/backoff.h"
+#include "daemon/source/kube/connection.h"
+#include "daemon/source/kube/progress.h"
+
+namespace sluice::source {
+
+// Keeps the sink told of one kind: list, watch from the list's resourceVersion, resume the watch where it ended,
+// list again when the server no longer has that version or anything was not understood.
+// A failure never takes away what the sink was told.
+class Watcher {
+ public:
+  Watcher(model::Kind kind, const KubeConfig& config, Sink& sink, Progress& progress);
+  void run();   // until stop()
+  void stop();  // from another thread; call again until run() has returned
+
+ private:
+  struct Outcome {
+    std::string error;                         // empty: ended as it should
+    bool list_again = false;                   // the state is unknown
+    bool advanced = false;                     // something was learnt: not one more failure in a row
+    std::chrono::milliseconds retry_after{0};  // as the server asks
+  };
+  struct Listed {
+    std::vector<model::Object> objects;
+    std::vector<model::ObjectKey> rejected;
+    std::string version;
+  };
+
+  Outcome attempt();
+  Outcome list();
+  Outcome list_page(Connection& connection, Listed& listed, std::string& continue_token);
+  void tell(Listed listed);
+  Outcome watch();
+  bool handle(std::string_view line, Outcome& outcome);
+  bool handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome);
+  void pause(std::chrono::milliseconds duration);
+  bool stopping();
+
+  const model::Kind kind_;
+  const KubeConfig& config_;
+  Sink& sink_;
+  Progress& progress_;
+  const std::shared_ptr<Interrupter> interrupter_ = std::make_shared<Interrupter>();
+  std::mt19937 random_{std::random_device{}()};
+
+  std::string version_;  // resourceVersion that the watch resumes from; empty: list first
+  bool paged_ = true;    // false for one list after the server forgot where a paged one was
+  unsigned refused_ = 0;  // watches in a row that the server answered but that brought nothing
+  std::set<model::ObjectKey> known_;  // to the sink
+
+  std::mutex mutex_;
+  std::condition_variable stop_changed_;
+  bool stop_ = false;
+};
+
+}  // namespace sluice::source

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Gives a test packet the metadata that VXLAN leaves on what it received, then runs entry_overlay. */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct outer {
+	__u32 source;	/* IPv4, host order */
+	__u32 vni;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct outer);
+} outer SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} target SEC(".maps");
+
+SEC("tc")
+int tunnelled(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	const struct outer *from = bpf_map_lookup_elem(&outer, &zero);
+	struct bpf_tunnel_key key = {};
+
+	if (!from)
+		return TC_ACT_SHOT;
+	/* Of metadata to be sent the local address is the source, which a receiver calls remote. */
+	key.tunnel_id = from->vni;
+	key.local_ipv4 = from->source;
+	key.tunnel_ttl = 64;
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), 0))
+		return TC_ACT_SHOT;
+	bpf_tail_call(skb, &target, 0);
+	return TC_ACT_SHOT;
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bpf/world.h"
+
+#include <linux/pkt_cls.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <stdexcept>
+
+#include "common/netlink.h"
+
+#include "bridge.skel.h"
+#include "deliver.skel.h"
+#include "entry.skel.h"
+#include "firewall.skel.h"
+#include "nat.skel.h"
+#include "probe.skel.h"
+#include "router.skel.h"
+#include "tunnelled.skel.h"
+
+namespace sluice::bpftest {
+namespace {
+
+const char* const kReasons[] = {
+#define SLUICE_X(name, text) #name,
+    SLUICE_DROP_REASONS(SLUICE_X)
+#undef SLUICE_X
+};
+
+Interfaces made;
+
+template <typename T>
+T need(Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message);
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+void need(bool done, const char* what) {
+  if (!done) throw std::runtime_error(std::string(what) + ": " + strerror(errno));
+}
+
+// One network namespace, mount namespace and bpffs for the whole run; they end with the process.
+class Sandbox : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+    need(unshare(CLONE_NEWNET | CLONE_NEWNS) == 0, "these tests need root: unshare");
+    need(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "mount --make-private");
+    char name[] = "/tmp/sluice-bpf-tests-XXXXXX";
+    need(mkdtemp(name) != nullptr, "mkdtemp");
+    directory() = name;
+    need(mount("bpf", name, "bpf", 0, nullptr) == 0, "mount bpffs");
+    auto netlink = need(NetlinkSocket::make());
+    made.pod_a = add(netlink, "podA");
+    made.pod_b = add(netlink, "podB");
+    made.stranger = add(netlink, "stranger");
+    made.uplink = add(netlink, "uplink");
+    made.host = add(netlink, "host");
+    made.net = need(netlink.link("host-peer")).index;
+    LinkChange forwarding;
+    forwarding.ipv4_forwarding = true;
+    need(netlink.change_link(made.host, forwarding));
+    need(netlink.add_address({made.uplink, need(Address::parse("192.0.2.1")), 24}));
+    Route world;
+    world.destination = need(Prefix::parse("0.0.0.0/0"));
+    world.gateway = need(Address::parse("192.0.2.254"));
+    world.link_index = made.uplink;
+    need(netlink.replace_route(world));
+    const auto mac = need(netlink.link(made.uplink)).mac.bytes();
+    name_mac("uplink", Bytes(mac.begin(), mac.end()));
+  }
+  void TearDown() override {
+    umount2(directory().c_str(), MNT_DETACH);
+    rmdir(directory().c_str());
+  }
+  static std::string& directory() {
+    static std::string path;
+    return path;
+  }
+
+ private:
+  static int add(NetlinkSocket& netlink, const std::string& name) {
+    need(netlink.add_veth(name, name + "-peer", -1));
+    LinkChange up;
+    up.up = true;
+    need(netlink.change_link(need(netlink.link(name + "-peer")).index, up));
+    const int index = need(netlink.link(name)).index;
+    need(netlink.change_link(index, up));
+    return index;
+  }
+};
+
+[[maybe_unused]] const auto* const kSandbox = ::testing::AddGlobalTestEnvironment(new Sandbox);
+
+struct Image {
+  const char* name;
+  const void* (*bytes)(std::size_t*);
+};
+const Image kImages[] = {{"entry", entry_bpf__elf_bytes},       {"nat", nat_bpf__elf_bytes},
+                         {"bridge", bridge_bpf__elf_bytes},     {"router", router_bpf__elf_bytes},
+                         {"deliver", deliver_bpf__elf_bytes},   {"probe", probe_bpf__elf_bytes},
+                         {"firewall", firewall_bpf__elf_bytes}, {"tunnelled", tunnelled_bpf__elf_bytes}};
+
+Object open_image(const std::string& name, const std::string& pins) {
+  const auto* image = std::find_if(std::begin(kImages), std::end(kImages), [&](const Image& i) { return i.name == name; });
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.pin_root_path = pins.c_str();
+  std::size_t size = 0;
+  const void* bytes = image->bytes(&size);
+  Object object(bpf_object__open_mem(bytes, size, &options));
+  need(object != nullptr, "bpf_object__open_mem");
+  if (bpf_map* conntrack = bpf_object__find_map_by_name(object.get(), "conntrack"))
+    bpf_map__set_max_entries(conntrack, kConntrackMax);
+  return object;
+}
+
+int program_of(const Object& object, const char* name) {
+  const bpf_program* found = bpf_object__find_program_by_name(object.get(), name);
+  need(found != nullptr, name);
+  return bpf_program__fd(found);
+}
+
+template <typename Stats>
+Stats sum_over_cpus(int map, std::uint32_t key) {
+  constexpr std::size_t kWords = sizeof(Stats) / sizeof(std::uint64_t);
+  std::vector<std::uint64_t> values(kWords * static_cast<std::size_t>(libbpf_num_possible_cpus()));
+  need(bpf_map_lookup_elem(map, &key, values.data()) == 0, "per-CPU lookup");
+  std::array<std::uint64_t, kWords> total{};
+  for (std::size_t i = 0; i < values.size(); ++i) total[i % kWords] += values[i];
+  Stats stats;
+  std::memcpy(&stats, total.data(), sizeof stats);
+  return stats;
+}
+
+// The counters that end a packet's way, by the name of the outcome.
+std::vector<std::pair<std::string, std::uint64_t>> endings(const sluice_stats& stats) {
+  std::vector<std::pair<std::string, std::uint64_t>> all{{"delivered", stats.delivered},
+                                                         {"to_stack", stats.to_stack},
+                                                         {"out_tunnel", stats.out_tunnel},
+                                                         {"out_uplink", stats.out_uplink},
+                                                         {"answered", stats.answered}};
+  for (std::size_t i = 0; i < SLUICE_DROP_COUNT; ++i)
+    all.emplace_back(std::string("dropped ") + kReasons[i], stats.drops[i]);
+  return all;
+}
+
+int expected_action(const std::string& outcome, sluice_hook hook, bool changed) {
+  if (outcome.starts_with("dropped")) return TC_ACT_SHOT;
+  if (outcome == "to_stack" && hook == SLUICE_HOOK_UPLINK && !changed) return TC_ACT_UNSPEC;
+  return TC_ACT_REDIRECT;
+}
+
+}  // namespace
+
+const Interfaces& interfaces() { return made; }
+
+sluice_addr address(const std::string& ipv4) { return Address::from_v4_be(ipv4_be(ipv4)).abi(); }
+
+sluice_route_key prefix(const std::string& ipv4, unsigned length) {
+  return Prefix(Address::from_v4_be(ipv4_be(ipv4)), SLUICE_V4_PREFIX_BITS + length).abi();
+}
+
+std::uint64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+Object World::load(const char* name) {
+  Object object = open_image(name, pins_);
+  need(bpf_object__load(object.get()) == 0, name);
+  return object;
+}
+
+void World::SetUp() {
+  static int number = 0;
+  pins_ = Sandbox::directory() + "/" + std::to_string(++number);
+  for (const char* name : {"entry", "nat", "bridge", "router", "deliver", "probe", "tunnelled"})
+    objects_.push_back(load(name));
+  set_slot(SLUICE_MODULE_NAT, objects_[1], "nat");
+  set_slot(SLUICE_MODULE_NAT_COMMIT, objects_[1], "nat_commit");
+  set_slot(SLUICE_MODULE_BRIDGE, objects_[2], "bridge");
+  set_slot(SLUICE_MODULE_ROUTER, objects_[3], "router");
+  set_slot(SLUICE_MODULE_DELIVER, objects_[4], "deliver");
+  const std::uint32_t zero = 0;
+  const int overlay = program("entry_overlay");
+  need(bpf_map_update_elem(map("target"), &zero, &overlay, BPF_ANY) == 0, "target");
+
+  sluice_config config{};
+  config.node_ipv4 = address("192.0.2.1");
+  config.gateway_ipv4 = address("10.1.0.1");
+  config.host_ifindex = static_cast<std::uint32_t>(made.host);
+  config.net_ifindex = static_cast<std::uint32_t>(made.net);
+  config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
+  config.uplink_ifindex = static_cast<std::uint32_t>(made.uplink);
+  config.vni = kVni;
+  std::ranges::copy(mac_of("gateway"), config.gateway_mac);
+  put("config", zero, config);
+  add_endpoint(kPodA, "10.1.0.2", "podA", made.pod_a);
+  add_endpoint(kPodB, "10.1.0.3", "podB", made.pod_b);
+  add_route("10.1.0.0", 24, SLUICE_ROUTE_PODS);
+  add_route("10.1.0.1", 32, SLUICE_ROUTE_HOST);
+  add_route("192.0.2.1", 32, SLUICE_ROUTE_HOST);
+  add_route("192.0.2.2", 32, SLUICE_ROUTE_NODE, "192.0.2.2");
+  add_route("10.2.0.0", 24, SLUICE_ROUTE_TUNNEL, "192.0.2.2");
+  go_live(load_generation({}), {});
+}
+
+void World::TearDown() {
+  const sluice_stats total = stats();
+  std::uint64_t in = 0, out = 0;
+  for (const std::uint64_t count : total.in) in += count;
+  for (const auto& [name, count] : endings(total)) out += count;
+  EXPECT_EQ(in, out) << "packets in, packets accounted for";
+  firewall_.reset();
+  objects_.clear();
+  std::filesystem::remove_all(pins_);
+}
+
+int World::program(const char* name) const {
+  for (const Object& object : objects_)
+    if (bpf_object__find_program_by_name(object.get(), name)) return program_of(object, name);
+  throw std::runtime_error(std::string("no program ") + name);
+}
+
+int World::map(const std::string& name) const {
+  for (const Object& object : objects_)
+    if (const int fd = bpf_object__find_map_fd_by_name(object.get(), name.c_str()); fd >= 0) return fd;
+  throw std::runtime_error("no map " + name);
+}
+
+int World::run(int program, int ifindex, const Bytes& in, Bytes& out) {
+  out.assign(in.size() + 256, 0);
+  __sk_buff context{};
+  context.ifindex = static_cast<std::uint32_t>(ifindex);
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.data_in = in.data();
+  options.data_size_in = static_cast<std::uint32_t>(in.size());
+  options.data_out = out.data();
+  options.data_size_out = static_cast<std::uint32_t>(out.size());
+  options.ctx_in = &context;
+  options.ctx_size_in = sizeof context;
+  options.repeat = 1;
+  need(bpf_prog_test_run_opts(program, &options) == 0, "BPF_PROG_TEST_RUN");
+  out.resize(options.data_size_out);
+  return static_cast<int>(options.retval);
+}
+
+Seen World::send(sluice_hook hook, const Bytes& frame) {
+  struct Way {
+    const char* program;
+    int ifindex;
+  };
+  const Way ways[] = {{"entry_pod", made.pod_a}, {"entry_host", made.net}, {"tunnelled", made.net}, {"entry_uplink", made.uplink}};
+  if (hook == SLUICE_HOOK_OVERLAY) {
+    const std::uint32_t zero = 0, outer[2] = {ntohl(ipv4_be(tunnel_source_)), tunnel_vni_};
+    put("outer", zero, outer);
+  }
+  int ifindex = ways[hook].ifindex;
+  // A pod's frame comes from that pod's interface.
+  if (hook == SLUICE_HOOK_POD && frame.size() >= 12 && std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin()))
+    ifindex = made.pod_b;
+  const auto before = endings(stats());
+  const std::uint64_t in_before = stats().in[hook];
+  Seen seen;
+  const int action = run(program(ways[hook].program), ifindex, frame, seen.bytes);
+  seen.out = describe(seen.bytes);
+  const auto after = endings(stats());
+  EXPECT_EQ(stats().in[hook], in_before + 1);
+  for (std::size_t i = 0; i < after.size(); ++i)
+    for (std::uint64_t n = before[i].second; n < after[i].second; ++n)
+      seen.outcome += (seen.outcome.empty() ? "" : ", ") + after[i].first;
+  EXPECT_EQ(action, expected_action(seen.outcome, hook, seen.bytes != frame)) << seen.outcome;
+  return seen;
+}
+
+Seen World::send_on(int ifindex, const Bytes& frame) {
+  const auto before = endings(stats());
+  Seen seen;
+  run(program("entry_pod"), ifindex, frame, seen.bytes);
+  const auto after = endings(stats());
+  for (std::size_t i = 0; i < after.size(); ++i)
+    if (after[i].second != before[i].second) seen.outcome += after[i].first;
+  return seen;
+}
+
+int World::run_probe(const Bytes& data) {
+  Bytes out;
+  return run(program("probe"), made.pod_a, data, out);
+}
+
+int World::probe(const sluice_probe& asked) {
+  Bytes data(14 + sizeof asked);
+  std::memcpy(&data[14], &asked, sizeof asked);
+  return run_probe(data);
+}
+
+void World::change_config(const std::function<void(sluice_config&)>& change) {
+  const std::uint32_t zero = 0;
+  auto config = get<sluice_config>("config", zero);
+  change(*config);
+  put("config", zero, *config);
+}
+
+void World::add_endpoint(std::uint32_t id, const std::string& ipv4, const std::string& mac, int ifindex) {
+  sluice_endpoint endpoint{};
+  endpoint.ipv4 = address(ipv4);
+  endpoint.ifindex = static_cast<std::uint32_t>(ifindex);
+  sluice_mac_key key{};
+  std::ranges::copy(mac_of(mac), endpoint.mac);
+  std::ranges::copy(mac_of(mac), key.mac);
+  put("endpoints", id, endpoint);
+  put("ifaces", sluice_iface_key{endpoint.ifindex}, id);
+  put("macs", key, id);
+  put("locals", endpoint.ipv4, id);
+}
+
+void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t kind, const std::string& tunnel) {
+  put("routes", prefix(ipv4, length), sluice_route{kind, tunnel.empty() ? 0 : ipv4_be(tunnel)});
+}
+
+sluice_stats World::stats() { return sum_over_cpus<sluice_stats>(map("stats"), 0); }
+
+}  // namespace sluice::bpftest

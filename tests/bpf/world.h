@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The modules as a node runs them, without the node: loaded into a bpffs and a network namespace of the test's
+// own, their maps filled for the small cluster below, packets sent by BPF_PROG_TEST_RUN.
+//
+//   podA 10.1.0.2, endpoint 1    this node 192.0.2.1, gateway 10.1.0.1      the world: 198.51.100.7
+//   podB 10.1.0.3, endpoint 2    other node 192.0.2.2, its pods 10.2.0.0/24
+#pragma once
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bpf/abi.h"
+#include "tests/bpf/frame.h"
+
+namespace sluice::bpftest {
+
+inline constexpr std::uint32_t kPodA = 1, kPodB = 2;
+inline constexpr std::uint32_t kVni = 83;
+inline constexpr std::uint32_t kConntrackMax = 8192;
+
+struct ObjectCloser {
+  void operator()(bpf_object* object) const { bpf_object__close(object); }
+};
+using Object = std::unique_ptr<bpf_object, ObjectCloser>;
+
+// What became of a packet. `outcome`: "delivered", "to_stack", "out_tunnel", "out_uplink", "answered" or
+// "dropped <REASON>": the one counter that moved. `out`: describe() of the packet as it left.
+struct Seen {
+  std::string outcome;
+  std::string out;
+  Bytes bytes;
+};
+
+struct Tuple {  // a connection, originator first
+  std::string src;
+  std::uint16_t sport = 0;
+  std::string dst;
+  std::uint16_t dport = 0;
+  std::uint8_t proto = IPPROTO_UDP;
+};
+
+struct Generation {  // constants of a firewall program
+  std::uint32_t number = 1;
+  std::uint32_t slot = 0;
+  bool uses_blocks = true;
+  bool uses_ports = true;
+};
+
+[[nodiscard]] sluice_addr address(const std::string& ipv4);
+[[nodiscard]] sluice_route_key prefix(const std::string& ipv4, unsigned length);
+[[nodiscard]] std::uint64_t now_ns();
+
+class World : public ::testing::Test {
+ protected:
+  void SetUp() override;
+  void TearDown() override;  // asserts that every packet sent is accounted for
+
+  Seen send(sluice_hook hook, const Bytes& frame);
+  Seen send(sluice_hook hook, const Frame& frame) { return send(hook, build(frame)); }
+  Seen send_on(int ifindex, const Bytes& frame);  // entry_pod, on another interface
+  // The probe's answer: 0 or SLUICE_PROBE_RESULT + reason.
+  int probe(const sluice_probe& asked);
+  int run_probe(const Bytes& data);
+
+  [[nodiscard]] int map(const std::string& name) const;
+  template <typename Key, typename Value>
+  void put(const std::string& name, const Key& key, const Value& value) {
+    ASSERT_EQ(bpf_map_update_elem(map(name), &key, &value, BPF_ANY), 0) << name << ": " << strerror(errno);
+  }
+  template <typename Value, typename Key>
+  std::optional<Value> get(const std::string& name, const Key& key) {
+    Value value{};
+    if (bpf_map_lookup_elem(map(name), &key, &value)) return std::nullopt;
+    return value;
+  }
+  template <typename Key>
+  void erase(const std::string& name, const Key& key) {
+    ASSERT_EQ(bpf_map_delete_elem(map(name), &key), 0) << name;
+  }
+
+  void change_config(const std::function<void(sluice_config&)>& change);
+  void add_endpoint(std::uint32_t id, const std::string& ipv4, const std::string& mac, int ifindex);
+  void add_route(const std::string& ipv4, unsigned length, std::uint32_t kind, const std::string& tunnel = "");
+
+  // Conntrack.
+  [[nodiscard]] static sluice_ct_key key_of(const Tuple& tuple);
+  std::optional<sluice_ct_entry> connection(const Tuple& tuple);
+  void change_connection(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change);
+  std::uint32_t connections();
+  void forget_connections();
+
+  // Firewall. A generation admits everything until told otherwise.
+  Object load_generation(const Generation& generation);
+  void go_live(Object firewall, const Generation& generation);  // the slot's write, then `live`
+  void set_slot(sluice_module slot, const Object& object, const char* program);
+  void clear_slot(sluice_module slot);
+  void set_live(std::uint32_t generation, std::uint32_t epoch);
+  void set_policy(const Object& firewall, std::uint32_t endpoint, const sluice_policy& policy);
+  void set_policy(std::uint32_t endpoint, const sluice_policy& policy) { set_policy(firewall_, endpoint, policy); }
+  void set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot = 0);
+  void set_block(const std::string& ipv4, unsigned length, std::uint32_t number);
+  void set_row(std::uint32_t table, std::uint32_t peer_class, const std::vector<unsigned>& port_classes);
+  void set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits, std::uint32_t number);
+  sluice_generation_stats counters(std::uint32_t slot = 0);
+  sluice_stats stats();
+
+  std::vector<sluice_event> events();
+  // Where the tunnel packets come from that send(SLUICE_HOOK_OVERLAY) makes.
+  std::string tunnel_source_ = "192.0.2.2";
+  std::uint32_t tunnel_vni_ = kVni;
+  Object firewall_;
+
+ private:
+  Object load(const char* name);
+  int program(const char* name) const;
+  int run(int program, int ifindex, const Bytes& in, Bytes& out);
+
+  std::string pins_;
+  std::vector<Object> objects_;
+};
+
+// Interfaces of the test's namespace.
+struct Interfaces {
+  int pod_a = 0, pod_b = 0, stranger = 0, host = 0, net = 0, uplink = 0;
+};
+[[nodiscard]] const Interfaces& interfaces();
+
+}  // namespace sluice::bpftest

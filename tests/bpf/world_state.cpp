@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conntrack and firewall of the test world.
+#include <arpa/inet.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+
+#include "tests/bpf/world.h"
+
+namespace sluice::bpftest {
+namespace {
+
+constexpr std::uint32_t kZero = 0;
+
+template <typename T>
+void set_constant(bpf_object* object, std::size_t offset, const T& value) {
+  bpf_map* rodata = nullptr;
+  bpf_map* each = nullptr;
+  bpf_object__for_each_map(each, object) {
+    if (std::string(bpf_map__name(each)).ends_with(".rodata")) rodata = each;
+  }
+  std::size_t size = 0;
+  auto* bytes = static_cast<std::uint8_t*>(const_cast<void*>(bpf_map__initial_value(rodata, &size)));
+  ASSERT_LE(offset + sizeof value, size);
+  std::memcpy(bytes + offset, &value, sizeof value);
+}
+
+}  // namespace
+
+// Written on its own, not taken from the programs: lower (address, port) first, compared as bytes.
+sluice_ct_key World::key_of(const Tuple& tuple) {
+  using End = std::pair<std::array<std::uint8_t, 16>, std::array<std::uint8_t, 2>>;
+  const auto end = [](const std::string& ipv4, std::uint16_t port) {
+    End made_end;
+    const sluice_addr addr = address(ipv4);
+    std::memcpy(made_end.first.data(), &addr, sizeof addr);
+    made_end.second = {static_cast<std::uint8_t>(port >> 8), static_cast<std::uint8_t>(port)};
+    return made_end;
+  };
+  End low = end(tuple.src, tuple.sport);
+  End high = end(tuple.dst, tuple.dport);
+  if (high < low) std::swap(low, high);
+  sluice_ct_key key{};
+  std::memcpy(&key.addr[0], low.first.data(), 16);
+  std::memcpy(&key.addr[1], high.first.data(), 16);
+  std::memcpy(&key.port_be[0], low.second.data(), 2);
+  std::memcpy(&key.port_be[1], high.second.data(), 2);
+  key.proto = tuple.proto;
+  return key;
+}
+
+std::optional<sluice_ct_entry> World::connection(const Tuple& tuple) {
+  return get<sluice_ct_entry>("conntrack", key_of(tuple));
+}
+
+void World::change_connection(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change) {
+  auto entry = connection(tuple);
+  ASSERT_TRUE(entry);
+  change(*entry);
+  put("conntrack", key_of(tuple), *entry);
+}
+
+std::uint32_t World::connections() {
+  std::uint32_t count = 0;
+  sluice_ct_key key{}, next{};
+  for (const void* from = nullptr; bpf_map_get_next_key(map("conntrack"), from, &next) == 0; from = &key) {
+    key = next;
+    ++count;
+  }
+  return count;
+}
+
+void World::forget_connections() {
+  sluice_ct_key key{};
+  while (bpf_map_get_next_key(map("conntrack"), nullptr, &key) == 0) erase("conntrack", key);
+}
+
+void World::set_slot(sluice_module slot, const Object& object, const char* program) {
+  const std::uint32_t key = slot;
+  const int fd = bpf_program__fd(bpf_object__find_program_by_name(object.get(), program));
+  put("modules", key, fd);
+}
+
+void World::clear_slot(sluice_module slot) { erase("modules", static_cast<std::uint32_t>(slot)); }
+
+void World::set_live(std::uint32_t generation, std::uint32_t epoch) {
+  put("live", kZero, sluice_live{SLUICE_STAMP(generation, epoch)});
+}
+
+void World::go_live(Object firewall, const Generation& generation) {
+  set_slot(SLUICE_MODULE_FIREWALL, firewall, "firewall");
+  set_live(generation.number, 0);
+  firewall_ = std::move(firewall);
+}
+
+void World::set_policy(const Object& firewall, std::uint32_t endpoint, const sluice_policy& policy) {
+  const int fd = bpf_object__find_map_fd_by_name(firewall.get(), "generation");
+  ASSERT_EQ(bpf_map_update_elem(fd, &endpoint, &policy, BPF_ANY), 0);
+}
+
+void World::set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot) {
+  sluice_peer value = get<sluice_peer>("peers", address(peer)).value_or(sluice_peer{});
+  value.peer_class[slot] = number;
+  put("peers", address(peer), value);
+}
+
+void World::set_block(const std::string& ipv4, unsigned length, std::uint32_t number) {
+  sluice_peer value{};
+  value.peer_class[0] = number;
+  put("peer_blocks", prefix(ipv4, length), value);
+}
+
+void World::set_row(std::uint32_t table, std::uint32_t peer_class, const std::vector<unsigned>& port_classes) {
+  for (const unsigned port_class : port_classes) {
+    const sluice_row_key key{table, peer_class, port_class / SLUICE_ROW_BITS};
+    sluice_row row = get<sluice_row>("tables", key).value_or(sluice_row{});
+    row.bits[port_class % SLUICE_ROW_BITS / 64] |= 1ULL << port_class % 64;
+    put("tables", key, row);
+  }
+}
+
+void World::set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits, std::uint32_t number) {
+  sluice_port_key key{};
+  key.prefix_len = SLUICE_PORT_KEY_BITS - 16 + bits;
+  key.table_be = htonl(table);
+  key.proto = proto;
+  key.port_be[0] = static_cast<std::uint8_t>(port >> 8);
+  key.port_be[1] = static_cast<std::uint8_t>(port);
+  put("port_classes", key, number);
+}
+
+std::vector<sluice_event> World::events() {
+  std::vector<sluice_event> all;
+  const auto take = [](void* context, void* data, std::size_t) {
+    sluice_event event;
+    std::memcpy(&event, data, sizeof event);
+    static_cast<std::vector<sluice_event>*>(context)->push_back(event);
+    return 0;
+  };
+  ring_buffer* ring = ring_buffer__new(map("events"), take, &all, nullptr);
+  EXPECT_NE(ring, nullptr);
+  ring_buffer__consume(ring);
+  ring_buffer__free(ring);
+  return all;
+}
+
+}  // namespace sluice::bpftest
