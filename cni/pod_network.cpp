@@ -41,8 +41,8 @@ Result<PodNetwork> parse(const nlohmann::json& answer) {
   network.mac = *mac;
   network.host_mac = *host_mac;
   const auto mtu = answer.find("mtu");
-  if (mtu == answer.end() || !mtu->is_number_unsigned() || mtu->get<std::uint64_t>() < kMinMtu ||
-      mtu->get<std::uint64_t>() > kMaxMtu)
+  if (mtu == answer.end() || !mtu->is_number_integer() || mtu->get<std::int64_t>() < kMinMtu ||
+      mtu->get<std::int64_t>() > kMaxMtu)
     return failure("'mtu' is not a number from {} to {}", kMinMtu, kMaxMtu);
   network.mtu = mtu->get<unsigned>();
   network.host_ifname = text_of(answer, "hostIfname");

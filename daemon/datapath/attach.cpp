@@ -85,22 +85,21 @@ Result<std::uint32_t> clsact_program(std::uint32_t ifindex) {
 
 }  // namespace
 
-Result<Attacher> Attacher::make(AttachMode mode, const Pins& pins,
-                                const std::array<Program, SLUICE_HOOK_COUNT>& programs) {
+Result<bool> Attacher::uses_tcx(AttachMode mode) {
   const bool tcx = mode != AttachMode::kClsact && kernel_has_tcx();
   if (mode == AttachMode::kTcx && !tcx)
     return failure("this kernel has no tcx (Linux 6.6): attach with 'auto' or 'clsact'");
-  return Attacher(tcx, pins, programs);
+  return tcx;
 }
 
 Result<void> Attacher::attach(std::uint32_t ifindex, sluice_hook hook) const {
-  const Program& program = programs_->at(hook);
+  const Program& program = programs_.at(hook);
   return tcx_ ? attach_tcx(ifindex, program) : attach_clsact(ifindex, program);
 }
 
 Result<void> Attacher::attach_tcx(std::uint32_t ifindex, const Program& program) const {
   const auto what = fmt::format("attach to interface number {} (tcx)", ifindex);
-  const auto path = pins_->link(ifindex);
+  const auto path = pins_.link(ifindex);
   auto pinned = open_link(path);
   if (!pinned && pinned.error().code != ENOENT) return tl::unexpected(pinned.error());
   if (pinned && pinned->ifindex == ifindex) {
@@ -127,11 +126,11 @@ Result<void> Attacher::attach_clsact(std::uint32_t ifindex, const Program& progr
     if (const int code = bpf_tc_attach(&hook, &options); code < 0)
       return messages.failure(code, fmt::format("attach to interface number {} (clsact)", ifindex));
   }
-  return Pins::remove(pins_->link(ifindex));  // of a daemon that used tcx
+  return Pins::remove(pins_.link(ifindex));  // of a daemon that used tcx
 }
 
 Result<void> Attacher::detach(std::uint32_t ifindex) const {
-  if (auto done = Pins::remove(pins_->link(ifindex)); !done) return done;
+  if (auto done = Pins::remove(pins_.link(ifindex)); !done) return done;
   return tcx_ ? Result<void>() : detach_clsact(ifindex);
 }
 
@@ -139,7 +138,7 @@ Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
   LinkStatus status;
   status.ifindex = ifindex;
   if (tcx_) {
-    auto link = open_link(pins_->link(ifindex));
+    auto link = open_link(pins_.link(ifindex));
     if (!link) return tl::unexpected(link.error());
     if (link->ifindex != ifindex)
       return failure_errno(ENOENT, fmt::format("link pinned for interface number {}, which is gone", ifindex));
@@ -156,7 +155,7 @@ Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
 Result<void> Attacher::verify(std::uint32_t ifindex, sluice_hook hook) const {
   auto status = attached(ifindex);
   if (!status) return tl::unexpected(status.error());
-  const auto wanted = programs_->at(hook).id;
+  const auto wanted = programs_.at(hook).id;
   if (status->program_id != wanted)
     return failure("interface number {} has program {} attached where program {} (entry_{}) should be", ifindex,
                    status->program_id, wanted, hook_name(hook));

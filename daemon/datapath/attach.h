@@ -15,9 +15,10 @@ namespace sluice::datapath {
 
 class Attacher {
  public:
-  // `programs` and `pins` live longer than this.
-  [[nodiscard]] static Result<Attacher> make(AttachMode mode, const Pins& pins,
-                                             const std::array<Program, SLUICE_HOOK_COUNT>& programs);
+  // Whether this kernel's way in that mode is tcx.
+  [[nodiscard]] static Result<bool> uses_tcx(AttachMode mode);
+  Attacher(bool tcx, const Pins& pins, const std::array<Program, SLUICE_HOOK_COUNT>& programs)
+      : tcx_(tcx), pins_(pins), programs_(programs) {}
 
   // The hook's entry program on the interface's ingress. Replaces another program of ours in place; with the right one
   // there already, does nothing.
@@ -30,14 +31,12 @@ class Attacher {
   [[nodiscard]] Result<void> verify(std::uint32_t ifindex, sluice_hook hook) const;
 
  private:
-  Attacher(bool tcx, const Pins& pins, const std::array<Program, SLUICE_HOOK_COUNT>& programs)
-      : tcx_(tcx), pins_(&pins), programs_(&programs) {}
   [[nodiscard]] Result<void> attach_tcx(std::uint32_t ifindex, const Program& program) const;
   [[nodiscard]] Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) const;
 
   bool tcx_;
-  const Pins* pins_;
-  const std::array<Program, SLUICE_HOOK_COUNT>* programs_;
+  const Pins& pins_;
+  const std::array<Program, SLUICE_HOOK_COUNT>& programs_;
 };
 
 }  // namespace sluice::datapath

@@ -28,6 +28,8 @@ struct Ground {
   ObjectOptions objects;
   Modules modules;
   Maps maps;
+  std::shared_ptr<const Settings> settings;  // monitors hold it too
+  bool tcx;
   LiveStamp live;
   GracePeriod grace;
   NetlinkSocket netlink;
@@ -46,21 +48,20 @@ bool has_coarse_clock() {
 
 class KernelDatapath final : public Datapath {
  public:
-  KernelDatapath(Ground ground, Attacher attacher)
+  explicit KernelDatapath(Ground ground)
       : ground_(std::move(ground)),
-        attacher_(std::move(attacher)),
-        settings_(std::make_shared<Settings>(ground_.maps.config)),
-        node_(ground_.maps, *settings_, attacher_, ground_.options),
+        attacher_(ground_.tcx, ground_.pins, ground_.modules.entry),
+        node_(ground_.maps, *ground_.settings, attacher_, ground_.options),
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live, ground_.grace,
                    history_}),
         conntrack_(ground_.maps),
-        events_(ground_.maps.events, settings_) {}
+        events_(ground_.maps.events, ground_.settings) {}
 
   // Takes over what an earlier daemon left.
   [[nodiscard]] Result<void> adopt() {
-    return settings_->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
+    return ground_.settings->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(); })
         .and_then([&] { return node_.refresh_hooks(); })
@@ -105,7 +106,7 @@ class KernelDatapath final : public Datapath {
   }
   std::vector<GenerationStatus> generations() const override { return history_.list(); }
   Result<std::vector<ModuleStatus>> modules() const override { return module_status(ground_.pins, ground_.maps); }
-  Result<std::vector<LinkStatus>> links() const override { return link_status(ground_.maps, attacher_); }
+  Result<std::vector<LinkStatus>> links() const override { return link_status(ground_.maps, *ground_.settings, attacher_); }
   Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
   ConntrackStatus conntrack() const override { return conntrack_.status(); }
   Result<std::shared_ptr<void>> monitor(std::uint32_t flags, std::function<void(const sluice_event&)> sink) override {
@@ -115,7 +116,6 @@ class KernelDatapath final : public Datapath {
  private:
   Ground ground_;
   Attacher attacher_;
-  std::shared_ptr<const Settings> settings_;
   Node node_;
   Endpoints endpoints_;
   History history_;
@@ -133,6 +133,10 @@ Result<Ground> lay_ground(const Options& options) {
   if (!modules) return tl::unexpected(modules.error());
   auto maps = Maps::open(*pins);
   if (!maps) return tl::unexpected(maps.error());
+  auto config = Map<std::uint32_t, sluice_config>::open(pins->map("config"));
+  if (!config) return tl::unexpected(config.error());
+  auto tcx = Attacher::uses_tcx(options.attach);
+  if (!tcx) return tl::unexpected(tcx.error());
   auto live = LiveStamp::map(maps->live.raw());
   if (!live) return tl::unexpected(live.error());
   auto grace = GracePeriod::make();
@@ -142,8 +146,8 @@ Result<Ground> lay_ground(const Options& options) {
   if (const auto size = maps->conntrack.raw().max_entries(); size != options.conntrack_max)
     spdlog::warn("conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
                  options.conntrack_max);
-  return Ground{options, std::move(*pins), objects, std::move(*modules), std::move(*maps), std::move(*live),
-                std::move(*grace), std::move(*netlink)};
+  return Ground{options, std::move(*pins), objects, std::move(*modules), std::move(*maps),
+                std::make_shared<Settings>(std::move(*config)), *tcx, std::move(*live), std::move(*grace), std::move(*netlink)};
 }
 
 }  // namespace
@@ -151,10 +155,9 @@ Result<Ground> lay_ground(const Options& options) {
 Result<std::unique_ptr<Datapath>> Datapath::open(const Options& options) {
   auto ground = lay_ground(options);
   if (!ground) return tl::unexpected(ground.error());
-  // The programs stay where they are when the ground moves: the attacher keeps a pointer to their final place.
-  auto datapath = KernelDatapath::make(std::move(*ground));
-  if (!datapath) return tl::unexpected(datapath.error());
-  return std::unique_ptr<Datapath>(std::move(*datapath));
+  auto datapath = std::make_unique<KernelDatapath>(std::move(*ground));
+  if (auto done = datapath->adopt(); !done) return tl::unexpected(done.error());
+  return datapath;
 }
 
 }  // namespace sluice::datapath

@@ -16,7 +16,6 @@ Result<Maps> Maps::open(const Pins& pins) {
   };
   open_one(maps.stats, "stats");
   open_one(maps.generation_stats, "generation_stats");
-  open_one(maps.config, "config");
   open_one(maps.live, "live");
   open_one(maps.modules, "modules");
   open_one(maps.module_info, "module_info");

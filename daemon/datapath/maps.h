@@ -13,7 +13,6 @@ struct Maps {
 
   PerCpuArray<sluice_stats> stats;
   PerCpuArray<sluice_generation_stats> generation_stats;
-  Map<std::uint32_t, sluice_config> config;
   Map<std::uint32_t, sluice_live> live;
   Map<std::uint32_t, std::uint32_t> modules;  // PROG_ARRAY: takes a program's fd, gives its id
   Map<std::uint32_t, sluice_module_info> module_info;

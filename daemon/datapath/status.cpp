@@ -67,17 +67,16 @@ Result<std::vector<ModuleStatus>> module_status(const Pins& pins, const Maps& ma
   return modules;
 }
 
-Result<std::vector<LinkStatus>> link_status(const Maps& maps, const Attacher& attacher) {
+Result<std::vector<LinkStatus>> link_status(const Maps& maps, const Settings& settings,
+                                            const Attacher& attacher) {
   std::vector<LinkStatus> links;
   const auto add = [&](std::uint32_t ifindex) {
     if (ifindex == 0) return;
     if (auto status = attacher.attached(ifindex)) links.push_back(named(std::move(*status)));
   };
-  auto config = maps.config.lookup(0);
+  auto config = settings.get();
   if (!config) return tl::unexpected(config.error());
-  if (*config)
-    for (const auto ifindex : {(*config)->net_ifindex, (*config)->vxlan_ifindex, (*config)->uplink_ifindex})
-      add(ifindex);
+  for (const auto ifindex : {config->net_ifindex, config->vxlan_ifindex, config->uplink_ifindex}) add(ifindex);
   auto ifaces = maps.ifaces.entries();
   if (!ifaces) return tl::unexpected(ifaces.error());
   for (const auto& [key, id] : *ifaces) add(key.ifindex);

@@ -42,7 +42,7 @@ std::string describe(const nlohmann::json& value) {
 std::string printable(std::string_view text) {
   std::string out(text.substr(0, kQuotedMost));
   std::replace_if(out.begin(), out.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
-  if (text.size() > kQuotedMost) out += "…";
+  if (text.size() > kQuotedMost) out += "...";
   return out;
 }
 

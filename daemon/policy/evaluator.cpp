@@ -144,9 +144,9 @@ sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByA
 
 }  // namespace
 
-sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow) { return evaluate(cluster, std::vector{flow})[0]; }
+sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow) { return evaluate_all(cluster, {flow}).front(); }
 
-std::vector<sluice_drop_reason> evaluate(const Cluster& cluster, const std::vector<Flow>& flows) {
+std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows) {
   const PodsByAddress pods = pods_of(cluster, flows);
   std::vector<sluice_drop_reason> verdicts;
   for (const Flow& flow : flows) verdicts.push_back(judge(cluster, flow, pods));

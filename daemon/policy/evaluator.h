@@ -27,7 +27,7 @@ struct Flow {  // a connection in its original direction, addresses after transl
 [[nodiscard]] sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow);
 
 // The same for many flows at once, one pass over the cluster's pods for all of them.
-[[nodiscard]] std::vector<sluice_drop_reason> evaluate(const Cluster& cluster, const std::vector<Flow>& flows);
+[[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows);
 
 // The rules in force for one endpoint in words, a line each; for `sluicectl policy`.
 struct EffectiveRule {

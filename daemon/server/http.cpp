@@ -33,6 +33,7 @@ class ClientStream final : public httplib::Stream {
       : connection_(connection), budget_(budget), read_by_(connection.since + kPatience) {}
 
   bool is_readable() const override { return next_ < filled_ || pending(POLLIN); }
+  // False once the client has gone, or the acceptor has dropped the connection.
   bool is_writable() const override { return !pending(POLLHUP | POLLERR | POLLRDHUP); }
 
   ssize_t read(char* to, size_t size) override {
@@ -166,11 +167,6 @@ class Http::Routes final : public httplib::Server {
     }
   }
 
-  void stop() {
-    stopping_ = true;
-    svr_sock_ = INVALID_SOCKET;
-  }
-
  private:
   template <typename Handler>
   HandlerResponse guarded(httplib::Response& response, Handler handler) {
@@ -301,7 +297,7 @@ class Http::Routes final : public httplib::Server {
   bool stream_events(bool drops, bool verdicts, httplib::DataSink& sink) {
     try {
       api_.monitor(drops, verdicts, [&](const std::string& line) {
-        if (stopping_ || !sink.is_writable()) return false;
+        if (!sink.is_writable()) return false;
         return line.empty() || sink.write((line + "\n").data(), line.size() + 1);
       });
     } catch (const std::exception&) {
@@ -314,12 +310,10 @@ class Http::Routes final : public httplib::Server {
   Api& api_;
   const Face face_;
   std::atomic<int> monitors_{0};
-  std::atomic<bool> stopping_{false};
 };
 
 Http::Http(Api& api, Face face) : routes_(std::make_unique<Routes>(api, face)) {}
 Http::~Http() = default;
 void Http::serve(Connection& connection) { routes_->serve(connection); }
-void Http::stop() { routes_->stop(); }
 
 }  // namespace sluice::server

@@ -22,10 +22,9 @@ class Http {
   Http& operator=(const Http&) = delete;
   ~Http();
 
-  // Reads one request and answers it. Thread-safe.
+  // Reads one request and answers it. A monitor ends with the first line after its connection was shut down.
+  // Thread-safe.
   void serve(Connection& connection);
-  // Monitors end with the next line they would send.
-  void stop();
 
  private:
   class Routes;

@@ -25,7 +25,6 @@ class Door {
         acceptor_(fd, threads, [this](Connection& connection) { http_.serve(connection); }) {}
   Door(const Door&) = delete;
   Door& operator=(const Door&) = delete;
-  ~Door() { http_.stop(); }
 
  private:
   Listener listener_;

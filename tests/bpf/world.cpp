@@ -15,6 +15,7 @@
 
 #include "common/netlink.h"
 
+#include "arrival.skel.h"
 #include "bridge.skel.h"
 #include "deliver.skel.h"
 #include "entry.skel.h"
@@ -22,7 +23,6 @@
 #include "nat.skel.h"
 #include "probe.skel.h"
 #include "router.skel.h"
-#include "tunnelled.skel.h"
 
 namespace sluice::bpftest {
 namespace {
@@ -105,7 +105,7 @@ struct Image {
 const Image kImages[] = {{"entry", entry_bpf__elf_bytes},       {"nat", nat_bpf__elf_bytes},
                          {"bridge", bridge_bpf__elf_bytes},     {"router", router_bpf__elf_bytes},
                          {"deliver", deliver_bpf__elf_bytes},   {"probe", probe_bpf__elf_bytes},
-                         {"firewall", firewall_bpf__elf_bytes}, {"tunnelled", tunnelled_bpf__elf_bytes}};
+                         {"arrival", arrival_bpf__elf_bytes}};
 
 Object open_image(const std::string& name, const std::string& pins) {
   const auto* image = std::find_if(std::begin(kImages), std::end(kImages), [&](const Image& i) { return i.name == name; });
@@ -182,16 +182,16 @@ Object World::load(const char* name) {
 void World::SetUp() {
   static int number = 0;
   pins_ = Sandbox::directory() + "/" + std::to_string(++number);
-  for (const char* name : {"entry", "nat", "bridge", "router", "deliver", "probe", "tunnelled"})
+  for (const char* name : {"entry", "nat", "bridge", "router", "deliver", "probe", "arrival"})
     objects_.push_back(load(name));
-  set_slot(SLUICE_MODULE_NAT, objects_[1], "nat");
-  set_slot(SLUICE_MODULE_NAT_COMMIT, objects_[1], "nat_commit");
-  set_slot(SLUICE_MODULE_BRIDGE, objects_[2], "bridge");
-  set_slot(SLUICE_MODULE_ROUTER, objects_[3], "router");
-  set_slot(SLUICE_MODULE_DELIVER, objects_[4], "deliver");
+  set_slot(SLUICE_MODULE_NAT, program("nat"));
+  set_slot(SLUICE_MODULE_NAT_COMMIT, program("nat_commit"));
+  set_slot(SLUICE_MODULE_BRIDGE, program("bridge"));
+  set_slot(SLUICE_MODULE_ROUTER, program("router"));
+  set_slot(SLUICE_MODULE_DELIVER, program("deliver"));
   const std::uint32_t zero = 0;
-  const int overlay = program("entry_overlay");
-  need(bpf_map_update_elem(map("target"), &zero, &overlay, BPF_ANY) == 0, "target");
+  put("target", zero, program("entry_overlay"));
+  put("target", std::uint32_t{1}, program("entry_pod"));
 
   sluice_config config{};
   config.node_ipv4 = address("192.0.2.1");
@@ -260,8 +260,7 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
   };
   const Way ways[] = {{"entry_pod", made.pod_a}, {"entry_host", made.net}, {"tunnelled", made.net}, {"entry_uplink", made.uplink}};
   if (hook == SLUICE_HOOK_OVERLAY) {
-    const std::uint32_t zero = 0, outer[2] = {ntohl(ipv4_be(tunnel_source_)), tunnel_vni_};
-    put("outer", zero, outer);
+    set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, 0});
   }
   int ifindex = ways[hook].ifindex;
   // A pod's frame comes from that pod's interface.
@@ -281,10 +280,17 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
   return seen;
 }
 
-Seen World::send_on(int ifindex, const Bytes& frame) {
+void World::set_arrival(const std::array<std::uint32_t, 3>& value) { put("arrival", std::uint32_t{0}, value); }
+
+Seen World::send_short(const Bytes& frame, std::uint32_t length) {
+  set_arrival({0, 0, length});
+  return run_entry("shortened", made.pod_a, frame);
+}
+
+Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
   const auto before = endings(stats());
   Seen seen;
-  run(program("entry_pod"), ifindex, frame, seen.bytes);
+  run(program(name), ifindex, frame, seen.bytes);
   const auto after = endings(stats());
   for (std::size_t i = 0; i < after.size(); ++i)
     if (after[i].second != before[i].second) seen.outcome += after[i].first;
@@ -327,5 +333,37 @@ void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t ki
 }
 
 sluice_stats World::stats() { return sum_over_cpus<sluice_stats>(map("stats"), 0); }
+
+sluice_generation_stats World::counters(std::uint32_t slot) {
+  return sum_over_cpus<sluice_generation_stats>(map("generation_stats"), slot);
+}
+
+Firewall World::load_generation(const Generation& generation) {
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.pin_root_path = pins_.c_str();
+  Firewall firewall(firewall_bpf__open_opts(&options));
+  need(firewall != nullptr, "open the firewall");
+  firewall->rodata->generation_number = generation.number;
+  firewall->rodata->generation_slot = generation.slot;
+  firewall->rodata->uses_blocks = generation.uses_blocks;
+  firewall->rodata->uses_ports = generation.uses_ports;
+  bpf_map__set_max_entries(firewall->maps.conntrack, kConntrackMax);
+  need(firewall_bpf__load(firewall.get()) == 0, "load the firewall");
+  for (const std::uint32_t endpoint : {kPodA, kPodB})
+    set_policy(firewall, endpoint, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0});
+  return firewall;
+}
+
+void World::set_slot(sluice_module slot, const Firewall& firewall) {
+  set_slot(slot, bpf_program__fd(firewall->progs.firewall));
+}
+
+void World::set_policy(const Firewall& firewall, std::uint32_t endpoint, const sluice_policy& policy) {
+  const int fd = bpf_map__fd(firewall->maps.generation);
+  ASSERT_EQ(bpf_map_update_elem(fd, &endpoint, &policy, BPF_ANY), 0);
+}
+
+void FirewallCloser::operator()(firewall_bpf* skeleton) const { firewall_bpf__destroy(skeleton); }
 
 }  // namespace sluice::bpftest

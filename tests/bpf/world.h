@@ -10,7 +10,11 @@
 #include <bpf/libbpf.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +22,8 @@
 
 #include "bpf/abi.h"
 #include "tests/bpf/frame.h"
+
+struct firewall_bpf;
 
 namespace sluice::bpftest {
 
@@ -29,6 +35,10 @@ struct ObjectCloser {
   void operator()(bpf_object* object) const { bpf_object__close(object); }
 };
 using Object = std::unique_ptr<bpf_object, ObjectCloser>;
+struct FirewallCloser {
+  void operator()(firewall_bpf* skeleton) const;
+};
+using Firewall = std::unique_ptr<firewall_bpf, FirewallCloser>;
 
 // What became of a packet. `outcome`: "delivered", "to_stack", "out_tunnel", "out_uplink", "answered" or
 // "dropped <REASON>": the one counter that moved. `out`: describe() of the packet as it left.
@@ -39,9 +49,9 @@ struct Seen {
 };
 
 struct Tuple {  // a connection, originator first
-  std::string src;
+  std::string src = {};
   std::uint16_t sport = 0;
-  std::string dst;
+  std::string dst = {};
   std::uint16_t dport = 0;
   std::uint8_t proto = IPPROTO_UDP;
 };
@@ -64,7 +74,9 @@ class World : public ::testing::Test {
 
   Seen send(sluice_hook hook, const Bytes& frame);
   Seen send(sluice_hook hook, const Frame& frame) { return send(hook, build(frame)); }
-  Seen send_on(int ifindex, const Bytes& frame);  // entry_pod, on another interface
+  // To entry_pod, on another interface.
+  Seen send_on(int ifindex, const Bytes& frame) { return run_entry("entry_pod", ifindex, frame); }
+  Seen send_short(const Bytes& frame, std::uint32_t length);  // to entry_pod, cut after `length` bytes
   // The probe's answer: 0 or SLUICE_PROBE_RESULT + reason.
   int probe(const sluice_probe& asked);
   int run_probe(const Bytes& data);
@@ -97,12 +109,13 @@ class World : public ::testing::Test {
   void forget_connections();
 
   // Firewall. A generation admits everything until told otherwise.
-  Object load_generation(const Generation& generation);
-  void go_live(Object firewall, const Generation& generation);  // the slot's write, then `live`
-  void set_slot(sluice_module slot, const Object& object, const char* program);
+  Firewall load_generation(const Generation& generation);
+  void go_live(Firewall firewall, const Generation& generation);  // the slot's write, then `live`
+  void set_slot(sluice_module slot, const Firewall& firewall);
+  void set_slot(sluice_module slot, int program);
   void clear_slot(sluice_module slot);
   void set_live(std::uint32_t generation, std::uint32_t epoch);
-  void set_policy(const Object& firewall, std::uint32_t endpoint, const sluice_policy& policy);
+  void set_policy(const Firewall& firewall, std::uint32_t endpoint, const sluice_policy& policy);
   void set_policy(std::uint32_t endpoint, const sluice_policy& policy) { set_policy(firewall_, endpoint, policy); }
   void set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot = 0);
   void set_block(const std::string& ipv4, unsigned length, std::uint32_t number);
@@ -115,11 +128,13 @@ class World : public ::testing::Test {
   // Where the tunnel packets come from that send(SLUICE_HOOK_OVERLAY) makes.
   std::string tunnel_source_ = "192.0.2.2";
   std::uint32_t tunnel_vni_ = kVni;
-  Object firewall_;
+  Firewall firewall_;
 
  private:
   Object load(const char* name);
   int program(const char* name) const;
+  void set_arrival(const std::array<std::uint32_t, 3>& value);
+  Seen run_entry(const char* name, int ifindex, const Bytes& frame);
   int run(int program, int ifindex, const Bytes& in, Bytes& out);
 
   std::string pins_;

@@ -13,19 +13,6 @@ namespace {
 
 constexpr std::uint32_t kZero = 0;
 
-template <typename T>
-void set_constant(bpf_object* object, std::size_t offset, const T& value) {
-  bpf_map* rodata = nullptr;
-  bpf_map* each = nullptr;
-  bpf_object__for_each_map(each, object) {
-    if (std::string(bpf_map__name(each)).ends_with(".rodata")) rodata = each;
-  }
-  std::size_t size = 0;
-  auto* bytes = static_cast<std::uint8_t*>(const_cast<void*>(bpf_map__initial_value(rodata, &size)));
-  ASSERT_LE(offset + sizeof value, size);
-  std::memcpy(bytes + offset, &value, sizeof value);
-}
-
 }  // namespace
 
 // Written on its own, not taken from the programs: lower (address, port) first, compared as bytes.
@@ -76,10 +63,8 @@ void World::forget_connections() {
   while (bpf_map_get_next_key(map("conntrack"), nullptr, &key) == 0) erase("conntrack", key);
 }
 
-void World::set_slot(sluice_module slot, const Object& object, const char* program) {
-  const std::uint32_t key = slot;
-  const int fd = bpf_program__fd(bpf_object__find_program_by_name(object.get(), program));
-  put("modules", key, fd);
+void World::set_slot(sluice_module slot, int program) {
+  put("modules", static_cast<std::uint32_t>(slot), program);
 }
 
 void World::clear_slot(sluice_module slot) { erase("modules", static_cast<std::uint32_t>(slot)); }
@@ -88,15 +73,10 @@ void World::set_live(std::uint32_t generation, std::uint32_t epoch) {
   put("live", kZero, sluice_live{SLUICE_STAMP(generation, epoch)});
 }
 
-void World::go_live(Object firewall, const Generation& generation) {
-  set_slot(SLUICE_MODULE_FIREWALL, firewall, "firewall");
+void World::go_live(Firewall firewall, const Generation& generation) {
+  set_slot(SLUICE_MODULE_FIREWALL, firewall);
   set_live(generation.number, 0);
   firewall_ = std::move(firewall);
-}
-
-void World::set_policy(const Object& firewall, std::uint32_t endpoint, const sluice_policy& policy) {
-  const int fd = bpf_object__find_map_fd_by_name(firewall.get(), "generation");
-  ASSERT_EQ(bpf_map_update_elem(fd, &endpoint, &policy, BPF_ANY), 0);
 }
 
 void World::set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot) {

@@ -1,10 +1,12 @@
 # The CNI binary against a fake daemon. StaticBinary is apart: a build with sanitizers is not static.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-add_test(NAME netns.cni
-  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/cni_test.py $<TARGET_FILE:sluice-cni> Add RollBack Del Check Gc Status)
-set_tests_properties(netns.cni PROPERTIES LABELS netns)
+function(cni_test NAME SCRIPT)
+  add_test(NAME netns.${NAME}
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_LIST_DIR}/${SCRIPT} $<TARGET_FILE:sluice-cni> ${ARGN})
+  set_tests_properties(netns.${NAME} PROPERTIES LABELS netns)
+endfunction()
+cni_test(cni_add cni_add_test.py)
+cni_test(cni cni_test.py Del Check Gc Status)
 if(NOT SLUICE_SANITIZE)
-  add_test(NAME netns.cni_static
-    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/cni_test.py $<TARGET_FILE:sluice-cni> StaticBinary)
-  set_tests_properties(netns.cni_static PROPERTIES LABELS netns)
+  cni_test(cni_static cni_test.py StaticBinary)
 endif()

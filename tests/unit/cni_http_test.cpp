@@ -189,6 +189,7 @@ TEST_F(CniHttp, PatienceEnds) {
   });
   const auto answer = http_call(path_, {"GET", "/", ""}, {seconds(0), milliseconds(50)}, -1);
   over = true;
+  thread_.join();
   ASSERT_FALSE(answer);
   EXPECT_TRUE(answer.error().sent);
   EXPECT_NE(answer.error().error.message.find("in time"), std::string::npos);

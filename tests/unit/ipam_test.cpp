@@ -281,6 +281,17 @@ TEST(Ipam, ARecordUnderAnothersNameOrTwiceIsDamaged) {
   EXPECT_TRUE(ipam.find(given.key));
 }
 
+TEST(Ipam, ARenamedRecordIsDamaged) {
+  Folder folder;
+  reopen(folder).allocate(wanted("a")).value();
+  const auto file = folder.files(".json").at(0);
+  fs::rename(file, file.parent_path() / "10.1.0.9-9-0123456789abcdef.json");
+  const auto ipam = reopen(folder);
+  EXPECT_TRUE(ipam.attachments().empty());
+  ASSERT_EQ(ipam.damaged_records().size(), 1u);
+  EXPECT_EQ(ipam.damaged_records()[0].ipv4, address("10.1.0.9"));
+}
+
 TEST(Ipam, AFileThatCannotBeReadIsDamaged) {
   Folder folder;
   reopen(folder).allocate(wanted("a")).value();

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/kube/config.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 
 #include "common/address.h"
-#include "common/fd.h"
+#include "daemon/source/files.h"
 
 namespace sluice::source {
 
@@ -36,25 +34,6 @@ std::string bracketed(const std::string& host) {
 }
 
 }  // namespace
-
-Result<std::string> read_file(const std::string& path, std::size_t most) {
-  // O_NONBLOCK: opening a FIFO must not hang.
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return failure_errno(errno, path);
-  struct stat about {};
-  if (::fstat(fd.get(), &about) != 0) return failure_errno(errno, path);
-  if (!S_ISREG(about.st_mode)) return failure("{}: is not a regular file", path);
-  std::string content;
-  std::array<char, 16384> buffer;
-  for (;;) {
-    const auto count = ::read(fd.get(), buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return failure_errno(errno, path);
-    if (count == 0) return content;
-    content.append(buffer.data(), static_cast<std::size_t>(count));
-    if (content.size() > most) return failure("{}: is larger than {} bytes", path, most);
-  }
-}
 
 Result<std::string> Material::load(const char* what) const {
   if (!data.empty()) return data;

@@ -46,7 +46,4 @@ struct KubeConfig {
   [[nodiscard]] std::string url() const;
 };
 
-// A file's content, at most `most` bytes.
-[[nodiscard]] Result<std::string> read_file(const std::string& path, std::size_t most);
-
 }  // namespace sluice::source

@@ -67,6 +67,8 @@ std::string percent_encode(std::string_view text) {
   return out;
 }
 
+Connection::Connection(const KubeConfig& config) : config_(config) {}
+
 Connection::~Connection() = default;
 
 Result<std::unique_ptr<Connection>> Connection::make(const KubeConfig& config, const Timeouts& timeouts,
@@ -189,9 +191,11 @@ Result<Connection::Response> Connection::get(const std::string& path, const Hand
   // An error's body that was cut off does not change what it is.
   if (!result && (response.status == 0 || response.status == 200))
     return failure("{}: {}", config_.url(), describe_failure(static_cast<int>(result.error())));
-  if (response.status != 200)
+  if (response.status != 200) {
+    const auto json = decode(error_body);
     response.error = fmt::format("{}: HTTP {}{}{}", config_.url(), response.status,
-                                 status_message(error_body), advice(response.status));
+                                 json ? status_message(*json) : std::string(), advice(response.status));
+  }
   return response;
 }
 

@@ -43,7 +43,7 @@ class Connection {
   [[nodiscard]] Result<Response> get(const std::string& path, const Handlers& handlers);
 
  private:
-  explicit Connection(const KubeConfig& config) : config_(config) {}
+  explicit Connection(const KubeConfig& config);
   Result<void> open_tls();
   std::string describe_failure(int httplib_error) const;
 

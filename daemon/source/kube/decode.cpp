@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/kube/decode.h"
 
-#include <algorithm>
+#include "daemon/source/files.h"
 
 namespace sluice::source {
 
@@ -41,15 +41,11 @@ model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind) {
           text_at(json, "metadata", "name")};
 }
 
-std::string status_message(std::string_view body) {
-  const auto json = decode(body);
-  if (!json || !json->is_object()) return {};
-  const auto message = json->find("message");
-  if (message == json->end() || !message->is_string()) return {};
-  // ASCII only: errors are sent on as JSON, and a character cut in two is no UTF-8.
-  auto text = message->get<std::string>().substr(0, kMessageMost);
-  std::replace_if(text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
-  return ": " + text;
+std::string status_message(const nlohmann::json& status) {
+  if (!status.is_object()) return {};
+  const auto message = status.find("message");
+  if (message == status.end() || !message->is_string()) return {};
+  return ": " + ascii(message->get<std::string>().substr(0, kMessageMost));
 }
 
 }  // namespace sluice::source

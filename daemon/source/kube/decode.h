@@ -20,6 +20,6 @@ namespace sluice::source {
 [[nodiscard]] model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind);
 
 // ": <message of the Status object>" or "".
-[[nodiscard]] std::string status_message(std::string_view body);
+[[nodiscard]] std::string status_message(const nlohmann::json& status);
 
 }  // namespace sluice::source

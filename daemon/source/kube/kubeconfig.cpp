@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "daemon/source/files.h"
 #include "daemon/source/kube/config.h"
 
 namespace sluice::source {

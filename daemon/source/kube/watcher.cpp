@@ -47,6 +47,11 @@ int status_code(const nlohmann::json& status) {
 Watcher::Watcher(model::Kind kind, const KubeConfig& config, Sink& sink, Progress& progress)
     : kind_(kind), config_(config), sink_(sink), progress_(progress) {}
 
+void Watcher::Outcome::lose(const std::string& why) {
+  error = "watch: " + why;
+  list_again = true;
+}
+
 void Watcher::run() {
   Backoff backoff(random_);
   while (!stopping()) {
@@ -97,7 +102,8 @@ Watcher::Outcome Watcher::list() {
   version_ = listed.version;
   progress_.listed(kind_, listed.objects.size());
   tell(std::move(listed));
-  return {.advanced = true};
+  // Does not end a row of failures: a server that loses each watch at once must not be asked for lists without pause.
+  return {};
 }
 
 // Pages are parsed one by one, so that never more than one is held as text or JSON.
@@ -163,15 +169,20 @@ Watcher::Outcome Watcher::watch() {
   const auto path = fmt::format("{}?watch=1&resourceVersion={}&allowWatchBookmarks=true&timeoutSeconds={}",
                                 path_of(kind_), percent_encode(version_), seconds);
   const auto begin = std::chrono::steady_clock::now();
+  bool opened = false;
   Outcome outcome;
   Lines lines(kLineMost);
   const auto response = (*connection)->get(
-      path, {[this] { progress_.watching(kind_); }, [&](std::string_view data) {
+      path, {[&] {
+               opened = true;
+               progress_.watching(kind_);
+             },
+             [&](std::string_view data) {
                const auto end = lines.feed(data, [&](std::string_view line) { return handle(line, outcome); });
-               if (end == Lines::End::kTooLong)
-                 outcome = {.error = fmt::format("an event is longer than {} bytes", kLineMost), .list_again = true};
+               if (end == Lines::End::kTooLong) outcome.lose(fmt::format("an event exceeds {} bytes", kLineMost));
                return end == Lines::End::kNone;
              }});
+  if (opened && std::chrono::steady_clock::now() - begin >= kWatchLeast) outcome.advanced = true;
 
   if (response && response->status != 200) {
     outcome.error = "watch: " + response->error;
@@ -181,7 +192,7 @@ Watcher::Outcome Watcher::watch() {
   } else if (outcome.error.empty() && !response) {
     outcome.error = "watch: " + response.error().message;
     return outcome;
-  } else if (outcome.error.empty() && !outcome.advanced && std::chrono::steady_clock::now() - begin < kWatchLeast) {
+  } else if (outcome.error.empty() && !outcome.advanced) {
     outcome.error = fmt::format("watch: {} ended it at once", config_.url());
   }
   refused_ = outcome.error.empty() || outcome.advanced ? 0 : refused_ + 1;
@@ -201,7 +212,7 @@ bool Watcher::handle(std::string_view line, Outcome& outcome) {
   if (!json || !json->is_object() || type == json->end() || !type->is_string() || object == json->end() ||
       !object->is_object()) {
     // What it was to say is unknown, so the state is.
-    outcome = {.error = "watch: an event is not to be understood", .list_again = true};
+    outcome.lose("an event is not to be understood");
     return false;
   }
   progress_.event();
@@ -211,17 +222,13 @@ bool Watcher::handle(std::string_view line, Outcome& outcome) {
 bool Watcher::handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome) {
   if (type == "ERROR") {
     const bool gone = status_code(object) == kGone;
-    outcome = {.error = fmt::format("watch: {}{}", gone ? "the version watched from is gone" : "the server gave up",
-                                    object.contains("message") && object["message"].is_string()
-                                        ? ": " + object["message"].get<std::string>()
-                                        : ""),
-               .list_again = true};
+    outcome.lose((gone ? "the version watched from is gone" : "the server gave up") + status_message(object));
     return false;
   }
   const auto version = text_at(object, "metadata", "resourceVersion");
   const bool added = type == "ADDED" || type == "MODIFIED";
   if (version.empty() || !(added || type == "DELETED" || type == "BOOKMARK")) {
-    outcome = {.error = "watch: an event is not to be understood", .list_again = true};
+    outcome.lose("an event is not to be understood");
     return false;
   }
   if (added) {

@@ -33,6 +33,7 @@ class Watcher {
     bool list_again = false;                   // the state is unknown
     bool advanced = false;                     // something was learnt: not one more failure in a row
     std::chrono::milliseconds retry_after{0};  // as the server asks
+    void lose(const std::string& why);         // the watch failed and took our knowledge of the state along
   };
   struct Listed {
     std::vector<model::Object> objects;

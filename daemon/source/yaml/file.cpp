@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/source/yaml/file.h"
+
+#include <optional>
+
+#include "daemon/model/parse.h"
+#include "daemon/source/yaml/convert.h"
+
+namespace sluice::source {
+
+namespace {
+
+using nlohmann::json;
+
+std::optional<model::Kind> kind_of(const json& object) {
+  if (!object.is_object() || !object.contains("kind") || !object["kind"].is_string()) return std::nullopt;
+  const auto name = object["kind"].get<std::string>();
+  for (std::size_t i = 0; i < model::kKinds; ++i) {
+    const auto kind = static_cast<model::Kind>(i);
+    if (name == to_string(kind)) return kind;
+  }
+  return std::nullopt;
+}
+
+bool is_namespaced(model::Kind kind) { return kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy; }
+
+// What the API server would have filled in.
+void apply_defaults(json& object, model::Kind kind) {
+  const auto metadata = object.find("metadata");
+  if (metadata == object.end() || !metadata->is_object() || !is_namespaced(kind)) return;
+  auto& ns = (*metadata)["namespace"];
+  if (ns.is_null()) ns = "default";
+}
+
+// Of an object that cannot be used, as far as it says.
+std::optional<model::ObjectKey> key_of(const json& object, model::Kind kind) {
+  const auto metadata = object.find("metadata");
+  if (metadata == object.end() || !metadata->is_object()) return std::nullopt;
+  const auto text = [&](const char* field) {
+    const auto found = metadata->find(field);
+    return found != metadata->end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  return model::ObjectKey{kind, is_namespaced(kind) ? text("namespace") : std::string(), text("name")};
+}
+
+}  // namespace
+
+void File::update(std::string content) {
+  if (seen_ && content == content_) return;
+  seen_ = true;
+  content_ = std::move(content);
+  parse();
+}
+
+void File::unreadable(const std::string& why) {
+  seen_ = false;
+  problems_ = {why};
+  warnings_.clear();
+}
+
+void File::parse() {
+  problems_.clear();
+  warnings_.clear();
+  auto documents = read_documents(content_, name_.ends_with(".json"));
+  if (!documents) {
+    problems_.push_back(fmt::format("{}:{}: {}", name_, documents.error().line, documents.error().message));
+    return;
+  }
+  std::map<model::ObjectKey, Entry> entries;
+  for (auto& [object, line] : *documents) {
+    const auto kind = kind_of(object);
+    if (kind) apply_defaults(object, *kind);
+    auto parsed = model::parse_object(object);
+    const auto problem = [&, at = line](const std::string& what) {
+      problems_.push_back(fmt::format("{}:{}: {}", name_, at, what));
+    };
+    if (!parsed) {
+      problem(parsed.error().message);
+      const auto key = kind ? key_of(object, *kind) : std::nullopt;
+      if (!key) continue;
+      if (const auto earlier = entries_.find(*key); earlier != entries_.end()) entries.insert(*earlier);
+      continue;
+    }
+    if (!*parsed) continue;
+    for (const auto& warning : (*parsed)->warnings) warnings_.push_back(fmt::format("{}:{}: {}", name_, line, warning));
+    if (auto* ns = std::get_if<model::Namespace>(&(*parsed)->object))
+      ns->labels["kubernetes.io/metadata.name"] = ns->name;  // as the API server sees to
+    auto key = model::key_of((*parsed)->object);
+    const auto [place, inserted] = entries.try_emplace(std::move(key), Entry{(*parsed)->object, line});
+    if (!inserted)
+      problem(fmt::format("{} stands in line {} already; that one counts", to_string(place->first), place->second.line));
+  }
+  entries_ = std::move(entries);
+}
+
+}  // namespace sluice::source

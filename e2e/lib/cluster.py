@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster that e2e/cluster makes: its hosts, its pods' network namespaces, the daemon on each node."""
+import json
+import os
+import subprocess
+import time
+
+from lib.api import APPS, CORE, Api, ApiError
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(HERE)
+CACHE = os.environ.get("SLUICE_CACHE") or os.path.expanduser("~/.cache/sluice")
+AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+OUT_ADDRESS, CP_ADDRESS = "10.10.0.200", "10.10.0.10"
+
+
+def wait_for(what, condition, seconds=60.0, pause=0.1):
+    """Polls until the condition gives something true, and returns that."""
+    end = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+            last = value
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            last = error
+        time.sleep(pause)
+    raise TimeoutError(f"waited {seconds:.0f} s for {what} ({str(last)[-800:]})")
+
+
+class Host:
+    """Something with a network namespace: a host of the fabric or a pod."""
+
+    def __init__(self, name, path, address, node=None):
+        self.name, self.path, self.address, self.node = name, path, address, node
+
+    def __repr__(self):
+        return self.name
+
+
+def processes_by_container():
+    """Container id -> lowest process id, from the cgroup that each process is in."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cgroup", encoding="utf-8") as file:
+                groups = file.read().split()
+        except OSError:
+            continue
+        for line in groups:
+            name = line.rsplit("/", 1)[-1].removesuffix(".scope").rsplit("-", 1)[-1]
+            if len(name) == 64:
+                found[name] = min(int(entry), found.get(name, 1 << 30))
+    return found
+
+
+class Cluster:
+    def __init__(self, name, nodes=2):
+        self.name = name
+        self.environment = {**os.environ, "CLUSTER": name, "SLUICE_CACHE": CACHE}
+        self.nodes = {f"n{i}": Host(f"n{i}", f"/run/netns/{name}n{i}", f"10.10.0.{20 + i}", f"n{i}")
+                      for i in range(1, nodes + 1)}
+        self.cp = Host("cp", f"/run/netns/{name}cp", CP_ADDRESS)
+        self.out = Host("out", f"/run/netns/{name}out", OUT_ADDRESS)
+        self.run_dir = os.path.join(CACHE, "run", name)
+        self.api = None
+
+    # ---- life
+    def script(self, *arguments, check=True, **kwargs):
+        done = subprocess.run([os.path.join(HERE, "cluster"), *arguments], env=self.environment, text=True,
+                              capture_output=True, check=False, **kwargs)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"cluster {' '.join(arguments)}: exit {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def up(self):
+        self.script("up", str(len(self.nodes)))
+
+    def connect(self):
+        self.api = self.new_api()
+
+    def new_api(self):
+        return Api(self.cp.path, os.path.join(self.run_dir, "admin.kubeconfig"))
+
+    def down(self):
+        self.script("down")
+
+    def kubectl(self, *arguments, **kwargs):
+        return self.script("kubectl", *arguments, **kwargs)
+
+    def helm_upgrade(self, *more):
+        return self.script(
+            "helm", "upgrade", "--install", "sluice", os.path.join(ROOT, "charts", "sluice"), "-n", "kube-system",
+            "--set", "image.repository=sluice", "--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
+            "--set", f"apiServer.host={CP_ADDRESS}", "--set", "apiServer.port=6443", *more,
+            "--wait", "--timeout", "180s")
+
+    # ---- the daemon
+    def daemon_pods(self):
+        return self.api.items(f"{CORE}/namespaces/kube-system/pods?labelSelector=app.kubernetes.io/name=sluice")
+
+    def daemon_process(self, node):
+        """Process id of sluiced, and how often its container was started."""
+        for pod in self.daemon_pods():
+            if pod["spec"]["nodeName"] == node and not pod["metadata"].get("deletionTimestamp"):
+                status = pod["status"]["containerStatuses"][0]
+                return processes_by_container()[status["containerID"].split("//")[1]], status["restartCount"]
+        raise RuntimeError(f"no daemon on {node}")
+
+    def daemons_ready(self):
+        pods = self.daemon_pods()
+        return len(pods) == len(self.nodes) and all(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"].get("conditions", []))
+            and not p["metadata"].get("deletionTimestamp") for p in pods)
+
+    def sluicectl(self, node, *arguments):
+        pid, _ = self.daemon_process(node)
+        done = subprocess.run(["nsenter", "-t", str(pid), "--mount", "--net", "/opt/sluice/bin/sluicectl", *arguments,
+                               "-o", "json"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"sluicectl {' '.join(arguments)} on {node}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
+
+    def identities(self, node):
+        """Ids of every program, link and map, by name."""
+        modules = self.sluicectl(node, "modules")
+        ids = {f"program {m['name']}": m["programID"] for m in modules["modules"]}
+        ids.update({f"link {link['interface']}": (link["linkID"], link["programID"]) for link in modules["links"]})
+        ids.update({f"map {m['name']}": m["id"] for m in modules["maps"]})
+        return ids
+
+    # ---- objects
+    def create_namespace(self, name, labels=None):
+        self.api.call("POST", f"{CORE}/namespaces", {"metadata": {"name": name, "labels": labels or {}}})
+        # Pods need the service account that the controller makes.
+        wait_for(f"service account of {name}",
+                 lambda: self.api.get(f"{CORE}/namespaces/{name}/serviceaccounts/default"), 30)
+
+    def delete_namespace(self, name):
+        path = f"{CORE}/namespaces/{name}"
+        for pod in self.api.items(f"{path}/pods"):
+            self.api.delete(f"{path}/pods/{pod['metadata']['name']}", grace=0)
+        self.api.delete(path)
+
+        def gone():
+            try:
+                self.api.get(path)
+            except ApiError as error:
+                return error.status == 404
+            return False
+        wait_for(f"namespace {name} to go", gone, 120)
+
+    def create_pod(self, namespace, name, node, labels=None, container=None):
+        """`container`: fields of the only container; default: one that waits."""
+        self.api.call("POST", f"{CORE}/namespaces/{namespace}/pods", {
+            "metadata": {"name": name, "labels": labels or {}},
+            "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "enableServiceLinks": False,
+                     "automountServiceAccountToken": False,
+                     "containers": [{"name": "c", "image": AGNHOST, "imagePullPolicy": "Never", "args": ["pause"],
+                                     **(container or {})}]}})
+
+    def ready_pods(self, namespace, count, seconds=120.0):
+        """Waits until that many pods are Ready; name -> Host."""
+        def ready():
+            pods = self.api.items(f"{CORE}/namespaces/{namespace}/pods")
+            good = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True"
+                                           for c in p["status"].get("conditions", []))]
+            return good if len(good) == count == len(pods) else None
+        pods = wait_for(f"{count} pods of {namespace} to be Ready", ready, seconds)
+        processes = processes_by_container()
+        hosts = {}
+        for pod in pods:
+            pid = processes[pod["status"]["containerStatuses"][0]["containerID"].split("//")[1]]
+            name = f"{namespace}/{pod['metadata']['name']}"
+            hosts[name] = Host(name, f"/proc/{pid}/ns/net", pod["status"]["podIP"], pod["spec"]["nodeName"])
+        return hosts
+
+    def daemon_set(self):
+        return self.api.get(f"{APPS}/namespaces/kube-system/daemonsets/sluice")

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart: lints clean, manifests/ is what it renders to, values are checked."""
+import os
+import subprocess
+
+from lib.cluster import CACHE, ROOT
+
+BAD_VALUES = ["mtu=12", "apiServer.port=0", "attach=xdp", "logLevel=verbose", "image.repository=", "unknown=1"]
+
+
+def run(_cluster, report):
+    def execute(*command):
+        path = os.environ["PATH"] + ":" + os.path.join(CACHE, "cluster", "bin")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+        return done.returncode == 0, done.stdout + done.stderr
+
+    report.check("helm lint, and manifests/sluice.yaml is what the chart renders to",
+                 *execute(os.path.join(ROOT, "scripts", "manifests"), "--check"))
+    for value in BAD_VALUES:
+        good, text = execute("helm", "template", "sluice", os.path.join(ROOT, "charts", "sluice"), "--set", value)
+        report.check(f"the chart refuses {value}", not good and "schema" in text, text[-400:])

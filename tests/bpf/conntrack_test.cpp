@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Entries of connections: how they come, live, close, expire and begin anew.
+#include "tests/bpf/world.h"
+
+namespace sluice::bpftest {
+namespace {
+
+class Conntrack : public World {
+ protected:
+  static Frame forward(const std::string& flags = "A") {
+    return {.src = "10.1.0.2", .dst = "10.1.0.3", .proto = IPPROTO_TCP, .sport = 4000, .dport = 80, .flags = flags};
+  }
+  static Frame back(const std::string& flags = "A") {
+    return {.from = "podB", .src = "10.1.0.3", .dst = "10.1.0.2", .proto = IPPROTO_TCP, .sport = 80, .dport = 4000,
+            .flags = flags};
+  }
+  void deliver(const Frame& frame) { ASSERT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "delivered"); }
+  std::uint16_t flags() { return connection(kTcp).value_or(sluice_ct_entry{}).flags; }
+  // Lets the entry look as if its last packet came so long ago.
+  void age(const Tuple& tuple, std::uint64_t seconds) {
+    change_connection(tuple, [&](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - seconds * SLUICE_NS_PER_S; });
+  }
+  std::uint64_t judged() { return counters().judged; }
+
+  const Tuple kTcp{"10.1.0.2", 4000, "10.1.0.3", 80, IPPROTO_TCP};
+  const Tuple kUdp{"10.1.0.2", 4000, "10.1.0.3", 80, IPPROTO_UDP};
+};
+
+TEST_F(Conntrack, OneEntryServesBothDirections) {
+  deliver(forward("S"));
+  ASSERT_EQ(connections(), 1U);
+  EXPECT_EQ(flags(), 0) << "originator has the lower address, nothing came back yet";
+  EXPECT_EQ(connection(kTcp)->stamp, SLUICE_STAMP(1, 0));
+  deliver(back("SA"));
+  EXPECT_EQ(connections(), 1U);
+  EXPECT_EQ(flags(), SLUICE_CT_REPLIED);
+  EXPECT_EQ(judged(), 1U) << "the answer is admitted by the connection";
+}
+
+TEST_F(Conntrack, TheOriginatorMayHaveTheHigherAddress) {
+  deliver(but(back("S"), [](Frame& f) { f.sport = 4000, f.dport = 80; }));
+  const auto entry = connection({"10.1.0.3", 4000, "10.1.0.2", 80, IPPROTO_TCP});
+  ASSERT_TRUE(entry);
+  EXPECT_EQ(entry->flags, SLUICE_CT_ORIGIN_HIGH);
+}
+
+TEST_F(Conntrack, APodsConnectionToItselfIsOneToo) {
+  const Frame self{.to = "podA", .src = "10.1.0.2", .dst = "10.1.0.2", .sport = 9000, .dport = 53};
+  deliver(self);
+  deliver(but(self, [](Frame& f) { f.sport = 53, f.dport = 9000; }));
+  EXPECT_EQ(connections(), 1U);
+  EXPECT_EQ(judged(), 1U);
+}
+
+TEST_F(Conntrack, PortsAreComparedInTheirOwnOrder) {
+  // 256 and 1 in network order are the other way round as the CPU reads them.
+  const Frame self{.to = "podA", .src = "10.1.0.2", .dst = "10.1.0.2", .sport = 256, .dport = 1};
+  deliver(self);
+  EXPECT_TRUE(connection({"10.1.0.2", 256, "10.1.0.2", 1}));
+}
+
+TEST_F(Conntrack, TheSecondPacketSkipsTheFirewall) {
+  deliver(forward("S"));
+  deliver(forward("A"));
+  deliver(forward("A"));
+  EXPECT_EQ(judged(), 1U);
+}
+
+TEST_F(Conntrack, ASynOnAConnectionIsJudgedAndBeginsItAnew) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  deliver(forward("FA"));
+  deliver(back("FA"));
+  EXPECT_TRUE(flags() & SLUICE_CT_CLOSED);
+  deliver(forward("S"));
+  EXPECT_EQ(judged(), 2U);
+  EXPECT_EQ(flags(), 0);
+}
+
+TEST_F(Conntrack, ASynTheOtherWayIsJudgedInItsOwnDirection) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  // podB may be reached but not reach out: it must not use the connection's entry to do so.
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, back("S")).outcome, "dropped POLICY_EGRESS");
+  EXPECT_EQ(flags(), SLUICE_CT_REPLIED) << "and what was there stays";
+  deliver(back("A"));
+}
+
+TEST_F(Conntrack, FinOfBothSidesClosesAndRstToo) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  deliver(forward("FA"));
+  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN);
+  deliver(back("FA"));
+  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED);
+  forget_connections();
+  deliver(forward("S"));
+  deliver(back("R"));
+  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_CLOSED);
+}
+
+TEST_F(Conntrack, LifetimesByState) {
+  struct Row {
+    const char* sentence;
+    std::uint8_t proto;
+    std::uint16_t flags;
+    unsigned seconds;
+  };
+  const Row rows[] = {
+      {"TCP without an answer", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S},
+      {"TCP established", IPPROTO_TCP, SLUICE_CT_REPLIED, SLUICE_CT_TCP_ESTABLISHED_S},
+      {"TCP closed", IPPROTO_TCP, SLUICE_CT_REPLIED | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
+      {"UDP without an answer", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S},
+      {"UDP answered", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_REPLIED_S},
+      {"echo", IPPROTO_ICMP, SLUICE_CT_REPLIED, SLUICE_CT_ICMP_S},
+      {"another protocol", IPPROTO_GRE, 0, SLUICE_CT_OTHER_S},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.sentence);
+    forget_connections();
+    const Frame frame = but(forward(), [&](Frame& f) {
+      f.proto = row.proto;
+      if (row.proto == IPPROTO_ICMP) f.dport = f.sport;
+    });
+    const bool ports = row.proto != IPPROTO_GRE;
+    const Tuple tuple{frame.src, ports ? frame.sport : std::uint16_t{0}, frame.dst,
+                      ports ? frame.dport : std::uint16_t{0}, row.proto};
+    deliver(frame);
+    change_connection(tuple, [&](sluice_ct_entry& e) { e.flags = row.flags; });
+    age(tuple, row.seconds - 2);
+    const std::uint64_t before = judged();
+    deliver(frame);
+    EXPECT_EQ(judged(), before) << "alive two seconds before its end";
+    change_connection(tuple, [&](sluice_ct_entry& e) { e.created_ns = 1; });
+    age(tuple, row.seconds + 1);
+    deliver(frame);
+    EXPECT_EQ(judged(), before + 1) << "a new connection a second after it";
+    EXPECT_NE(connection(tuple)->created_ns, 1U) << "with an entry of its own";
+    EXPECT_EQ(connections(), 1U);
+  }
+}
+
+TEST_F(Conntrack, AnExpiredEntryLetsNoAnswerIn) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  set_policy(kPodA, {{7, 0}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS, 0});
+  deliver(back("A"));
+  age(kTcp, SLUICE_CT_TCP_ESTABLISHED_S + 1);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, back("A")).outcome, "dropped POLICY_INGRESS");
+}
+
+TEST_F(Conntrack, TheTimeIsRenewedAtMostOnceASecond) {
+  deliver(forward("S"));
+  change_connection(kTcp, [](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - SLUICE_NS_PER_S / 4; });
+  const std::uint64_t written = connection(kTcp)->last_seen_ns;
+  age(kTcp, 5);
+  deliver(forward("A"));
+  EXPECT_GE(connection(kTcp)->last_seen_ns, written) << "five seconds ago is renewed";
+  // A clock that this CPU has not reached yet is neither old nor renewed.
+  const std::uint64_t ahead = now_ns() + 100 * SLUICE_NS_PER_S;
+  change_connection(kTcp, [&](sluice_ct_entry& e) { e.last_seen_ns = ahead; });
+  const std::uint64_t before = judged();
+  deliver(forward("A"));
+  EXPECT_EQ(connection(kTcp)->last_seen_ns, ahead);
+  EXPECT_EQ(judged(), before);
+}
+
+TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
+  deliver(forward("S"));
+  const std::uint32_t before = connections();
+  // Entries of other tuples up to the brim.
+  std::uint32_t made_count = 0;
+  sluice_ct_entry entry{};
+  entry.last_seen_ns = now_ns();
+  for (std::uint32_t i = 0; i < 2 * kConntrackMax; ++i) {
+    const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2", static_cast<std::uint16_t>(i >> 8), IPPROTO_SCTP};
+    const sluice_ct_key key = key_of(tuple);
+    if (bpf_map_update_elem(map("conntrack"), &key, &entry, BPF_NOEXIST) == 0) ++made_count;
+  }
+  ASSERT_EQ(before + made_count, kConntrackMax);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward("S"), [](Frame& f) { f.sport = 4001; })).outcome, "dropped CT_FULL");
+  deliver(forward("A"));
+  deliver(forward("S"));
+}
+
+}  // namespace
+}  // namespace sluice::bpftest

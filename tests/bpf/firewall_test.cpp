@@ -1,0 +1,1 @@
+#include "tests/bpf/world.h"

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The firewall program's lookups over a Ruleset, step by step and without any cleverness, as bpf/abi.h describes them.
+#pragma once
+
+#include "daemon/policy/evaluator.h"
+#include "daemon/policy/ruleset.h"
+
+namespace sluice::policy {
+
+inline std::uint32_t model_peer_class(const Ruleset& ruleset, const Address& address) {
+  if (const auto peer = ruleset.peers.find(address); peer != ruleset.peers.end()) return peer->second;
+  std::uint32_t found = 0;
+  int longest = -1;
+  for (const auto& [prefix, peer_class] : ruleset.blocks) {
+    if (prefix.contains(address) && static_cast<int>(prefix.bits()) > longest) {
+      longest = static_cast<int>(prefix.bits());
+      found = peer_class;
+    }
+  }
+  return found;
+}
+
+inline std::uint32_t model_port_class(const Ruleset& ruleset, std::uint32_t table, const Flow& flow) {
+  if (table == 0) return 0;
+  std::uint32_t found = 0;
+  int longest = -1;
+  for (auto it = ruleset.port_classes.lower_bound({table, 0, 0, 0});
+       it != ruleset.port_classes.end() && it->first.table == table; ++it) {
+    const PortKey& key = it->first;
+    const unsigned shift = 16U - key.port_bits;
+    const bool in = key.protocol == flow.protocol && (flow.destination_port >> shift) == (key.port >> shift);
+    if (in && key.port_bits > longest) {
+      longest = key.port_bits;
+      found = it->second;
+    }
+  }
+  return found;
+}
+
+inline bool model_admits(const Ruleset& ruleset, const EndpointPolicy& policy, sluice_direction direction,
+                         const Flow& flow) {
+  const Address& peer = direction == SLUICE_INGRESS ? flow.source : flow.destination;
+  const std::uint32_t port_class = model_port_class(ruleset, policy.ports[direction], flow);
+  const auto row = ruleset.rows.find(
+      {policy.table[direction], model_peer_class(ruleset, peer), port_class / SLUICE_ROW_BITS});
+  if (row == ruleset.rows.end()) return false;
+  const std::uint32_t bit = port_class % SLUICE_ROW_BITS;
+  return (row->second[bit / 64] >> (bit % 64) & 1U) != 0;
+}
+
+inline sluice_drop_reason model_verdict(const Ruleset& ruleset, const Flow& flow) {
+  if (flow.source_endpoint != 0 && flow.source_endpoint == flow.destination_endpoint) return SLUICE_DROP_NONE;
+  if (flow.source_endpoint != 0) {
+    const auto policy = ruleset.endpoints.find(flow.source_endpoint);
+    if (policy == ruleset.endpoints.end()) return SLUICE_DROP_POLICY_MISSING;
+    if (policy->second.isolated_egress && !model_admits(ruleset, policy->second, SLUICE_EGRESS, flow))
+      return SLUICE_DROP_POLICY_EGRESS;
+  }
+  if (flow.destination_endpoint != 0) {
+    const auto policy = ruleset.endpoints.find(flow.destination_endpoint);
+    if (policy == ruleset.endpoints.end()) return SLUICE_DROP_POLICY_MISSING;
+    if (policy->second.isolated_ingress && !model_admits(ruleset, policy->second, SLUICE_INGRESS, flow))
+      return SLUICE_DROP_POLICY_INGRESS;
+  }
+  return SLUICE_DROP_NONE;
+}
+
+}  // namespace sluice::policy
