@@ -27,6 +27,14 @@ Result<void> Controller::adopt() {
       state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
   }
   for (const auto& attachment : unpinned) heal_attachment(attachment);
+  // A damaged record of an endpoint that is no more holds nothing.
+  const auto damaged = ipam_.damaged_records();
+  for (const auto& record : damaged) {
+    const bool held = std::any_of(pinned->begin(), pinned->end(), [&](const datapath::Endpoint& e) {
+      return e.id == record.endpoint && e.ipv4 == record.ipv4;
+    });
+    if (!held) ipam_.unhold(record.endpoint, record.ipv4);
+  }
   for (const auto& endpoint : *pinned)
     if (!state_.cluster().endpoints.contains(endpoint.id)) adopt_endpoint(endpoint);
   spdlog::info("adopted {} endpoints", state_.cluster().endpoints.size());

@@ -166,7 +166,7 @@ Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
 
 Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   const auto attachment = ipam_.find(key);
-  if (!attachment) return {};
+  if (!attachment) return ipam_.release(key);  // what a damaged record of it may hold
   if (auto done = datapath_->detach(attachment->endpoint); !done) return done;
   state_.detach(attachment->endpoint);
   policy_dirty_ = true;

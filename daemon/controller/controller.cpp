@@ -18,7 +18,6 @@ constexpr auto kHousekeeping = 5s;
 constexpr auto kFirstBackoff = 100ms;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
 constexpr std::size_t kRejectionsKept = 32;
-constexpr std::size_t kCheckPackets = 64;
 
 std::string join_reasons(const std::vector<std::string>& reasons) {
   if (reasons.empty()) return "start";
@@ -159,7 +158,7 @@ void Controller::loop() {
 
 datapath::CheckPackets Controller::check_packets() {
   datapath::CheckPackets packets;
-  for (const auto& flow : policy::check_packets(state_.cluster(), check_seed_++, kCheckPackets)) {
+  for (const auto& flow : policy::check_flows(state_.cluster(), check_seed_++)) {
     datapath::CheckPacket packet;
     packet.probe.src = flow.source.abi();
     packet.probe.dst = flow.destination.abi();

@@ -2,7 +2,7 @@
 #include "daemon/datapath/firewall.h"
 
 #include <algorithm>
-#include <cerrno>
+#include <ctime>
 
 #include "common/guard.h"
 
@@ -21,6 +21,13 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
+
+std::chrono::system_clock::time_point wall_clock(std::chrono::nanoseconds since_boot) {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto ago = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec) - since_boot;
+  return std::chrono::system_clock::now() - std::chrono::duration_cast<std::chrono::system_clock::duration>(ago);
+}
 
 void raise(Datapath::Numbers& numbers, const auto& tables, const auto& port_tables) {
   for (const std::uint32_t table : tables) numbers.table = std::max(numbers.table, table + 1);
@@ -59,6 +66,7 @@ Result<void> Firewall::adopt() {
     status.slot = Generation::slot_of(number);
     status.program_id = program->id;
     status.reason = "in force when this daemon started";
+    status.swapped_at = wall_clock(program->loaded);  // a generation is swapped in as soon as it is loaded
     parts_.history.add(std::move(status));
   }
   return {};

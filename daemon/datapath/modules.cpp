@@ -116,7 +116,7 @@ Result<Program> open_program(const std::string& path) {
   std::uint32_t length = sizeof info;
   if (const int code = bpf_obj_get_info_by_fd(fd->get(), &info, &length); code < 0)
     return failure_errno(code, "ask the kernel about " + path);
-  return Program{std::move(*fd), info.id};
+  return Program{std::move(*fd), info.id, std::chrono::nanoseconds(info.load_time)};
 }
 
 Result<Modules> Modules::load(const Pins& pins, const ObjectOptions& options) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@ namespace sluice::datapath {
 struct Program {
   Fd fd;
   std::uint32_t id = 0;
+  std::chrono::nanoseconds loaded{};  // since boot
 };
 
 [[nodiscard]] Result<Program> open_program(const std::string& path);

@@ -41,7 +41,8 @@ std::string describe(const nlohmann::json& value) {
 
 std::string printable(std::string_view text) {
   std::string out(text.substr(0, kQuotedMost));
-  std::replace_if(out.begin(), out.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  std::replace_if(
+      out.begin(), out.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
   if (text.size() > kQuotedMost) out += "...";
   return out;
 }
@@ -74,7 +75,9 @@ bool is_label_key(std::string_view key) {
 bool is_label_value(std::string_view value) { return value.empty() || is_label_name(value); }
 
 Field::Field(Context& context, const nlohmann::json* value, std::string path)
-    : context_(&context), value_(value != nullptr && value->is_null() ? nullptr : value), path_(std::move(path)) {}
+    : context_(&context),
+      value_(value != nullptr && value->is_null() ? nullptr : value),
+      path_(std::move(path)) {}
 
 void Field::fail(const std::string& what) const {
   if (context_->error.empty()) context_->error = path_.empty() ? what : path_ + ": " + what;
@@ -89,7 +92,8 @@ bool Field::expect(bool type_is_right, const char* type) const {
 
 Field Field::at(std::string_view key) const {
   std::string path = path_.empty() ? printable(key) : path_ + "." + printable(key);
-  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {*context_, nullptr, std::move(path)};
+  if (value_ == nullptr || !expect(value_->is_object(), "a map"))
+    return {*context_, nullptr, std::move(path)};
   const auto found = value_->find(key);
   return {*context_, found == value_->end() ? nullptr : &*found, std::move(path)};
 }
@@ -177,9 +181,10 @@ Labels Field::labels() const {
     if (!is_label_key(key)) {
       field.fail("is not a label key such as app or example.com/app");
     } else if (!is_label_value(content)) {
-      field.fail(fmt::format("'{}' is not a label value: at most 63 of A-Z, a-z, 0-9, '-', '_', '.', "
-                             "beginning and ending with a letter or digit",
-                             printable(content)));
+      field.fail(
+          fmt::format("'{}' is not a label value: at most 63 of A-Z, a-z, 0-9, '-', '_', '.', "
+                      "beginning and ending with a letter or digit",
+                      printable(content)));
     }
     if (context_->failed()) return {};
     labels.emplace(key, std::move(content));

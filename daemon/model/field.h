@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Internal to the model: a JSON value together with where it stands, read with checks.
 //
-// The first error sticks in the Context and everything read after it is a harmless default, so that a parser reads
-// straight down its fields and asks once, at the end, whether all went well. null is as good as absent, as it is to
-// the API server.
+// The first error sticks in the Context and everything read after it is a harmless default, so that a parser
+// reads straight down its fields and asks once, at the end, whether all went well. null is as good as absent,
+// as it is to the API server.
 #pragma once
 
 #include <cstdint>
@@ -33,13 +33,13 @@ class Field {
   [[nodiscard]] bool is_text() const { return value_ != nullptr && value_->is_string(); }
   [[nodiscard]] const std::string& path() const { return path_; }
 
-  [[nodiscard]] Field at(std::string_view key) const;   // a member; absent if there is none
-  [[nodiscard]] std::vector<Field> items() const;       // of an array
-  [[nodiscard]] std::string text() const;               // "" if absent
-  [[nodiscard]] std::string required_text() const;      // an error if absent or empty
-  [[nodiscard]] bool boolean() const;                   // false if absent
-  [[nodiscard]] std::uint16_t port_number() const;      // an error unless a number from 1 to 65535
-  [[nodiscard]] std::string port_name() const;          // an error unless an IANA service name
+  [[nodiscard]] Field at(std::string_view key) const;      // a member; absent if there is none
+  [[nodiscard]] std::vector<Field> items() const;          // of an array
+  [[nodiscard]] std::string text() const;                  // "" if absent
+  [[nodiscard]] std::string required_text() const;         // an error if absent or empty
+  [[nodiscard]] bool boolean() const;                      // false if absent
+  [[nodiscard]] std::uint16_t port_number() const;         // an error unless a number from 1 to 65535
+  [[nodiscard]] std::string port_name() const;             // an error unless an IANA service name
   [[nodiscard]] std::optional<Protocol> protocol() const;  // TCP if absent; none: an error was noted
   [[nodiscard]] std::optional<Address> address() const;    // none: an error was noted
   [[nodiscard]] std::optional<Prefix> cidr() const;        // none: an error was noted
@@ -63,10 +63,10 @@ class Field {
 // what comes from YAML may be no UTF-8 and messages are sent on as JSON.
 [[nodiscard]] std::string printable(std::string_view text);
 
-[[nodiscard]] bool is_label_key(std::string_view key);      // "app", "example.com/app"
-[[nodiscard]] bool is_label_value(std::string_view value);  // may be empty
-[[nodiscard]] bool is_dns_label(std::string_view name);     // RFC 1123, at most 63 characters
-[[nodiscard]] bool is_dns_subdomain(std::string_view name); // labels joined by dots, at most 253 characters
+[[nodiscard]] bool is_label_key(std::string_view key);       // "app", "example.com/app"
+[[nodiscard]] bool is_label_value(std::string_view value);   // may be empty
+[[nodiscard]] bool is_dns_label(std::string_view name);      // RFC 1123, at most 63 characters
+[[nodiscard]] bool is_dns_subdomain(std::string_view name);  // labels joined by dots, at most 253 characters
 
 // spec of a NetworkPolicy into `policy`, defaults applied (parse_policy.cpp).
 void parse_policy_spec(const Field& spec, NetworkPolicy& policy);

@@ -61,7 +61,9 @@ Node parse_node(const Field& root, Metadata metadata) {
   return node;
 }
 
-Namespace parse_namespace(Metadata metadata) { return {std::move(metadata.name), std::move(metadata.labels)}; }
+Namespace parse_namespace(Metadata metadata) {
+  return {std::move(metadata.name), std::move(metadata.labels)};
+}
 
 void parse_container_ports(const Field& container, std::vector<ContainerPort>& ports) {
   for (const auto& item : container.at("ports").items()) {
@@ -119,10 +121,14 @@ NetworkPolicy parse_network_policy(const Field& root, Metadata metadata) {
 Object parse_body(const Field& root, Kind kind) {
   auto metadata = parse_metadata(root, kind);
   switch (kind) {
-    case Kind::kNode: return parse_node(root, std::move(metadata));
-    case Kind::kNamespace: return parse_namespace(std::move(metadata));
-    case Kind::kPod: return parse_pod(root, std::move(metadata));
-    case Kind::kNetworkPolicy: break;
+    case Kind::kNode:
+      return parse_node(root, std::move(metadata));
+    case Kind::kNamespace:
+      return parse_namespace(std::move(metadata));
+    case Kind::kPod:
+      return parse_pod(root, std::move(metadata));
+    case Kind::kNetworkPolicy:
+      break;
   }
   return parse_network_policy(root, std::move(metadata));
 }
@@ -167,7 +173,8 @@ Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
   const Field root(context, &json, "");
   const auto kind = root.at("kind").required_text();
   const auto api_version = root.at("apiVersion").required_text();
-  if (context.failed()) return failure("{}; a Kubernetes object names its apiVersion and kind", context.error);
+  if (context.failed())
+    return failure("{}; a Kubernetes object names its apiVersion and kind", context.error);
 
   for (const auto& known : kKnown) {
     if (kind != to_string(known.kind)) continue;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // spec of a NetworkPolicy. Checks what the API server checks, because the YAML folder has none to do it.
 //
-// Every field can narrow what it stands in, so one that is not known here must never be skipped over: a selector or
-// peer with one matches nothing, a port or rule with one is left out, and a spec with one keeps no rule at all. The
-// policy still isolates the pods that it selects.
+// Every field can narrow what it stands in, so one that is not known here must never be skipped over: a
+// selector or peer with one matches nothing, a port or rule with one is left out, and a spec with one keeps
+// no rule at all. The policy still isolates the pods that it selects.
 #include <algorithm>
 
 #include "daemon/model/field.h"
@@ -17,7 +17,8 @@ std::optional<Requirement> parse_requirement(const Field& field) {
   const bool unknown = field.has_unknown({"key", "operator", "values"});
   Requirement requirement;
   requirement.key = field.at("key").required_text();
-  if (!is_label_key(requirement.key)) field.at("key").fail("is not a label key such as app or example.com/app");
+  if (!is_label_key(requirement.key))
+    field.at("key").fail("is not a label key such as app or example.com/app");
 
   const auto op = field.at("operator").required_text();
   if (op == "In") {
@@ -36,11 +37,13 @@ std::optional<Requirement> parse_requirement(const Field& field) {
   for (const auto& value : values.items()) {
     auto text = value.text();
     // The API server lets objects that are older than its check keep such values, and they do no harm.
-    if (!is_label_value(text)) value.warn(fmt::format("'{}' is not a label value; no label has it", printable(text)));
+    if (!is_label_value(text))
+      value.warn(fmt::format("'{}' is not a label value; no label has it", printable(text)));
     requirement.values.push_back(std::move(text));
   }
   const bool needs_values = op == "In" || op == "NotIn";
-  if (needs_values && requirement.values.empty()) values.fail(fmt::format("operator {} needs at least one", op));
+  if (needs_values && requirement.values.empty())
+    values.fail(fmt::format("operator {} needs at least one", op));
   if (!needs_values && !requirement.values.empty()) values.fail(fmt::format("operator {} takes none", op));
   std::sort(requirement.values.begin(), requirement.values.end());
   requirement.values.erase(std::unique(requirement.values.begin(), requirement.values.end()),

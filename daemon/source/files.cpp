@@ -33,7 +33,8 @@ Result<std::string> read_file(const std::string& path, std::size_t most) {
 }
 
 std::string ascii(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
   return text;
 }
 

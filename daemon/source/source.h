@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the objects come from. A source runs threads of its own and tells a sink what it sees; it tells the full
-// state of a kind first (and again after it lost track), then changes.
+// Where the objects come from. A source runs threads of its own and tells a sink what it sees; it tells the
+// full state of a kind first (and again after it lost track), then changes.
 #pragma once
 
 #include <chrono>
@@ -25,9 +25,9 @@ class Sink {
 };
 
 struct Status {
-  std::string description;                     // "Kubernetes API https://10.10.0.10:6443", "YAML folder /etc/sluice"
-  bool connected = false;                      // all kinds are being watched right now
-  std::string last_error;                      // empty: none since the last success
+  std::string description;  // "Kubernetes API https://10.10.0.10:6443", "YAML folder /etc/sluice"
+  bool connected = false;   // all kinds are being watched right now
+  std::string last_error;   // empty: none since the last success
   std::uint64_t lists = 0, watches = 0, events = 0, errors = 0;
 };
 

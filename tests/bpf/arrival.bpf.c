@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Packets that BPF_PROG_TEST_RUN cannot make: with the metadata that VXLAN leaves on what it received, and
- * shorter than the header that their EtherType promises. */
+/* Packets that BPF_PROG_TEST_RUN cannot make: with the metadata that VXLAN leaves on what it received, with
+ * a VLAN tag, and shorter than the header that their EtherType promises. */
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "GPL";
@@ -20,7 +22,7 @@ struct {
 	__type(value, struct arrival);
 } arrival SEC(".maps");
 
-/* 0: entry_overlay, for `tunnelled`; 1: entry_pod, for `shortened` */
+/* 0: entry_overlay, for `tunnelled`; 1: entry_pod, for the others */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 2);
@@ -54,6 +56,15 @@ int shortened(struct __sk_buff *skb)
 	const struct arrival *from = bpf_map_lookup_elem(&arrival, &zero);
 
 	if (!from || bpf_skb_change_tail(skb, from->length, 0))
+		return TC_ACT_SHOT;
+	bpf_tail_call(skb, &target, 1);
+	return TC_ACT_SHOT;
+}
+
+SEC("tc")
+int tagged(struct __sk_buff *skb)
+{
+	if (bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), 5))
 		return TC_ACT_SHOT;
 	bpf_tail_call(skb, &target, 1);
 	return TC_ACT_SHOT;

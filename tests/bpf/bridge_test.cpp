@@ -8,7 +8,8 @@ namespace {
 using Bridge = World;
 
 TEST_F(Bridge, ForwardsByMacWhenTheAddressAgrees) {
-  const Frame frame{.from = "podA", .to = "podB", .src = "10.1.0.2", .dst = "10.1.0.3", .sport = 4000, .dport = 53};
+  const Frame frame{
+      .from = "podA", .to = "podB", .src = "10.1.0.2", .dst = "10.1.0.3", .sport = 4000, .dport = 53};
   struct Row {
     const char* sentence;
     Frame frame;
@@ -20,8 +21,8 @@ TEST_F(Bridge, ForwardsByMacWhenTheAddressAgrees) {
        "podA>podB 10.1.0.2:4000>10.1.0.3:53 udp ttl 64"},
       {"to itself", but(frame, [](Frame& f) { f.to = "podA", f.dst = "10.1.0.2"; }), "delivered",
        "podA>podA 10.1.0.2:4000>10.1.0.2:53 udp ttl 64"},
-      {"to a MAC that nobody has", but(frame, [](Frame& f) { f.to = "02:00:00:00:00:77"; }), "dropped MAC_UNKNOWN",
-       nullptr},
+      {"to a MAC that nobody has", but(frame, [](Frame& f) { f.to = "02:00:00:00:00:77"; }),
+       "dropped MAC_UNKNOWN", nullptr},
       {"to the neighbour's MAC with a remote address", but(frame, [](Frame& f) { f.dst = "10.2.0.9"; }),
        "dropped MAC_IP_MISMATCH", nullptr},
       {"to the neighbour's MAC with its own address", but(frame, [](Frame& f) { f.dst = "10.1.0.2"; }),
@@ -31,7 +32,9 @@ TEST_F(Bridge, ForwardsByMacWhenTheAddressAgrees) {
     SCOPED_TRACE(row.sentence);
     const Seen seen = send(SLUICE_HOOK_POD, row.frame);
     EXPECT_EQ(seen.outcome, row.outcome);
-    if (row.out) EXPECT_EQ(seen.out, row.out);
+    if (row.out) {
+      EXPECT_EQ(seen.out, row.out);
+    }
   }
 }
 
@@ -56,15 +59,17 @@ TEST_F(Bridge, AnswersArp) {
        "gateway>podA arp 2 10.1.0.1 at gateway for 10.1.0.2 at podA"},
       {"for the asker's own address: it is looking for another that has it",
        changed([](Arp& a) { a.target_ip = "10.1.0.2"; }), "dropped ARP_UNANSWERED", nullptr},
-      {"for an address without a pod", changed([](Arp& a) { a.target_ip = "10.1.0.200"; }), "dropped ARP_UNANSWERED",
-       nullptr},
+      {"for an address without a pod", changed([](Arp& a) { a.target_ip = "10.1.0.200"; }),
+       "dropped ARP_UNANSWERED", nullptr},
       {"that is a reply", changed([](Arp& a) { a.operation = 2; }), "dropped ARP_UNANSWERED", nullptr},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.sentence);
     const Seen seen = send(SLUICE_HOOK_POD, build(row.arp));
     EXPECT_EQ(seen.outcome, row.outcome);
-    if (row.out) EXPECT_EQ(seen.out, row.out);
+    if (row.out) {
+      EXPECT_EQ(seen.out, row.out);
+    }
   }
 }
 

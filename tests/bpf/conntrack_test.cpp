@@ -8,17 +8,28 @@ namespace {
 class Conntrack : public World {
  protected:
   static Frame forward(const std::string& flags = "A") {
-    return {.src = "10.1.0.2", .dst = "10.1.0.3", .proto = IPPROTO_TCP, .sport = 4000, .dport = 80, .flags = flags};
+    return {.src = "10.1.0.2",
+            .dst = "10.1.0.3",
+            .proto = IPPROTO_TCP,
+            .sport = 4000,
+            .dport = 80,
+            .flags = flags};
   }
   static Frame back(const std::string& flags = "A") {
-    return {.from = "podB", .src = "10.1.0.3", .dst = "10.1.0.2", .proto = IPPROTO_TCP, .sport = 80, .dport = 4000,
+    return {.from = "podB",
+            .src = "10.1.0.3",
+            .dst = "10.1.0.2",
+            .proto = IPPROTO_TCP,
+            .sport = 80,
+            .dport = 4000,
             .flags = flags};
   }
   void deliver(const Frame& frame) { ASSERT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "delivered"); }
   std::uint16_t flags() { return connection(kTcp).value_or(sluice_ct_entry{}).flags; }
   // Lets the entry look as if its last packet came so long ago.
   void age(const Tuple& tuple, std::uint64_t seconds) {
-    change_connection(tuple, [&](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - seconds * SLUICE_NS_PER_S; });
+    change_connection(tuple,
+                      [&](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - seconds * SLUICE_NS_PER_S; });
   }
   std::uint64_t judged() { return counters().judged; }
 
@@ -174,14 +185,26 @@ TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
   sluice_ct_entry entry{};
   entry.last_seen_ns = now_ns();
   for (std::uint32_t i = 0; i < 2 * kConntrackMax; ++i) {
-    const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2", static_cast<std::uint16_t>(i >> 8), IPPROTO_SCTP};
+    const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2",
+                      static_cast<std::uint16_t>(i >> 8), IPPROTO_SCTP};
     const sluice_ct_key key = key_of(tuple);
     if (bpf_map_update_elem(map("conntrack"), &key, &entry, BPF_NOEXIST) == 0) ++made_count;
   }
   ASSERT_EQ(before + made_count, kConntrackMax);
-  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward("S"), [](Frame& f) { f.sport = 4001; })).outcome, "dropped CT_FULL");
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward("S"), [](Frame& f) { f.sport = 4001; })).outcome,
+            "dropped CT_FULL");
   deliver(forward("A"));
   deliver(forward("S"));
+}
+
+TEST_F(Conntrack, ATupleThatAnAliasHasIsNotTaken) {
+  sluice_ct_entry alias{};
+  alias.flags = SLUICE_CT_ALIAS;
+  alias.last_seen_ns = now_ns();
+  put("conntrack", key_of(kUdp), alias);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward(), [](Frame& f) { f.proto = IPPROTO_UDP; })).outcome,
+            "dropped CT_BUSY");
+  EXPECT_EQ(connection(kUdp)->flags, SLUICE_CT_ALIAS);
 }
 
 }  // namespace

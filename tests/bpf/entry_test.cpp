@@ -47,22 +47,26 @@ TEST_F(Entry, FromAPod) {
        "dropped SOURCE_MAC"},
       {"the neighbour's source address is refused", build(but(kToB, [](Frame& f) { f.src = "10.1.0.3"; })),
        "dropped SOURCE_IP"},
-      {"no source address is refused", build(but(kToB, [](Frame& f) { f.src = "0.0.0.0"; })), "dropped SOURCE_IP"},
+      {"no source address is refused", build(but(kToB, [](Frame& f) { f.src = "0.0.0.0"; })),
+       "dropped SOURCE_IP"},
       {"IPv6 is refused", as_ipv6(kToB), "dropped IPV6_UNSUPPORTED"},
       {"another EtherType is refused", with(good, 12, {0x88, 0xcc}), "dropped ETHERTYPE_UNSUPPORTED"},
       {"a total length beyond the frame is bad", cut(good, good.size() - 1), "dropped BAD_HEADER"},
       {"a header length under five words is bad", with(good, kIp, {0x44}), "dropped BAD_HEADER"},
       {"a header longer than the packet is bad", with(good, kIp + 2, {0, 16}), "dropped BAD_HEADER"},
       {"version 6 in an IPv4 frame is bad", with(good, kIp, {0x65}), "dropped BAD_HEADER"},
-      {"a packet that ends inside the UDP header is short", with(good, kIp + 2, {0, 27}), "dropped SHORT_PACKET"},
+      {"a packet that ends inside the UDP header is short", with(good, kIp + 2, {0, 27}),
+       "dropped SHORT_PACKET"},
       {"a packet that ends inside the TCP header is short", with(build(tcp), kIp + 2, {0, 39}),
        "dropped SHORT_PACKET"},
       {"a TCP header of four words is bad", with(build(tcp), kL4 + 12, {0x40}), "dropped BAD_HEADER"},
-      {"multicast is refused", build(but(kToB, [](Frame& f) { f.dst = "224.0.0.251", f.to = "01:00:5e:00:00:fb"; })),
+      {"multicast is refused",
+       build(but(kToB, [](Frame& f) { f.dst = "224.0.0.251", f.to = "01:00:5e:00:00:fb"; })),
        "dropped MULTICAST_UNSUPPORTED"},
       {"multicast to the gateway's MAC is refused", build(but(kToB, [](Frame& f) { f.dst = "239.1.2.3"; })),
        "dropped MULTICAST_UNSUPPORTED"},
-      {"limited broadcast is refused", build(but(kToB, [](Frame& f) { f.dst = "255.255.255.255", f.to = "all"; })),
+      {"limited broadcast is refused",
+       build(but(kToB, [](Frame& f) { f.dst = "255.255.255.255", f.to = "all"; })),
        "dropped MULTICAST_UNSUPPORTED"},
       {"a unicast address in a broadcast frame is refused", build(but(kToB, [](Frame& f) { f.to = "all"; })),
        "dropped MULTICAST_UNSUPPORTED"},
@@ -71,8 +75,10 @@ TEST_F(Entry, FromAPod) {
        build(but(tcp, [](Frame& f) { f.offset = 8, f.payload = 16; })), "dropped BAD_HEADER"},
       {"SCTP passes", build(but(kToB, [](Frame& f) { f.proto = IPPROTO_SCTP; })), "delivered"},
       {"SCTP that ends inside its header is short",
-       with(build(but(kToB, [](Frame& f) { f.proto = IPPROTO_SCTP; })), kIp + 2, {0, 31}), "dropped SHORT_PACKET"},
-      {"a protocol without ports passes", build(but(kToB, [](Frame& f) { f.proto = IPPROTO_GRE; })), "delivered"},
+       with(build(but(kToB, [](Frame& f) { f.proto = IPPROTO_SCTP; })), kIp + 2, {0, 31}),
+       "dropped SHORT_PACKET"},
+      {"a protocol without ports passes", build(but(kToB, [](Frame& f) { f.proto = IPPROTO_GRE; })),
+       "delivered"},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.sentence);
@@ -87,6 +93,16 @@ TEST_F(Entry, AFrameThatEndsInsideTheIpv4HeaderIsShort) {
   }
 }
 
+TEST_F(Entry, AVlanTagIsRefused) {
+  EXPECT_EQ(send_tagged(build(kToB)).outcome, "dropped ETHERTYPE_UNSUPPORTED");
+  EXPECT_EQ(send_tagged(build(but(kToB, [](Frame& f) { f.to = "podB"; }))).outcome,
+            "dropped ETHERTYPE_UNSUPPORTED");
+}
+
+TEST_F(Entry, BothClocksAreAcceptedByTheVerifier) {
+  for (const bool coarse : {false, true}) EXPECT_TRUE(loads_with_clock(coarse)) << coarse;
+}
+
 TEST_F(Entry, ArpFromAPodMustTellTheTruth) {
   const Arp honest{.sender_ip = "10.1.0.2", .target_ip = "10.1.0.1"};
   const auto lie = [&](const std::function<void(Arp&)>& what) {
@@ -96,9 +112,12 @@ TEST_F(Entry, ArpFromAPodMustTellTheTruth) {
   };
   const Row rows[] = {
       {"the pod's own addresses pass", build(honest), "answered"},
-      {"another sender MAC inside is refused", lie([](Arp& a) { a.sender_mac = "podB"; }), "dropped SOURCE_MAC"},
-      {"another MAC outside is refused", lie([](Arp& a) { a.from = "02:00:00:00:00:99"; }), "dropped SOURCE_MAC"},
-      {"another sender address is refused", lie([](Arp& a) { a.sender_ip = "10.1.0.3"; }), "dropped SOURCE_IP"},
+      {"another sender MAC inside is refused", lie([](Arp& a) { a.sender_mac = "podB"; }),
+       "dropped SOURCE_MAC"},
+      {"another MAC outside is refused", lie([](Arp& a) { a.from = "02:00:00:00:00:99"; }),
+       "dropped SOURCE_MAC"},
+      {"another sender address is refused", lie([](Arp& a) { a.sender_ip = "10.1.0.3"; }),
+       "dropped SOURCE_IP"},
       {"another address length is bad", lie([](Arp& a) { a.address_length = 16; }), "dropped BAD_HEADER"},
       {"a short one is short", cut(build(honest), 41), "dropped SHORT_PACKET"},
   };
@@ -148,8 +167,10 @@ TEST_F(Entry, FromTheNodesStack) {
   const Frame own{.from = "gateway", .src = "10.1.0.1", .dst = "10.1.0.2", .sport = 5000, .dport = 80};
   const Row rows[] = {
       {"from the gateway's address to a pod", build(own), "delivered"},
-      {"from the node's address to a pod", build(but(own, [](Frame& f) { f.src = "192.0.2.1"; })), "delivered"},
-      {"from the node to another node's pod", build(but(own, [](Frame& f) { f.dst = "10.2.0.9"; })), "out_tunnel"},
+      {"from the node's address to a pod", build(but(own, [](Frame& f) { f.src = "192.0.2.1"; })),
+       "delivered"},
+      {"from the node to another node's pod", build(but(own, [](Frame& f) { f.dst = "10.2.0.9"; })),
+       "out_tunnel"},
       {"to an address without a pod", build(but(own, [](Frame& f) { f.dst = "10.1.0.200"; })),
        "dropped ENDPOINT_GONE"},
       {"ARP has no place there", build(Arp{.sender_ip = "10.1.0.1", .target_ip = "10.1.0.2"}),
@@ -178,22 +199,24 @@ TEST_F(Entry, FromTheOverlay) {
       {"a pod of the node that sends", build(remote), "192.0.2.2", kVni, "delivered"},
       {"that node itself", build(but(remote, [](Frame& f) { f.src = "192.0.2.2"; })), "192.0.2.2", kVni,
        "delivered"},
-      {"a pod of another node than the one that sends", build(remote), "192.0.2.3", kVni, "dropped TUNNEL_SOURCE"},
+      {"a pod of another node than the one that sends", build(remote), "192.0.2.3", kVni,
+       "dropped TUNNEL_SOURCE"},
       {"another virtual network", build(remote), "192.0.2.2", 84, "dropped TUNNEL_SOURCE"},
       {"a source in this node's own podCIDR", build(but(remote, [](Frame& f) { f.src = "10.1.0.3"; })),
        "192.0.2.2", kVni, "dropped TUNNEL_SOURCE"},
-      {"a source in the world", build(but(remote, [](Frame& f) { f.src = "198.51.100.7"; })), "192.0.2.2", kVni,
-       "dropped TUNNEL_SOURCE"},
+      {"a source in the world", build(but(remote, [](Frame& f) { f.src = "198.51.100.7"; })), "192.0.2.2",
+       kVni, "dropped TUNNEL_SOURCE"},
       {"IPv6 inside", as_ipv6(remote), "192.0.2.2", kVni, "dropped IPV6_UNSUPPORTED"},
-      {"ARP inside", with(build(remote), 12, {0x08, 0x06}), "192.0.2.2", kVni, "dropped ETHERTYPE_UNSUPPORTED"},
-      {"for the node's gateway address", build(but(remote, [](Frame& f) { f.dst = "10.1.0.1"; })), "192.0.2.2",
-       kVni, "to_stack"},
+      {"ARP inside", with(build(remote), 12, {0x08, 0x06}), "192.0.2.2", kVni,
+       "dropped ETHERTYPE_UNSUPPORTED"},
+      {"for the node's gateway address", build(but(remote, [](Frame& f) { f.dst = "10.1.0.1"; })),
+       "192.0.2.2", kVni, "to_stack"},
       {"for the world", build(but(remote, [](Frame& f) { f.dst = "198.51.100.7"; })), "192.0.2.2", kVni,
        "dropped NOT_FOR_POD"},
       {"for a third node's pod", build(but(remote, [](Frame& f) { f.dst = "10.2.0.10"; })), "192.0.2.2", kVni,
        "dropped NOT_FOR_POD"},
-      {"for a pod that is gone", build(but(remote, [](Frame& f) { f.dst = "10.1.0.200"; })), "192.0.2.2", kVni,
-       "dropped ENDPOINT_GONE"},
+      {"for a pod that is gone", build(but(remote, [](Frame& f) { f.dst = "10.1.0.200"; })), "192.0.2.2",
+       kVni, "dropped ENDPOINT_GONE"},
   };
   for (const Case& each : cases) {
     SCOPED_TRACE(each.sentence);
@@ -204,7 +227,11 @@ TEST_F(Entry, FromTheOverlay) {
 }
 
 TEST_F(Entry, TheUplinkLeavesToTheStackWhatIsNotForPods) {
-  const Frame node{.from = "02:00:00:00:00:99", .to = "uplink", .src = "198.51.100.7", .dst = "192.0.2.1", .sport = 443,
+  const Frame node{.from = "02:00:00:00:00:99",
+                   .to = "uplink",
+                   .src = "198.51.100.7",
+                   .dst = "192.0.2.1",
+                   .sport = 443,
                    .dport = 40000};
   const Row rows[] = {
       {"a packet for the node below the masquerade ports", build(node), "to_stack"},
@@ -212,14 +239,17 @@ TEST_F(Entry, TheUplinkLeavesToTheStackWhatIsNotForPods) {
        build(but(node, [](Frame& f) { f.dport = SLUICE_SNAT_PORT_MIN; })), "to_stack"},
       {"an echo request to the node", build(but(node, [](Frame& f) { f.proto = IPPROTO_ICMP; })), "to_stack"},
       {"an error about a connection of the node",
-       build(but(node, [](Frame& f) {
-         f.proto = IPPROTO_ICMP, f.icmp = kUnreachable;
-         f.quoted = packet({.src = "192.0.2.1", .dst = "198.51.100.7", .sport = 40000, .dport = 53});
-       })),
+       build(but(node,
+                 [](Frame& f) {
+                   f.proto = IPPROTO_ICMP, f.icmp = kUnreachable;
+                   f.quoted =
+                       packet({.src = "192.0.2.1", .dst = "198.51.100.7", .sport = 40000, .dport = 53});
+                 })),
        "to_stack"},
       {"a later fragment for the node", build(but(node, [](Frame& f) { f.offset = 1480; })), "to_stack"},
       {"what is for somebody else", build(but(node, [](Frame& f) { f.dst = "203.0.113.1"; })), "to_stack"},
-      {"a pod's address that no pod has", build(but(node, [](Frame& f) { f.dst = "10.1.0.200"; })), "to_stack"},
+      {"a pod's address that no pod has", build(but(node, [](Frame& f) { f.dst = "10.1.0.200"; })),
+       "to_stack"},
       {"ARP", build(Arp{.from = "02:00:00:00:00:99", .sender_ip = "192.0.2.254", .target_ip = "192.0.2.1"}),
        "to_stack"},
       {"IPv6", as_ipv6(node), "to_stack"},
@@ -237,14 +267,19 @@ TEST_F(Entry, TheUplinkLeavesToTheStackWhatIsNotForPods) {
 }
 
 TEST_F(Entry, TheUplinkTakesWhatIsForAPod) {
-  const Frame direct{.from = "02:00:00:00:00:99", .to = "uplink", .src = "198.51.100.7", .dst = "10.1.0.2",
-                     .sport = 5000, .dport = 80};
+  const Frame direct{.from = "02:00:00:00:00:99",
+                     .to = "uplink",
+                     .src = "198.51.100.7",
+                     .dst = "10.1.0.2",
+                     .sport = 5000,
+                     .dport = 80};
   const Seen seen = send(SLUICE_HOOK_UPLINK, direct);
   EXPECT_EQ(seen.outcome, "delivered");
   EXPECT_EQ(seen.out, "gateway>podA 198.51.100.7:5000>10.1.0.2:80 udp ttl 63");
   for (const char* forged : {"10.1.0.3", "10.2.0.9", "10.1.0.1", "192.0.2.1"}) {
     SCOPED_TRACE(forged);
-    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(direct, [&](Frame& f) { f.src = forged; })).outcome, "dropped SOURCE_IP");
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(direct, [&](Frame& f) { f.src = forged; })).outcome,
+              "dropped SOURCE_IP");
   }
 }
 

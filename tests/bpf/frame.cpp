@@ -96,7 +96,8 @@ std::string address_text(const Bytes& bytes, std::size_t at) {
 }
 
 std::string mac_text(const Bytes& bytes, std::size_t at) {
-  const Bytes mac(bytes.begin() + static_cast<std::ptrdiff_t>(at), bytes.begin() + static_cast<std::ptrdiff_t>(at) + 6);
+  const Bytes mac(bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                  bytes.begin() + static_cast<std::ptrdiff_t>(at) + 6);
   for (const auto& [name, known] : names())
     if (known == mac) return name;
   return fmt::format("{:02x}", fmt::join(mac, ":"));
@@ -167,7 +168,8 @@ void name_mac(const std::string& name, const Bytes& mac) { names()[name] = mac; 
 
 std::uint32_t ipv4_be(const std::string& text) {
   in_addr address{};
-  if (inet_pton(AF_INET, text.c_str(), &address) != 1) throw std::invalid_argument("no IPv4 address: " + text);
+  if (inet_pton(AF_INET, text.c_str(), &address) != 1)
+    throw std::invalid_argument("no IPv4 address: " + text);
   return address.s_addr;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames of the tests: built from a description, and described again in one line, with every checksum checked.
+// Frames of the tests: built from a description, and described again in one line, with every checksum
+// checked.
 #pragma once
 
 #include <netinet/in.h>
@@ -29,7 +30,7 @@ struct Frame {
   unsigned offset = 0;  // of the fragment, in bytes
   bool more = false;    // more fragments follow
   std::uint8_t icmp = kEcho;
-  Bytes quoted = {};  // an ICMP error's: the IPv4 packet it is about
+  Bytes quoted = {};     // an ICMP error's: the IPv4 packet it is about
   bool checksum = true;  // false: UDP without one
   unsigned options = 0;  // words of IPv4 options
   unsigned payload = 9;  // odd: checksums have a half word at the end

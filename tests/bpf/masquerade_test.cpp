@@ -10,17 +10,29 @@ namespace {
 class Masquerade : public World {
  protected:
   static Frame out(std::uint8_t proto, const std::string& flags = "S") {
-    return {.src = "10.1.0.2", .dst = "198.51.100.7", .proto = proto, .sport = 4000, .dport = 443, .flags = flags};
+    return {.src = "10.1.0.2",
+            .dst = "198.51.100.7",
+            .proto = proto,
+            .sport = 4000,
+            .dport = 443,
+            .flags = flags};
   }
   // The outside's answer to what it saw coming from `port`.
   static Frame answer(std::uint8_t proto, std::uint16_t port, const std::string& flags = "SA") {
-    Frame frame{.from = "02:00:00:00:00:99", .to = "uplink", .src = "198.51.100.7", .dst = "192.0.2.1", .proto = proto,
-                .sport = 443, .dport = port, .flags = flags};
+    Frame frame{.from = "02:00:00:00:00:99",
+                .to = "uplink",
+                .src = "198.51.100.7",
+                .dst = "192.0.2.1",
+                .proto = proto,
+                .sport = 443,
+                .dport = port,
+                .flags = flags};
     if (proto == IPPROTO_ICMP) frame.icmp = kEchoReply, frame.sport = port;
     return frame;
   }
   static Tuple inside(std::uint8_t proto) {
-    return {"10.1.0.2", 4000, "198.51.100.7", proto == IPPROTO_ICMP ? std::uint16_t{4000} : std::uint16_t{443}, proto};
+    return {"10.1.0.2", 4000, "198.51.100.7",
+            proto == IPPROTO_ICMP ? std::uint16_t{4000} : std::uint16_t{443}, proto};
   }
   static Tuple outside(std::uint8_t proto, std::uint16_t port) {
     return {"192.0.2.1", port, "198.51.100.7", proto == IPPROTO_ICMP ? port : std::uint16_t{443}, proto};
@@ -89,7 +101,8 @@ TEST_F(Masquerade, AUdpPacketWithoutChecksumStaysSo) {
   const Frame frame = but(out(IPPROTO_UDP), [](Frame& f) { f.checksum = false; });
   EXPECT_NE(send(SLUICE_HOOK_POD, frame).out.find("udp no-checksum ttl"), std::string::npos);
   const Frame back = but(answer(IPPROTO_UDP, port(IPPROTO_UDP)), [](Frame& f) { f.checksum = false; });
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, back).out, "gateway>podA 198.51.100.7:443>10.1.0.2:4000 udp no-checksum ttl 63");
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, back).out,
+            "gateway>podA 198.51.100.7:443>10.1.0.2:4000 udp no-checksum ttl 63");
 }
 
 TEST_F(Masquerade, OtherNodesAreReachedUnderTheNodesAddressToo) {
@@ -99,7 +112,7 @@ TEST_F(Masquerade, OtherNodesAreReachedUnderTheNodesAddressToo) {
 }
 
 TEST_F(Masquerade, WhatHasNoPortsCannotBeMasqueraded) {
-  for (const std::uint8_t proto : {IPPROTO_SCTP, IPPROTO_GRE}) {
+  for (const std::uint8_t proto : std::initializer_list<std::uint8_t>{IPPROTO_SCTP, IPPROTO_GRE}) {
     SCOPED_TRACE(proto);
     EXPECT_EQ(send(SLUICE_HOOK_POD, out(proto)).outcome, "dropped SNAT_UNSUPPORTED");
   }
@@ -117,13 +130,16 @@ TEST_F(Masquerade, FragmentsAreTranslated) {
   EXPECT_EQ(seen.outcome, "out_uplink");
   EXPECT_EQ(seen.out, "podA>gateway 192.0.2.1>198.51.100.7 fragment at 1480 ttl 63");
   const Bytes payload = build(later);
-  EXPECT_TRUE(std::equal(seen.bytes.begin() + 34, seen.bytes.end(), payload.begin() + 34)) << "its data is not touched";
+  EXPECT_TRUE(std::equal(seen.bytes.begin() + 34, seen.bytes.end(), payload.begin() + 34))
+      << "its data is not touched";
 
   const Frame first_back = but(answer(IPPROTO_UDP, nat), [](Frame& f) { f.more = true, f.payload = 1472; });
   const Frame later_back = but(answer(IPPROTO_UDP, nat), [](Frame& f) { f.offset = 1480; });
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, later_back).outcome, "to_stack") << "before its first nobody knows it";
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, first_back).out, "gateway>podA 198.51.100.7:443>10.1.0.2:4000 udp ttl 63");
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, later_back).out, "gateway>podA 198.51.100.7>10.1.0.2 fragment at 1480 ttl 63");
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, first_back).out,
+            "gateway>podA 198.51.100.7:443>10.1.0.2:4000 udp ttl 63");
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, later_back).out,
+            "gateway>podA 198.51.100.7>10.1.0.2 fragment at 1480 ttl 63");
   EXPECT_EQ(connections(), 2U) << "one connection and its alias";
 }
 
@@ -140,14 +156,16 @@ TEST_F(Masquerade, AnExpiredConnectionBeginsAnewUnderItsPort) {
   const auto long_ago = [](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - 1000 * SLUICE_NS_PER_S; };
   change_connection(inside(IPPROTO_UDP), long_ago);
   change_connection(outside(IPPROTO_UDP, nat), long_ago);
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "to_stack") << "no way in when it is dead";
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "to_stack")
+      << "no way in when it is dead";
   EXPECT_EQ(open(IPPROTO_UDP), nat);
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "delivered");
 }
 
 TEST_F(Masquerade, OnlyThePeerThatWasCalledMayAnswer) {
   const std::uint16_t nat = open(IPPROTO_UDP);
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(answer(IPPROTO_UDP, nat), [](Frame& f) { f.src = "198.51.100.8"; })).outcome,
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(answer(IPPROTO_UDP, nat), [](Frame& f) { f.src = "198.51.100.8"; }))
+                .outcome,
             "to_stack");
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(answer(IPPROTO_UDP, nat), [](Frame& f) { f.sport = 444; })).outcome,
             "to_stack");
@@ -168,8 +186,10 @@ TEST_F(Masquerade, AnAliasThatItsConnectionGaveUpLeadsNowhere) {
 
 TEST_F(Masquerade, TwoPodsWithTheSamePortGetTwo) {
   const std::uint16_t of_a = open(IPPROTO_UDP);
-  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.from = "podB", f.src = "10.1.0.3"; })).outcome,
-            "out_uplink");
+  EXPECT_EQ(
+      send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.from = "podB", f.src = "10.1.0.3"; }))
+          .outcome,
+      "out_uplink");
   const auto entry = connection({"10.1.0.3", 4000, "198.51.100.7", 443});
   ASSERT_TRUE(entry);
   EXPECT_NE(ntohs(entry->nat_port_be), of_a);
@@ -196,7 +216,8 @@ TEST_F(MasqueradePorts, WhenAllAreInUseThePacketIsDroppedAndNothingLeft) {
   const std::uint32_t before = connections();
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped SNAT_PORTS_EXHAUSTED");
   EXPECT_EQ(connections(), before);
-  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.dport = 444; })).outcome, "out_uplink")
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.dport = 444; })).outcome,
+            "out_uplink")
       << "towards another peer all are free";
 }
 

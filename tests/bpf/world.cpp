@@ -13,10 +13,9 @@
 #include <filesystem>
 #include <stdexcept>
 
-#include "common/netlink.h"
-
 #include "arrival.skel.h"
 #include "bridge.skel.h"
+#include "common/netlink.h"
 #include "deliver.skel.h"
 #include "entry.skel.h"
 #include "firewall.skel.h"
@@ -102,13 +101,14 @@ struct Image {
   const char* name;
   const void* (*bytes)(std::size_t*);
 };
-const Image kImages[] = {{"entry", entry_bpf__elf_bytes},       {"nat", nat_bpf__elf_bytes},
-                         {"bridge", bridge_bpf__elf_bytes},     {"router", router_bpf__elf_bytes},
-                         {"deliver", deliver_bpf__elf_bytes},   {"probe", probe_bpf__elf_bytes},
+const Image kImages[] = {{"entry", entry_bpf__elf_bytes},     {"nat", nat_bpf__elf_bytes},
+                         {"bridge", bridge_bpf__elf_bytes},   {"router", router_bpf__elf_bytes},
+                         {"deliver", deliver_bpf__elf_bytes}, {"probe", probe_bpf__elf_bytes},
                          {"arrival", arrival_bpf__elf_bytes}};
 
 Object open_image(const std::string& name, const std::string& pins) {
-  const auto* image = std::find_if(std::begin(kImages), std::end(kImages), [&](const Image& i) { return i.name == name; });
+  const auto* image =
+      std::find_if(std::begin(kImages), std::end(kImages), [&](const Image& i) { return i.name == name; });
   bpf_object_open_opts options{};
   options.sz = sizeof options;
   options.pin_root_path = pins.c_str();
@@ -258,13 +258,17 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
     const char* program;
     int ifindex;
   };
-  const Way ways[] = {{"entry_pod", made.pod_a}, {"entry_host", made.net}, {"tunnelled", made.net}, {"entry_uplink", made.uplink}};
+  const Way ways[] = {{"entry_pod", made.pod_a},
+                      {"entry_host", made.net},
+                      {"tunnelled", made.net},
+                      {"entry_uplink", made.uplink}};
   if (hook == SLUICE_HOOK_OVERLAY) {
     set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, 0});
   }
   int ifindex = ways[hook].ifindex;
   // A pod's frame comes from that pod's interface.
-  if (hook == SLUICE_HOOK_POD && frame.size() >= 12 && std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin()))
+  if (hook == SLUICE_HOOK_POD && frame.size() >= 12 &&
+      std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin()))
     ifindex = made.pod_b;
   const auto before = endings(stats());
   const std::uint64_t in_before = stats().in[hook];
@@ -280,7 +284,9 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
   return seen;
 }
 
-void World::set_arrival(const std::array<std::uint32_t, 3>& value) { put("arrival", std::uint32_t{0}, value); }
+void World::set_arrival(const std::array<std::uint32_t, 3>& value) {
+  put("arrival", std::uint32_t{0}, value);
+}
 
 Seen World::send_short(const Bytes& frame, std::uint32_t length) {
   set_arrival({0, 0, length});
@@ -295,6 +301,18 @@ Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
   for (std::size_t i = 0; i < after.size(); ++i)
     if (after[i].second != before[i].second) seen.outcome += after[i].first;
   return seen;
+}
+
+bool World::loads_with_clock(bool coarse) {
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.pin_root_path = pins_.c_str();
+  const std::unique_ptr<entry_bpf, void (*)(entry_bpf*)> entry(entry_bpf__open_opts(&options),
+                                                               entry_bpf__destroy);
+  if (!entry) return false;
+  entry->rodata->has_coarse_clock = coarse;
+  bpf_map__set_max_entries(entry->maps.conntrack, kConntrackMax);
+  return entry_bpf__load(entry.get()) == 0;
 }
 
 int World::run_probe(const Bytes& data) {
@@ -328,7 +346,8 @@ void World::add_endpoint(std::uint32_t id, const std::string& ipv4, const std::s
   put("locals", endpoint.ipv4, id);
 }
 
-void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t kind, const std::string& tunnel) {
+void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,
+                      const std::string& tunnel) {
   put("routes", prefix(ipv4, length), sluice_route{kind, tunnel.empty() ? 0 : ipv4_be(tunnel)});
 }
 

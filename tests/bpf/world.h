@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The modules as a node runs them, without the node: loaded into a bpffs and a network namespace of the test's
-// own, their maps filled for the small cluster below, packets sent by BPF_PROG_TEST_RUN.
+// The modules as a node runs them, without the node: loaded into a bpffs and a network namespace of the
+// test's own, their maps filled for the small cluster below, packets sent by BPF_PROG_TEST_RUN.
 //
 //   podA 10.1.0.2, endpoint 1    this node 192.0.2.1, gateway 10.1.0.1      the world: 198.51.100.7
 //   podB 10.1.0.3, endpoint 2    other node 192.0.2.2, its pods 10.2.0.0/24
@@ -67,6 +67,12 @@ struct Generation {  // constants of a firewall program
 [[nodiscard]] sluice_route_key prefix(const std::string& ipv4, unsigned length);
 [[nodiscard]] std::uint64_t now_ns();
 
+// Interfaces of the test's namespace.
+struct Interfaces {
+  int pod_a = 0, pod_b = 0, stranger = 0, host = 0, net = 0, uplink = 0;
+};
+[[nodiscard]] const Interfaces& interfaces();
+
 class World : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -77,6 +83,8 @@ class World : public ::testing::Test {
   // To entry_pod, on another interface.
   Seen send_on(int ifindex, const Bytes& frame) { return run_entry("entry_pod", ifindex, frame); }
   Seen send_short(const Bytes& frame, std::uint32_t length);  // to entry_pod, cut after `length` bytes
+  Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
+  bool loads_with_clock(bool coarse);  // the entry object
   // The probe's answer: 0 or SLUICE_PROBE_RESULT + reason.
   int probe(const sluice_probe& asked);
   int run_probe(const Bytes& data);
@@ -99,7 +107,8 @@ class World : public ::testing::Test {
 
   void change_config(const std::function<void(sluice_config&)>& change);
   void add_endpoint(std::uint32_t id, const std::string& ipv4, const std::string& mac, int ifindex);
-  void add_route(const std::string& ipv4, unsigned length, std::uint32_t kind, const std::string& tunnel = "");
+  void add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,
+                 const std::string& tunnel = "");
 
   // Conntrack.
   [[nodiscard]] static sluice_ct_key key_of(const Tuple& tuple);
@@ -116,11 +125,14 @@ class World : public ::testing::Test {
   void clear_slot(sluice_module slot);
   void set_live(std::uint32_t generation, std::uint32_t epoch);
   void set_policy(const Firewall& firewall, std::uint32_t endpoint, const sluice_policy& policy);
-  void set_policy(std::uint32_t endpoint, const sluice_policy& policy) { set_policy(firewall_, endpoint, policy); }
+  void set_policy(std::uint32_t endpoint, const sluice_policy& policy) {
+    set_policy(firewall_, endpoint, policy);
+  }
   void set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot = 0);
   void set_block(const std::string& ipv4, unsigned length, std::uint32_t number);
   void set_row(std::uint32_t table, std::uint32_t peer_class, const std::vector<unsigned>& port_classes);
-  void set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits, std::uint32_t number);
+  void set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits,
+                std::uint32_t number);
   sluice_generation_stats counters(std::uint32_t slot = 0);
   sluice_stats stats();
 
@@ -140,11 +152,5 @@ class World : public ::testing::Test {
   std::string pins_;
   std::vector<Object> objects_;
 };
-
-// Interfaces of the test's namespace.
-struct Interfaces {
-  int pod_a = 0, pod_b = 0, stranger = 0, host = 0, net = 0, uplink = 0;
-};
-[[nodiscard]] const Interfaces& interfaces();
 
 }  // namespace sluice::bpftest

@@ -91,7 +91,8 @@ void World::set_block(const std::string& ipv4, unsigned length, std::uint32_t nu
   put("peer_blocks", prefix(ipv4, length), value);
 }
 
-void World::set_row(std::uint32_t table, std::uint32_t peer_class, const std::vector<unsigned>& port_classes) {
+void World::set_row(std::uint32_t table, std::uint32_t peer_class,
+                    const std::vector<unsigned>& port_classes) {
   for (const unsigned port_class : port_classes) {
     const sluice_row_key key{table, peer_class, port_class / SLUICE_ROW_BITS};
     sluice_row row = get<sluice_row>("tables", key).value_or(sluice_row{});
@@ -100,7 +101,8 @@ void World::set_row(std::uint32_t table, std::uint32_t peer_class, const std::ve
   }
 }
 
-void World::set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits, std::uint32_t number) {
+void World::set_port(std::uint32_t table, std::uint8_t proto, std::uint16_t port, unsigned bits,
+                     std::uint32_t number) {
   sluice_port_key key{};
   key.prefix_len = SLUICE_PORT_KEY_BITS - 16 + bits;
   key.table_be = htonl(table);

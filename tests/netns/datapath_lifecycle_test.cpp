@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Start, restart, and what is in the way: the daemon comes and goes, the datapath stays.
 #include <bpf/bpf.h>
-#include <netinet/in.h>
 
 #include <filesystem>
 #include <map>
@@ -54,7 +53,7 @@ TEST_F(Lifecycle, ARestartedDaemonAdoptsWhatItFinds) {
   EXPECT_EQ(endpoints[1].mac, b().endpoint().mac);
   for (const auto& pod : pods_) EXPECT_TRUE(datapath_->verify(pod->endpoint()));
   EXPECT_TRUE(send_and_receive(client, server));
-  EXPECT_FALSE(connects(c(), b(), kWeb));
+  EXPECT_FALSE(connect_tcp(&c().netns(), b().address(), kWeb));
 
   const auto numbers = must(datapath_->first_numbers());
   EXPECT_GT(numbers.table, kTable);
@@ -120,11 +119,109 @@ TEST_F(Lifecycle, ALostModuleIsLoadedAgain) {
   for (const auto* name : {"program entry_pod", "program router"}) EXPECT_NE(after.at(name), before.at(name)) << name;
   for (const auto* name : {"program nat", "program bridge", "program deliver", "program firewall"})
     EXPECT_EQ(after.at(name), before.at(name)) << name;
-  for (const auto& [name, id] : before)
-    if (name.starts_with("link") || name.starts_with("map")) EXPECT_EQ(after.at(name), id) << name;
+  for (const auto& [name, id] : before) {
+    if (name.starts_with("link") || name.starts_with("map")) {
+      EXPECT_EQ(after.at(name), id) << name;
+    }
+  }
   for (const auto& pod : pods_) EXPECT_TRUE(datapath_->verify(pod->endpoint()));
   EXPECT_TRUE(ping(&a().netns(), b().address()));
   EXPECT_TRUE(ping(&a().netns(), gateway()));
+}
+
+TEST_F(Lifecycle, AnotherBuildsModuleIsReplacedInItsSlotAndOnItsLinks) {
+  add_three_pods();
+  apply(open_rules());
+  const auto before = ids();
+  datapath_.reset();
+  // As if another build had loaded these two.
+  const Fd info(bpf_obj_get(pin("module_info").c_str()));
+  for (const std::uint32_t module : {SLUICE_MODULE_ENTRY, SLUICE_MODULE_NAT}) {
+    const sluice_module_info other{1, 0, 0};
+    ASSERT_EQ(bpf_map_update_elem(info.get(), &module, &other, 0), 0);
+  }
+  open();
+  for (const auto& [name, id] : ids()) {
+    const bool replaced = name.starts_with("program entry_") || name.starts_with("program nat");
+    EXPECT_EQ(before.at(name) != id, replaced) << name;
+  }
+  for (const auto& pod : pods_) EXPECT_TRUE(datapath_->verify(pod->endpoint()));
+  EXPECT_TRUE(connects(a(), b(), kWeb));
+  EXPECT_TRUE(ping(nullptr, a().address()));
+  expect_no_differences();
+}
+
+TEST_F(Lifecycle, EntriesOfAnAttachmentCutShortAreSwept) {
+  add_pod(1);
+  apply(open_rules());
+  datapath_.reset();
+  const Fd locals(bpf_obj_get(pin("locals").c_str()));
+  const auto stray = must(Address::parse("10.244.1.99")).abi();
+  const std::uint32_t id = 9;
+  ASSERT_EQ(bpf_map_update_elem(locals.get(), &stray, &id, 0), 0);
+  open();
+  std::uint32_t found = 0;
+  EXPECT_NE(bpf_map_lookup_elem(locals.get(), &stray, &found), 0);
+  const auto kept = a().address().abi();
+  EXPECT_EQ(bpf_map_lookup_elem(locals.get(), &kept, &found), 0);
+  EXPECT_EQ(found, 1U);
+}
+
+TEST_F(Lifecycle, AnEndpointWhoseInterfaceVanishedCanBeDetached) {
+  add_pod(1);
+  const auto endpoint = a().endpoint();
+  auto netlink = must(NetlinkSocket::make());
+  must(netlink.delete_link(endpoint.ifname));
+  const auto endpoints = must(datapath_->endpoints());
+  ASSERT_EQ(endpoints.size(), 1U);
+  EXPECT_EQ(endpoints[0].ifname, "");
+  EXPECT_FALSE(datapath_->verify(endpoint));
+  must(datapath_->detach(endpoint.id));
+  EXPECT_TRUE(must(datapath_->endpoints()).empty());
+  EXPECT_FALSE(std::filesystem::exists(pin(fmt::format("links/{}", endpoint.ifindex))));
+}
+
+TEST_F(Lifecycle, AttachingAnInterfaceThatIsNotThereLeavesNothing) {
+  datapath::Endpoint endpoint;
+  endpoint.id = 7;
+  endpoint.ifname = "nobody";
+  endpoint.ifindex = 9999;
+  endpoint.ipv4 = must(Address::parse("10.244.1.17"));
+  endpoint.mac = Mac::of_pod(endpoint.ipv4);
+  EXPECT_FALSE(datapath_->attach(endpoint, 1450));
+  EXPECT_TRUE(must(datapath_->endpoints()).empty());
+  const Fd locals(bpf_obj_get(pin("locals").c_str()));
+  const auto address = endpoint.ipv4.abi();
+  std::uint32_t found = 0;
+  EXPECT_NE(bpf_map_lookup_elem(locals.get(), &address, &found), 0);
+  endpoint.id = SLUICE_MAX_ENDPOINTS;
+  EXPECT_FALSE(datapath_->attach(endpoint, 1450));
+}
+
+TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
+  const Fd conntrack(bpf_obj_get(pin("conntrack").c_str()));
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S;
+  const auto insert = [&](std::uint16_t port, std::uint64_t idle_s, std::uint16_t flags) {
+    sluice_ct_key key{};
+    key.proto = IPPROTO_UDP;
+    key.port_be[0] = htons(port);
+    sluice_ct_entry entry{};
+    entry.last_seen_ns = now_ns - idle_s * SLUICE_NS_PER_S;
+    entry.flags = flags;
+    return bpf_map_update_elem(conntrack.get(), &key, &entry, 0);
+  };
+  ASSERT_EQ(insert(1, SLUICE_CT_UDP_NEW_S + 10, 0), 0);
+  ASSERT_EQ(insert(2, 0, 0), 0);
+  ASSERT_EQ(insert(3, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_REPLIED), 0);
+  ASSERT_EQ(insert(4, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_ALIAS), 0);
+  ASSERT_EQ(insert(5, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_ALIAS | SLUICE_CT_REPLIED), 0);
+  datapath_->collect();
+  const auto status = datapath_->conntrack();
+  EXPECT_EQ(status.entries, 3U);
+  EXPECT_EQ(status.expired_total, 2U);
+  EXPECT_EQ(status.max_entries, 1024U);
 }
 
 TEST_F(Lifecycle, WhatIsAmissIsNamed) {

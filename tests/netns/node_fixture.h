@@ -2,6 +2,8 @@
 // Three pods on one node, and rulesets written by hand.
 #pragma once
 
+#include <netinet/in.h>
+
 #include <numeric>
 
 #include "daemon/policy/ruleset.h"

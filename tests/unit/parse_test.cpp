@@ -10,12 +10,14 @@ using nlohmann::json;
 
 json policy(const std::string& spec) {
   return json::parse(R"({"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy",
-                         "metadata":{"namespace":"shop","name":"p","uid":"u-1"},"spec":)" + spec + "}");
+                         "metadata":{"namespace":"shop","name":"p","uid":"u-1"},"spec":)" +
+                     spec + "}");
 }
 
 json pod(const std::string& spec, const std::string& status = "{}") {
-  return json::parse(R"({"metadata":{"namespace":"shop","name":"web-0","uid":"u","labels":{"app":"web"}},"spec":)" +
-                     spec + R"(,"status":)" + status + "}");
+  return json::parse(
+      R"({"metadata":{"namespace":"shop","name":"web-0","uid":"u","labels":{"app":"web"}},"spec":)" + spec +
+      R"(,"status":)" + status + "}");
 }
 
 NetworkPolicy good(const std::string& spec, std::size_t warnings = 0) {
@@ -55,7 +57,8 @@ TEST(ParsePolicy, ReadsEveryField) {
   ASSERT_EQ(rule.peers.size(), 2U);
   EXPECT_EQ(rule.peers[0].pod_selector, (LabelSelector{{{"app", "web"}}, {}}));
   EXPECT_EQ(rule.peers[0].namespace_selector, LabelSelector());
-  EXPECT_EQ(rule.peers[1].ip_block, (IpBlock{cidr("10.0.0.0/8"), {cidr("10.1.0.0/16"), cidr("10.2.0.0/16")}}));
+  EXPECT_EQ(rule.peers[1].ip_block,
+            (IpBlock{cidr("10.0.0.0/8"), {cidr("10.1.0.0/16"), cidr("10.2.0.0/16")}}));
   const std::vector<PolicyPort> ports = {{Protocol::kTcp, std::uint16_t{80}, {}},
                                          {Protocol::kUdp, std::uint16_t{5000}, std::uint16_t{6000}},
                                          {Protocol::kTcp, "http", {}},
@@ -107,10 +110,13 @@ TEST(ParsePolicy, NeverAdmitsMoreForAFieldItDoesNotKnow) {
   EXPECT_EQ(good(R"({"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","only":"x"}}]}]})", 1).ingress,
             std::vector<PolicyRule>{nothing});
   EXPECT_EQ(good(R"({"ingress":[{"from":[{"namespaceSelector":
-            {"matchExpressions":[{"key":"a","operator":"Exists","weight":1}]}}]}]})", 1).ingress,
+            {"matchExpressions":[{"key":"a","operator":"Exists","weight":1}]}}]}]})",
+                 1)
+                .ingress,
             std::vector<PolicyRule>{nothing});
   // The other peer of the rule stays.
-  EXPECT_EQ(good(R"({"ingress":[{"from":[{"fqdn":"x"},{"podSelector":{}}]}]})", 1).ingress[0].peers.size(), 2U);
+  EXPECT_EQ(good(R"({"ingress":[{"from":[{"fqdn":"x"},{"podSelector":{}}]}]})", 1).ingress[0].peers.size(),
+            2U);
   // A port: the rule's other ports stay, and with none left the rule goes.
   const auto ports = good(R"({"ingress":[{"ports":[{"port":80,"alpn":"h2"},{"port":81}]}]})", 1).ingress;
   ASSERT_EQ(ports.size(), 1U);
@@ -129,10 +135,12 @@ TEST(ParsePolicy, NamesWhatIsWrongAndWhere) {
     const char* spec;
     const char* error;
   } const cases[] = {
-      {R"({"ingress":[{"ports":[{"port":80},{"port":70000}]}]})", "spec.ingress[0].ports[1].port: 70000 is not"},
+      {R"({"ingress":[{"ports":[{"port":80},{"port":70000}]}]})",
+       "spec.ingress[0].ports[1].port: 70000 is not"},
       {R"({"ingress":[{"ports":[{"port":0}]}]})", "ports[0].port: 0 is not"},
       {R"({"ingress":[{"ports":[{"port":-1}]}]})", "ports[0].port: -1 is not"},
-      {R"({"ingress":[{"ports":[{"port":18446744073709551615}]}]})", "ports[0].port: 18446744073709551615 is not"},
+      {R"({"ingress":[{"ports":[{"port":18446744073709551615}]}]})",
+       "ports[0].port: 18446744073709551615 is not"},
       {R"({"ingress":[{"ports":[{"port":80.0}]}]})", "ports[0].port: 80.0 is not"},
       {R"({"ingress":[{"ports":[{"port":true}]}]})", "ports[0].port: true is not"},
       {R"({"ingress":[{"ports":[{"port":"80"}]}]})", "ports[0].port: '80' is not a port name"},
@@ -156,7 +164,8 @@ TEST(ParsePolicy, NamesWhatIsWrongAndWhere) {
       {R"({"ingress":[{"from":[{"ipBlock":{"cidr":8}}]}]})", "cidr: 8 is not a string"},
       {R"({"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["11.0.0.0/16"]}}]}]})",
        "except[0]: 11.0.0.0/16 is not a part of cidr 10.0.0.0/8"},
-      {R"({"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.0.0.0/8"]}}]}]})", "is not a part of"},
+      {R"({"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.0.0.0/8"]}}]}]})",
+       "is not a part of"},
       {R"({"ingress":[{"from":[{"ipBlock":{"cidr":"::/0","except":["10.0.0.0/8x"]}}]}]})", "is not a CIDR"},
       {R"({"policyTypes":["ingress"]})", "policyTypes[0]: 'ingress' is not Ingress or Egress"},
       {R"({"policyTypes":"Ingress"})", "spec.policyTypes: 'Ingress' is not a list"},
@@ -165,11 +174,16 @@ TEST(ParsePolicy, NamesWhatIsWrongAndWhere) {
       {R"({"podSelector":{"matchLabels":{"app":"a b"}}})", "'a b' is not a label value"},
       {R"({"podSelector":{"matchLabels":{"-app":"a"}}})", "is not a label key"},
       {R"({"podSelector":{"matchLabels":{"UP.io/app":"a"}}})", "is not a label key"},
-      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"In"}]}})", "operator In needs at least one"},
-      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"NotIn","values":[]}]}})", "needs at least one"},
-      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"Exists","values":["x"]}]}})", "takes none"},
-      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"DoesNotExist","values":["x"]}]}})", "takes none"},
-      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"Gt","values":["1"]}]}})", "'Gt' is not In"},
+      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"In"}]}})",
+       "operator In needs at least one"},
+      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"NotIn","values":[]}]}})",
+       "needs at least one"},
+      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"Exists","values":["x"]}]}})",
+       "takes none"},
+      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"DoesNotExist","values":["x"]}]}})",
+       "takes none"},
+      {R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"Gt","values":["1"]}]}})",
+       "'Gt' is not In"},
       {R"({"podSelector":{"matchExpressions":[{"operator":"Exists"}]}})", "key: is missing"},
       {R"({"podSelector":{"matchExpressions":[{"key":"a"}]}})", "operator: is missing"},
       {R"({"ingress":{}})", "spec.ingress: a map is not a list"},
@@ -231,21 +245,23 @@ TEST(ParsePod, NamesWhatIsWrong) {
   EXPECT_EQ(error_of(json::parse(R"({"kind":"Node","metadata":{"namespace":"x","name":"a"}})"), Kind::kPod),
             "Pod x/a: kind: 'Node' is not Pod");
   for (const char* name : {"../x", "a/b", "A", "a..b", "a.", "-a"})
-    EXPECT_NE(error_of(json{{"metadata", {{"namespace", "x"}, {"name", name}}}}, Kind::kPod), "accepted") << name;
+    EXPECT_NE(error_of(json{{"metadata", {{"namespace", "x"}, {"name", name}}}}, Kind::kPod), "accepted")
+        << name;
 }
 
 TEST(ParseNode, ReadsCidrsAndInternalAddresses) {
   const auto parsed = parse_object(json::parse(R"({"metadata":{"name":"n1.example","labels":{"a":""}},
     "spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.1.0.0/24","fd00:1::/64"]},
     "status":{"addresses":[{"type":"Hostname","address":"n1"},{"type":"InternalIP","address":"192.0.2.1"},
-                           {"type":"InternalIP","address":"nonsense"}]}})"), Kind::kNode);
+                           {"type":"InternalIP","address":"nonsense"}]}})"),
+                                   Kind::kNode);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto& node = std::get<Node>(parsed->object);
   EXPECT_EQ(node.pod_cidrs, (std::vector{cidr("10.1.0.0/24"), cidr("fd00:1::/64")}));
   EXPECT_EQ(node.addresses, (std::vector{Address::parse("192.0.2.1").value()}));
   EXPECT_EQ(parsed->warnings.size(), 1U);
-  const auto single = parse_object(json::parse(R"({"metadata":{"name":"n"},"spec":{"podCIDR":"10.9.0.0/24"}})"),
-                                   Kind::kNode);
+  const auto single =
+      parse_object(json::parse(R"({"metadata":{"name":"n"},"spec":{"podCIDR":"10.9.0.0/24"}})"), Kind::kNode);
   ASSERT_TRUE(single);
   EXPECT_EQ(std::get<Node>(single->object).pod_cidrs, (std::vector{cidr("10.9.0.0/24")}));
 }
@@ -267,7 +283,8 @@ TEST(ParseObject, FindsTheKind) {
   EXPECT_NE(kind_of("[]").find("not a map"), std::string::npos);
 }
 
-// Each value of the shapes below in the place of each field: errors or objects, never a crash or an exception.
+// Each value of the shapes below in the place of each field: errors or objects, never a crash or an
+// exception.
 TEST(ParseObject, SurvivesGarbage) {
   json deep = json::array();
   for (int i = 0; i < 100'000; ++i) {
@@ -275,7 +292,8 @@ TEST(ParseObject, SurvivesGarbage) {
     outer.push_back(std::move(deep));
     deep = std::move(outer);
   }
-  const json base = policy(R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"In","values":["v"]}]},
+  const json base =
+      policy(R"({"podSelector":{"matchExpressions":[{"key":"a","operator":"In","values":["v"]}]},
     "policyTypes":["Ingress"],"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}],
     "ports":[{"port":1,"endPort":2,"protocol":"TCP"}]}]})");
   const auto flat = base.flatten();

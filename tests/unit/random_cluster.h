@@ -134,7 +134,8 @@ class RandomCluster {
       if (below(2) != 0) pod.ports.push_back({name, random_protocol(), any(kNumbers)});
     }
     std::ranges::sort(pod.ports);
-    cluster_.pods[pod.ns + "/" + pod.name] = std::make_shared<const model::Pod>(std::move(pod));
+    const std::string key = pod.ns + "/" + pod.name;
+    cluster_.pods[key] = std::make_shared<const model::Pod>(std::move(pod));
   }
 
   void relabel_pod() {
@@ -259,7 +260,8 @@ class RandomCluster {
     policy.isolates_egress = below(3) != 0;
     policy.ingress = random_rules();  // without isolation too: then they must not count
     policy.egress = random_rules();
-    cluster_.policies[policy.ns + "/" + policy.name] = std::make_shared<const model::NetworkPolicy>(std::move(policy));
+    const std::string key = policy.ns + "/" + policy.name;
+    cluster_.policies[key] = std::make_shared<const model::NetworkPolicy>(std::move(policy));
   }
 
   void end(bool local, Address& address, std::uint32_t& id) {

@@ -32,7 +32,9 @@ class YamlSourceTest : public testing::Test {
     source_.reset();
     fs::remove_all(folder_.parent_path());
   }
-  void write(const std::string& name, const std::string& content) const { std::ofstream(folder_ / name) << content; }
+  void write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder_ / name) << content;
+  }
   // As programs that never let half a file be seen.
   void place(const std::string& name, const std::string& content) const {
     const auto temporary = folder_.parent_path() / "new";
@@ -61,7 +63,8 @@ TEST_F(YamlSourceTest, MissingFolderIsAClearError) {
   ASSERT_TRUE(source);
   const auto started = (*source)->start(sink_);
   ASSERT_FALSE(started);
-  EXPECT_EQ(started.error().message, "YAML folder " + (folder_ / "none").string() + ": No such file or directory");
+  EXPECT_EQ(started.error().message,
+            "YAML folder " + (folder_ / "none").string() + ": No such file or directory");
 }
 
 TEST_F(YamlSourceTest, AnEmptyFolderIsAllKindsEmpty) {
@@ -75,7 +78,9 @@ TEST_F(YamlSourceTest, ReadsDocumentsListsAndJson) {
                       "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {env: prod}}\n"
                       "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: ignored}\n");
   write("b.yml", "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: three, namespace: shop}\n");
-  write("c.json", R"({"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"}}]})");
+  write(
+      "c.json",
+      R"({"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"}}]})");
   write("d.txt", pod("not-me"));
   write(".hidden.yaml", pod("nor-me"));
   start();
@@ -143,7 +148,8 @@ TEST_F(YamlSourceTest, ABrokenFileKeepsItsLastGoodObjects) {
 TEST_F(YamlSourceTest, AnObjectThatCannotBeUsedStaysAsItWas) {
   const auto policy = [](const std::string& port) {
     return "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n"
-           "  ingress: [{ports: [{port: " + port + "}]}]\n---\n";
+           "  ingress: [{ports: [{port: " +
+           port + "}]}]\n---\n";
   };
   write("a.yaml", policy("80") + pod("one"));
   start();
@@ -201,12 +207,14 @@ TEST_F(YamlSourceTest, StopsAndStartsAgain) {
 
 TEST(YamlConvert, TypesScalarsByTheCoreSchema) {
   const auto documents = read_documents(
-      "a: 1\nb: '1'\nc: \"true\"\nd: true\ne: yes\nf: ~\ng:\nh: 0x1F\ni: 0o17\nj: 1.5e3\nk: !!str 7\nl: |\n  8\n"
+      "a: 1\nb: '1'\nc: \"true\"\nd: true\ne: yes\nf: ~\ng:\nh: 0x1F\ni: 0o17\nj: 1.5e3\nk: !!str 7\nl: |\n  "
+      "8\n"
       "m: 1.2.3\nn: -5\no: 2001-01-01\np: 1_000\nq: 18446744073709551616\nr: &x [1]\ns: *x\nt: 10.0.0.0/8\n",
       false);
   ASSERT_TRUE(documents) << documents.error().message;
-  EXPECT_EQ(documents->at(0).json,
-            json::parse(R"({"a":1,"b":"1","c":"true","d":true,"e":"yes","f":null,"g":null,"h":31,"i":15,"j":1500.0,
+  EXPECT_EQ(
+      documents->at(0).json,
+      json::parse(R"({"a":1,"b":"1","c":"true","d":true,"e":"yes","f":null,"g":null,"h":31,"i":15,"j":1500.0,
                             "k":"7","l":"8\n","m":"1.2.3","n":-5,"o":"2001-01-01","p":"1_000",
                             "q":18446744073709551616.0,"r":[1],"s":[1],"t":"10.0.0.0/8"})"));
 }

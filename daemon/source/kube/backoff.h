@@ -7,8 +7,8 @@
 
 namespace sluice::source {
 
-// How long to wait after a failure: doubling from 100 ms to 30 s, spread so that nodes that failed together do not
-// return together.
+// How long to wait after a failure: doubling from 100 ms to 30 s, spread so that nodes that failed together
+// do not return together.
 class Backoff {
  public:
   using Duration = std::chrono::milliseconds;
@@ -16,7 +16,8 @@ class Backoff {
   explicit Backoff(std::mt19937& random) : random_(random) {}
   void reset() { ceiling_ = kFirst; }
   Duration next() {
-    const Duration wait(std::uniform_int_distribution<Duration::rep>(ceiling_.count() / 2, ceiling_.count())(random_));
+    const Duration wait(
+        std::uniform_int_distribution<Duration::rep>(ceiling_.count() / 2, ceiling_.count())(random_));
     ceiling_ = std::min(ceiling_ * 2, kMost);
     return wait;
   }

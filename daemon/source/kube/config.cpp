@@ -50,8 +50,9 @@ Result<KubeConfig> KubeConfig::in_cluster(const std::string& api_server, const s
     const auto host = environment("KUBERNETES_SERVICE_HOST");
     const auto port = environment("KUBERNETES_SERVICE_PORT");
     if (host.empty() || port.empty())
-      return failure("no API server: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; outside of a "
-                     "cluster, give a kubeconfig or the API server's address");
+      return failure(
+          "no API server: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; outside of a "
+          "cluster, give a kubeconfig or the API server's address");
     server = bracketed(host) + ":" + port;
   }
   if (auto set = config.set_server(server); !set) return tl::unexpected(set.error());
@@ -71,7 +72,8 @@ Result<void> KubeConfig::set_server(std::string_view url) {
   tls = true;
   if (const auto scheme = rest.find("://"); scheme != std::string_view::npos) {
     const auto name = rest.substr(0, scheme);
-    if (name != "https" && name != "http") return failure("API server '{}': is neither https:// nor http://", url);
+    if (name != "https" && name != "http")
+      return failure("API server '{}': is neither https:// nor http://", url);
     tls = name == "https";
     rest.remove_prefix(scheme + 3);
   }

@@ -10,8 +10,8 @@
 
 namespace sluice::source {
 
-// Something secret or trusted that is given as it is or lies in a file, which is read anew for every connection:
-// tokens and certificates rotate.
+// Something secret or trusted that is given as it is or lies in a file, which is read anew for every
+// connection: tokens and certificates rotate.
 struct Material {
   std::string data;
   std::string file;  // counts if `data` is empty
@@ -30,15 +30,16 @@ struct KubeConfig {
   Material token;
   bool insecure_skip_tls_verify = false;
 
-  // As a pod: the service account. `api_server` ("host:port" or a URL) replaces the address in the environment,
-  // which is a Service's and does not work until something serves Services.
+  // As a pod: the service account. `api_server` ("host:port" or a URL) replaces the address in the
+  // environment, which is a Service's and does not work until something serves Services.
   [[nodiscard]] static Result<KubeConfig> in_cluster(
       const std::string& api_server,
       const std::string& service_account = "/var/run/secrets/kubernetes.io/serviceaccount");
   // A kubeconfig, its current-context.
   [[nodiscard]] static Result<KubeConfig> from_file(const std::string& path);
 
-  // "https://10.0.0.1:6443", "http://[::1]:8080/base", "10.0.0.1:6443" (https); sets tls, host, port, base_path.
+  // "https://10.0.0.1:6443", "http://[::1]:8080/base", "10.0.0.1:6443" (https); sets tls, host, port,
+  // base_path.
   [[nodiscard]] Result<void> set_server(std::string_view url);
   // That the parts go together.
   [[nodiscard]] Result<void> check() const;

@@ -18,7 +18,8 @@ namespace {
 constexpr std::size_t kErrorBodyMost = 16384;
 constexpr std::chrono::seconds kRetryAfterMost{120};
 
-// A peer that is gone without a word is noticed after a minute, well before the read timeout of a quiet watch.
+// A peer that is gone without a word is noticed after a minute, well before the read timeout of a quiet
+// watch.
 void set_socket_options(int socket) {
   const auto set = [socket](int level, int name, int value) {
     ::setsockopt(socket, level, name, &value, sizeof value);
@@ -48,10 +49,14 @@ std::string trimmed(const std::string& text) {
 
 const char* advice(int status) {
   switch (status) {
-    case 401: return " (the token or client certificate is not accepted: is it expired, or of another cluster?)";
-    case 403: return " (bind the ClusterRole of Sluice's chart to this identity)";
-    case 404: return " (is this a Kubernetes API server?)";
-    default: return "";
+    case 401:
+      return " (the token or client certificate is not accepted: is it expired, or of another cluster?)";
+    case 403:
+      return " (bind the ClusterRole of Sluice's chart to this identity)";
+    case 404:
+      return " (is this a Kubernetes API server?)";
+    default:
+      return "";
   }
 }
 
@@ -60,8 +65,8 @@ const char* advice(int status) {
 std::string percent_encode(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                       c == '.' || c == '_' || c == '~';
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '-' || c == '.' || c == '_' || c == '~';
     out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return out;
@@ -116,14 +121,16 @@ Result<void> Connection::open_tls() {
     const auto key_pem = config_.key.load("client key");
     if (!key_pem) return tl::unexpected(key_pem.error());
     auto certificates = tls::certificates(*certificate_pem);
-    if (!certificates) return with_context(certificates.error(), "client certificate " + config_.certificate.file);
+    if (!certificates)
+      return with_context(certificates.error(), "client certificate " + config_.certificate.file);
     auto parsed_key = tls::key(*key_pem);
     if (!parsed_key) return with_context(parsed_key.error(), "client key " + config_.key.file);
     chain = std::move(*certificates);
     key = std::move(*parsed_key);
     if (X509_check_private_key(chain.front().get(), key.get()) != 1)
-      return failure("client certificate {}: the key {} is not its key (or one of them is about to be replaced)",
-                     config_.certificate.file, config_.key.file);
+      return failure(
+          "client certificate {}: the key {} is not its key (or one of them is about to be replaced)",
+          config_.certificate.file, config_.key.file);
   }
   auto client = chain.empty() ? std::make_unique<httplib::SSLClient>(config_.host, config_.port)
                               : std::make_unique<httplib::SSLClient>(config_.host, config_.port,
@@ -139,8 +146,8 @@ Result<void> Connection::open_tls() {
     if (!pem) return tl::unexpected(pem.error());
     auto store = tls::store(*pem);
     if (!store) return with_context(store.error(), "certificate authority " + config_.ca.file);
-    // Not set_ca_cert_store(): to that store httplib adds the system's authorities, and none of them may vouch for
-    // the API server. The store for verification is asked instead of it.
+    // Not set_ca_cert_store(): to that store httplib adds the system's authorities, and none of them may
+    // vouch for the API server. The store for verification is asked instead of it.
     if (SSL_CTX_set1_verify_cert_store(context, store->get()) != 1)
       return failure("certificate authority {}: cannot be used", config_.ca.file);
   }
@@ -164,11 +171,16 @@ std::string Connection::describe_failure(int httplib_error) const {
     }
     case httplib::Error::SSLConnection:
       return "the TLS handshake failed (does it speak TLS, does it accept our certificate?)";
-    case httplib::Error::SSLLoadingCerts: return "the system's certificate authorities cannot be loaded";
-    case httplib::Error::Read: return "the connection broke, or nothing came in time";
-    case httplib::Error::Write: return "the request could not be sent";
-    case httplib::Error::Canceled: return "the answer was abandoned";
-    default: return httplib::to_string(error);
+    case httplib::Error::SSLLoadingCerts:
+      return "the system's certificate authorities cannot be loaded";
+    case httplib::Error::Read:
+      return "the connection broke, or nothing came in time";
+    case httplib::Error::Write:
+      return "the request could not be sent";
+    case httplib::Error::Canceled:
+      return "the answer was abandoned";
+    default:
+      return httplib::to_string(error);
   }
 }
 

@@ -17,8 +17,8 @@ class ClientImpl;
 
 namespace sluice::source {
 
-// One connection to the API server, used by one thread. Made anew for each list and each watch, so that rotated
-// certificates and tokens take effect.
+// One connection to the API server, used by one thread. Made anew for each list and each watch, so that
+// rotated certificates and tokens take effect.
 class Connection {
  public:
   struct Timeouts {
@@ -31,11 +31,12 @@ class Connection {
     std::string error;  // in words, if status is not 200
   };
   struct Handlers {
-    std::function<void()> opened;                 // the status is 200; may be empty
+    std::function<void()> opened;                // the status is 200; may be empty
     std::function<bool(std::string_view)> data;  // of the body of a 200, as it arrives; false ends it
   };
 
-  [[nodiscard]] static Result<std::unique_ptr<Connection>> make(const KubeConfig& config, const Timeouts& timeouts,
+  [[nodiscard]] static Result<std::unique_ptr<Connection>> make(const KubeConfig& config,
+                                                                const Timeouts& timeouts,
                                                                 std::shared_ptr<Interrupter> interrupter);
   ~Connection();
 

@@ -11,7 +11,8 @@
 
 namespace sluice::source {
 
-// metadata.managedFields, often half of an object, is left out; so is what is nested absurdly deep (an error).
+// metadata.managedFields, often half of an object, is left out; so is what is nested absurdly deep (an
+// error).
 [[nodiscard]] Result<nlohmann::json> decode(std::string_view text);
 
 // A string of a JSON object's member of a member, "" if it is none: text_at(json, "metadata", "name").

@@ -18,7 +18,8 @@ using namespace std::chrono_literals;
 constexpr auto kGetTimeout = 2s;
 constexpr std::size_t kPodMost = 16 << 20;
 
-// Fires an interrupter from a deadline on until it is destroyed: httplib's timeouts are for each step, not the whole.
+// Fires an interrupter from a deadline on until it is destroyed: httplib's timeouts are for each step, not
+// the whole.
 class Deadline {
  public:
   Deadline(std::shared_ptr<Interrupter> interrupter, std::chrono::steady_clock::time_point when)
@@ -95,7 +96,8 @@ void KubeSource::stop() {
 
 Status KubeSource::status() const { return progress_->status(); }
 
-Result<std::optional<model::Pod>> KubeSource::get_pod(const std::string& ns, const std::string& name) const try {
+Result<std::optional<model::Pod>> KubeSource::get_pod(const std::string& ns, const std::string& name) const
+    try {
   const auto interrupter = std::make_shared<Interrupter>();
   const Deadline deadline(interrupter, std::chrono::steady_clock::now() + kGetTimeout);
   const auto context = fmt::format("pod {}/{}", ns, name);

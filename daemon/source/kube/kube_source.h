@@ -30,7 +30,8 @@ class KubeSource final : public Source {
 
   // One pod, asked for now: the runtime may call before the watch has told of it. No value: there is none.
   // From any thread; takes 2 seconds at most.
-  [[nodiscard]] Result<std::optional<model::Pod>> get_pod(const std::string& ns, const std::string& name) const;
+  [[nodiscard]] Result<std::optional<model::Pod>> get_pod(const std::string& ns,
+                                                          const std::string& name) const;
 
  private:
   explicit KubeSource(KubeConfig config);

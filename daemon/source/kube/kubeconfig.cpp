@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. What would change who we are or whom
-// we trust and is not supported is an error, not skipped.
+// A kubeconfig: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. What would change who we are
+// or whom we trust and is not supported is an error, not skipped.
 #include <openssl/evp.h>
 #include <yaml-cpp/yaml.h>
 
@@ -36,7 +36,8 @@ std::string scalar(const YAML::Node& map, const char* key) {
 }
 
 // The entry of that name in one of the three lists of named things.
-Result<YAML::Node> named(const YAML::Node& root, const char* list, const char* kind, const std::string& name) {
+Result<YAML::Node> named(const YAML::Node& root, const char* list, const char* kind,
+                         const std::string& name) {
   for (const auto& entry : root[list]) {
     if (!entry.IsMap() || scalar(entry, "name") != name) continue;
     if (!entry[kind] || !entry[kind].IsMap()) return failure("{} '{}' is empty", kind, name);
@@ -84,7 +85,8 @@ class Reader {
 
   Result<void> read_user(const YAML::Node& user) {
     for (const char* key : {"exec", "auth-provider", "username", "password", "as"}) {
-      if (auto none = refuse(user, key, "use a token, a tokenFile or a client certificate"); !none) return none;
+      if (auto none = refuse(user, key, "use a token, a tokenFile or a client certificate"); !none)
+        return none;
     }
     if (auto done = material(user, "client-certificate", config_.certificate); !done) return done;
     if (auto done = material(user, "client-key", config_.key); !done) return done;
@@ -108,7 +110,9 @@ class Reader {
   }
 
   // Relative to the kubeconfig.
-  std::string resolve(const std::string& path) const { return path.empty() ? path : (folder_ / path).string(); }
+  std::string resolve(const std::string& path) const {
+    return path.empty() ? path : (folder_ / path).string();
+  }
 
   std::filesystem::path folder_;
   KubeConfig config_;

@@ -6,8 +6,8 @@
 
 namespace sluice::source {
 
-// Cuts a stream into lines, each handed on as soon as it is complete. A line is bounded, or an endless one would
-// take all memory.
+// Cuts a stream into lines, each handed on as soon as it is complete. A line is bounded, or an endless one
+// would take all memory.
 class Lines {
  public:
   enum class End { kNone, kTooLong, kRefused };

@@ -20,15 +20,20 @@ constexpr std::size_t kPageMost = 256 << 20;
 constexpr std::size_t kLineMost = 16 << 20;
 constexpr unsigned kRefusedMost = 3;
 constexpr int kGone = 410;
-// A watch that the server ends sooner with nothing said counts as a failure, or we would open them in a tight loop.
+// A watch that the server ends sooner with nothing said counts as a failure, or we would open them in a tight
+// loop.
 constexpr auto kWatchLeast = 1s;
 
 const char* path_of(model::Kind kind) {
   switch (kind) {
-    case model::Kind::kNode: return "/api/v1/nodes";
-    case model::Kind::kNamespace: return "/api/v1/namespaces";
-    case model::Kind::kPod: return "/api/v1/pods";
-    case model::Kind::kNetworkPolicy: break;
+    case model::Kind::kNode:
+      return "/api/v1/nodes";
+    case model::Kind::kNamespace:
+      return "/api/v1/namespaces";
+    case model::Kind::kPod:
+      return "/api/v1/pods";
+    case model::Kind::kNetworkPolicy:
+      break;
   }
   return "/apis/networking.k8s.io/v1/networkpolicies";
 }
@@ -95,14 +100,16 @@ Watcher::Outcome Watcher::list() {
   Listed listed;
   std::string continue_token;
   do {
-    if (auto outcome = list_page(**connection, listed, continue_token); !outcome.error.empty()) return outcome;
+    if (auto outcome = list_page(**connection, listed, continue_token); !outcome.error.empty())
+      return outcome;
   } while (!continue_token.empty() && !stopping());
   if (stopping()) return {};
   paged_ = true;
   version_ = listed.version;
   progress_.listed(kind_, listed.objects.size());
   tell(std::move(listed));
-  // Does not end a row of failures: a server that loses each watch at once must not be asked for lists without pause.
+  // Does not end a row of failures: a server that loses each watch at once must not be asked for lists
+  // without pause.
   return {};
 }
 
@@ -118,7 +125,8 @@ Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std:
                                               }});
   if (!response) return {.error = "list: " + response.error().message};
   if (response->status == kGone && !continue_token.empty()) paged_ = false;
-  if (response->status != 200) return {.error = "list: " + response->error, .retry_after = response->retry_after};
+  if (response->status != 200)
+    return {.error = "list: " + response->error, .retry_after = response->retry_after};
 
   const auto json = decode(body);
   if (!json) return {.error = "list: " + json.error().message};
@@ -172,16 +180,19 @@ Watcher::Outcome Watcher::watch() {
   bool opened = false;
   Outcome outcome;
   Lines lines(kLineMost);
-  const auto response = (*connection)->get(
-      path, {[&] {
-               opened = true;
-               progress_.watching(kind_);
-             },
-             [&](std::string_view data) {
-               const auto end = lines.feed(data, [&](std::string_view line) { return handle(line, outcome); });
-               if (end == Lines::End::kTooLong) outcome.lose(fmt::format("an event exceeds {} bytes", kLineMost));
-               return end == Lines::End::kNone;
-             }});
+  const auto response =
+      (*connection)
+          ->get(path, {[&] {
+                         opened = true;
+                         progress_.watching(kind_);
+                       },
+                       [&](std::string_view data) {
+                         const auto end =
+                             lines.feed(data, [&](std::string_view line) { return handle(line, outcome); });
+                         if (end == Lines::End::kTooLong)
+                           outcome.lose(fmt::format("an event exceeds {} bytes", kLineMost));
+                         return end == Lines::End::kNone;
+                       }});
   if (opened && std::chrono::steady_clock::now() - begin >= kWatchLeast) outcome.advanced = true;
 
   if (response && response->status != 200) {

@@ -18,9 +18,9 @@
 
 namespace sluice::source {
 
-// Keeps the sink told of one kind: list, watch from the list's resourceVersion, resume the watch where it ended,
-// list again when the server no longer has that version or anything was not understood.
-// A failure never takes away what the sink was told.
+// Keeps the sink told of one kind: list, watch from the list's resourceVersion, resume the watch where it
+// ended, list again when the server no longer has that version or anything was not understood. A failure
+// never takes away what the sink was told.
 class Watcher {
  public:
   Watcher(model::Kind kind, const KubeConfig& config, Sink& sink, Progress& progress);
@@ -58,9 +58,9 @@ class Watcher {
   const std::shared_ptr<Interrupter> interrupter_ = std::make_shared<Interrupter>();
   std::mt19937 random_{std::random_device{}()};
 
-  std::string version_;  // resourceVersion that the watch resumes from; empty: list first
-  bool paged_ = true;    // false for one list after the server forgot where a paged one was
-  unsigned refused_ = 0;  // watches in a row that the server answered but that brought nothing
+  std::string version_;               // resourceVersion that the watch resumes from; empty: list first
+  bool paged_ = true;                 // false for one list after the server forgot where a paged one was
+  unsigned refused_ = 0;              // watches in a row that the server answered but that brought nothing
   std::set<model::ObjectKey> known_;  // to the sink
 
   std::mutex mutex_;

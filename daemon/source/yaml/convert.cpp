@@ -70,7 +70,8 @@ std::optional<json> as_float(const std::string& text) {
   static const std::regex form("[-+]?(\\.[0-9]+|[0-9]+(\\.[0-9]*)?)([eE][-+]?[0-9]+)?");
   static const std::regex infinite("[-+]?\\.(inf|Inf|INF)");
   if (text.size() > 64) return std::nullopt;
-  if (text == ".nan" || text == ".NaN" || text == ".NAN") return json(std::numeric_limits<double>::quiet_NaN());
+  if (text == ".nan" || text == ".NaN" || text == ".NAN")
+    return json(std::numeric_limits<double>::quiet_NaN());
   if (std::regex_match(text, infinite)) {
     const double infinity = std::numeric_limits<double>::infinity();
     return json(text.front() == '-' ? -infinity : infinity);
@@ -120,11 +121,15 @@ class Converter {
     if (depth > kDepthMost) refuse(node, fmt::format("nested deeper than {}", kDepthMost));
     if (++nodes_ > kNodesMost) refuse(node, fmt::format("more than {} values, aliases resolved", kNodesMost));
     switch (node.Type()) {
-      case YAML::NodeType::Scalar: return scalar(node);
-      case YAML::NodeType::Sequence: return sequence(node, depth);
-      case YAML::NodeType::Map: return map(node, depth);
+      case YAML::NodeType::Scalar:
+        return scalar(node);
+      case YAML::NodeType::Sequence:
+        return sequence(node, depth);
+      case YAML::NodeType::Map:
+        return map(node, depth);
       case YAML::NodeType::Null:
-      case YAML::NodeType::Undefined: break;
+      case YAML::NodeType::Undefined:
+        break;
     }
     return nullptr;
   }

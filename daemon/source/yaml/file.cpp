@@ -22,7 +22,9 @@ std::optional<model::Kind> kind_of(const json& object) {
   return std::nullopt;
 }
 
-bool is_namespaced(model::Kind kind) { return kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy; }
+bool is_namespaced(model::Kind kind) {
+  return kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy;
+}
 
 // What the API server would have filled in.
 void apply_defaults(json& object, model::Kind kind) {
@@ -82,13 +84,15 @@ void File::parse() {
       continue;
     }
     if (!*parsed) continue;
-    for (const auto& warning : (*parsed)->warnings) warnings_.push_back(fmt::format("{}:{}: {}", name_, line, warning));
+    for (const auto& warning : (*parsed)->warnings)
+      warnings_.push_back(fmt::format("{}:{}: {}", name_, line, warning));
     if (auto* ns = std::get_if<model::Namespace>(&(*parsed)->object))
       ns->labels["kubernetes.io/metadata.name"] = ns->name;  // as the API server sees to
     auto key = model::key_of((*parsed)->object);
     const auto [place, inserted] = entries.try_emplace(std::move(key), Entry{(*parsed)->object, line});
     if (!inserted)
-      problem(fmt::format("{} stands in line {} already; that one counts", to_string(place->first), place->second.line));
+      problem(fmt::format("{} stands in line {} already; that one counts", to_string(place->first),
+                          place->second.line));
   }
   entries_ = std::move(entries);
 }

@@ -15,7 +15,8 @@ constexpr std::size_t kFileMost = 16 << 20;
 
 bool is_ours(const std::string& name) {
   // Hidden ones are editors' and, of a mounted ConfigMap, its versions.
-  return !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json"));
+  return !name.starts_with('.') &&
+         (name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json"));
 }
 
 }  // namespace
@@ -61,8 +62,8 @@ Result<Folder::Scanned> Folder::scan(Sink& sink) {
       if (is_first) {
         objects[static_cast<std::size_t>(key.kind)].push_back(entry.object);
       } else {
-        scanned.problems.push_back(fmt::format("{}:{}: {} stands in {} already; that one counts", name, entry.line,
-                                               to_string(key), first->second));
+        scanned.problems.push_back(fmt::format("{}:{}: {} stands in {} already; that one counts", name,
+                                               entry.line, to_string(key), first->second));
       }
     }
   }

@@ -13,8 +13,8 @@
 
 namespace sluice::source {
 
-// All files of the folder. scan() compares with what the sink was told and tells it the difference, so that a change
-// that went unnoticed is made good by the next scan.
+// All files of the folder. scan() compares with what the sink was told and tells it the difference, so that a
+// change that went unnoticed is made good by the next scan.
 class Folder {
  public:
   explicit Folder(std::string path) : path_(std::move(path)) {}

@@ -22,8 +22,8 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 // IN_CREATE is for links alone, which come complete; a file that is created is told of when it is closed.
-constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CREATE | IN_ATTRIB |
-                                  IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CREATE |
+                                  IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 // Without any event the folder is still looked at: what a symbolic link points to may change unseen.
 constexpr auto kIdle = 10s;
 constexpr auto kFolderGone = 1s;
@@ -128,7 +128,8 @@ bool YamlSource::wait() {
     std::array<pollfd, 2> fds{{{inotify_.get(), POLLIN, 0}, {stop_event_.get(), POLLIN, 0}}};
     const auto left = std::max(deadline - Clock::now(), Clock::duration::zero());
     // Rounded up, or the last millisecond would be spent polling.
-    const int ready = ::poll(fds.data(), fds.size(), milliseconds(left) + (left > Clock::duration::zero() ? 1 : 0));
+    const int ready =
+        ::poll(fds.data(), fds.size(), milliseconds(left) + (left > Clock::duration::zero() ? 1 : 0));
     if (ready < 0 && errno != EINTR) return false;
     if ((fds[1].revents & POLLIN) != 0) return false;
     if (ready == 0) return true;

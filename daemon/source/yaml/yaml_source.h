@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A folder of Kubernetes manifests as a source: no cluster needed. Every *.yaml, *.yml and *.json in it counts, with any
-// number of documents or Lists; a change takes effect when a file is closed or renamed into place.
+// A folder of Kubernetes manifests as a source: no cluster needed. Every *.yaml, *.yml and *.json in it
+// counts, with any number of documents or Lists; a change takes effect when a file is closed or renamed into
+// place.
 #pragma once
 
 #include <memory>
