@@ -34,7 +34,8 @@ Outcome<void> remove_leftover(const Context& context, NetlinkSocket& host, const
   if (known) return exists(key);
   const auto& [kind, failure] = known.error();
   if (kind != Refusal::Kind::kRefused) return tl::unexpected(failure);
-  if (failure.code != server::kCniUnknownContainer) return exists(key);
+  if (failure.code == server::kCniCheckFailed) return exists(key);  // though damaged
+  if (failure.code != server::kCniUnknownContainer) return tl::unexpected(failure);
   if (auto deleted = delete_if_there(host, name); !deleted)
     return fail(server::kCniInternal, fmt::format("{}, left by an earlier ADD, cannot be deleted", name),
                 deleted.error());

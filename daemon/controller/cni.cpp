@@ -134,9 +134,9 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
 void Controller::finish_adds(const Result<datapath::Applied>& applied) {
   for (auto& added : std::exchange(added_, {})) {
     if (applied) {
+      added.request->answer.set_value(attachment_answer(added.attachment));
       const std::lock_guard lock(mutex_);
       ++adds_total_;
-      added.request->answer.set_value(attachment_answer(added.attachment));
       continue;
     }
     if (auto done = forget(added.attachment.key); !done) spdlog::error("{}", done.error().message);
@@ -151,6 +151,9 @@ datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) c
 }
 
 Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
+  auto netlink = NetlinkSocket::make();
+  auto link = netlink ? netlink->link(attachment.host_ifname) : tl::unexpected(netlink.error());
+  if (!link) return cni_error(server::kCniInternal, link.error().message);
   const auto cidr = std::find_if(node_config_->pod_cidrs.begin(), node_config_->pod_cidrs.end(),
                                  [&](const Prefix& p) { return p.contains(attachment.ipv4); });
   // An attachment from before a change of the podCIDR keeps its address; it is a segment of its own then.
@@ -161,7 +164,8 @@ Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
            {"gateway", Address::from_v4(base.address().v4() + 1).to_string()},
            {"mac", Mac::of_pod(attachment.ipv4).to_string()},
            {"mtu", node_config_->pod_mtu},
-           {"hostIfname", attachment.host_ifname}}};
+           {"hostIfname", attachment.host_ifname},
+           {"hostMac", link->mac.to_string()}}};
 }
 
 Result<void> Controller::forget(const ipam::AttachmentKey& key) {

@@ -74,8 +74,10 @@ class Add(CniTest):
 
     def test_second_add_fails_if_the_daemon_cannot_say_what_the_link_is(self):
         self.succeed("ADD")
-        self.daemon.fail_at["/v1/cni/check"] = "hang up"
-        self.fail_with(11, "ADD")
+        for way, code in (("hang up", 11), ((503, {"code": 11, "msg": "starting"}), 11),
+                          ((500, {"code": 103, "msg": "damaged"}), 101)):
+            self.daemon.fail_at["/v1/cni/check"] = way
+            self.fail_with(code, "ADD")
         self.assertIn("eth0", link_names(self.pod.netns))
 
     def test_link_left_by_a_killed_add_is_replaced(self):
