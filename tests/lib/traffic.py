@@ -79,6 +79,8 @@ class Echo:
         while not self.ended:
             try:
                 data, peer = self.udp.recvfrom(65536)
+                if peer is None:  # shut down
+                    return
                 self.peers.append(peer[0])
                 self.udp.sendto(data, peer)
             except OSError:

@@ -243,7 +243,8 @@ TEST(YamlConvert, RefusesWhatIsAmbiguousOrTooMuch) {
     const auto documents = read_documents(c.text, false);
     ASSERT_FALSE(documents) << c.text;
     EXPECT_NE(documents.error().message.find(c.error), std::string::npos) << documents.error().message;
-    if (c.line != 0) EXPECT_EQ(documents.error().line, c.line) << c.text.substr(0, 80);
+    EXPECT_TRUE(c.line == 0 || c.line == documents.error().line)
+        << documents.error().line << " in " << c.text.substr(0, 80);
   }
   EXPECT_EQ(read_documents("{\n\"a\":1,\n\"a\":2}", true).error().message, "key 'a' stands twice");
   EXPECT_EQ(read_documents("{\n\"a\":1,\n]", true).error().line, 3);
