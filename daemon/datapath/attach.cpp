@@ -41,7 +41,8 @@ Result<TcxLink> open_link(const std::string& path) {
   std::uint32_t length = sizeof info;
   if (const int code = bpf_obj_get_info_by_fd(fd->get(), &info, &length); code < 0)
     return failure_errno(code, "ask the kernel about " + path);
-  // The description of a tcx link begins with the ifindex, as that of an XDP link does, which these headers have.
+  // The description of a tcx link begins with the ifindex, as that of an XDP link does, which these headers
+  // have.
   return TcxLink{std::move(*fd), info.id, info.prog_id, info.xdp.ifindex};
 }
 
@@ -79,7 +80,8 @@ Result<std::uint32_t> clsact_program(std::uint32_t ifindex) {
   const int code = bpf_tc_query(&hook, &options);
   if (code == -ENOENT || code == -EINVAL || code == -ENODEV)
     return failure_errno(ENOENT, fmt::format("filter on interface number {}", ifindex));
-  if (code < 0) return messages.failure(code, fmt::format("ask for the filter on interface number {}", ifindex));
+  if (code < 0)
+    return messages.failure(code, fmt::format("ask for the filter on interface number {}", ifindex));
   return options.prog_id;
 }
 
@@ -141,7 +143,8 @@ Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
     auto link = open_link(pins_.link(ifindex));
     if (!link) return tl::unexpected(link.error());
     if (link->ifindex != ifindex)
-      return failure_errno(ENOENT, fmt::format("link pinned for interface number {}, which is gone", ifindex));
+      return failure_errno(ENOENT,
+                           fmt::format("link pinned for interface number {}, which is gone", ifindex));
     status.link_id = link->id;
     status.program_id = link->program_id;
     return status;
@@ -157,8 +160,8 @@ Result<void> Attacher::verify(std::uint32_t ifindex, sluice_hook hook) const {
   if (!status) return tl::unexpected(status.error());
   const auto wanted = programs_.at(hook).id;
   if (status->program_id != wanted)
-    return failure("interface number {} has program {} attached where program {} (entry_{}) should be", ifindex,
-                   status->program_id, wanted, hook_name(hook));
+    return failure("interface number {} has program {} attached where program {} (entry_{}) should be",
+                   ifindex, status->program_id, wanted, hook_name(hook));
   return {};
 }
 

@@ -20,8 +20,8 @@ class Attacher {
   Attacher(bool tcx, const Pins& pins, const std::array<Program, SLUICE_HOOK_COUNT>& programs)
       : tcx_(tcx), pins_(pins), programs_(programs) {}
 
-  // The hook's entry program on the interface's ingress. Replaces another program of ours in place; with the right one
-  // there already, does nothing.
+  // The hook's entry program on the interface's ingress. Replaces another program of ours in place; with the
+  // right one there already, does nothing.
   [[nodiscard]] Result<void> attach(std::uint32_t ifindex, sluice_hook hook) const;
   // No error if nothing is attached or the interface is gone.
   [[nodiscard]] Result<void> detach(std::uint32_t ifindex) const;

@@ -41,7 +41,8 @@ tl::unexpected<Error> LibbpfMessages::failure(int code, const std::string& what)
   auto failed = failure_errno(code, what);
   auto& message = failed.value().message;
   if (std::abs(code) == EPERM)
-    message += " (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; before Linux 5.11 also enough RLIMIT_MEMLOCK)";
+    message +=
+        " (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; before Linux 5.11 also enough RLIMIT_MEMLOCK)";
   auto detail = text_.size() > kKept ? text_.substr(text_.size() - kKept) : text_;
   while (!detail.empty() && detail.back() == '\n') detail.pop_back();
   if (!detail.empty()) message += "; libbpf: " + detail;

@@ -8,8 +8,8 @@
 
 namespace sluice::datapath {
 
-// Collects what libbpf has to say in this thread (a verifier's log, netlink's complaint) while it lives, instead of
-// letting it go to stderr. Instances do not nest.
+// Collects what libbpf has to say in this thread (a verifier's log, netlink's complaint) while it lives,
+// instead of letting it go to stderr. Instances do not nest.
 class LibbpfMessages {
  public:
   LibbpfMessages();

@@ -8,7 +8,8 @@
 
 namespace sluice::datapath {
 
-// Removes connections that outlived their idle lifetime: the programs only notice one when its tuple comes again.
+// Removes connections that outlived their idle lifetime: the programs only notice one when its tuple comes
+// again.
 class ConntrackGc {
  public:
   explicit ConntrackGc(const Maps& maps) : maps_(maps) {}

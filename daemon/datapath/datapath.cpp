@@ -35,7 +35,8 @@ struct Ground {
   NetlinkSocket netlink;
 };
 
-// Before Linux 5.11 maps count as locked memory. Where raising the limit is not allowed it may be enough as it is.
+// Before Linux 5.11 maps count as locked memory. Where raising the limit is not allowed it may be enough as
+// it is.
 void raise_memlock_limit() {
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
   static_cast<void>(setrlimit(RLIMIT_MEMLOCK, &unlimited));
@@ -54,21 +55,24 @@ class KernelDatapath final : public Datapath {
         node_(ground_.maps, *ground_.settings, attacher_, ground_.options),
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
-        firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live, ground_.grace,
-                   history_}),
+        firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
+                   ground_.grace, history_}),
         conntrack_(ground_.maps),
         events_(ground_.maps.events, ground_.settings) {}
 
   // Takes over what an earlier daemon left.
   [[nodiscard]] Result<void> adopt() {
-    return ground_.settings->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
+    return ground_.settings
+        ->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(); })
         .and_then([&] { return node_.refresh_hooks(); })
         .and_then([&] { return conntrack_.collect(); });
   }
 
-  Result<void> configure(const NodeConfig& config) override { return node_.configure(ground_.netlink, config); }
+  Result<void> configure(const NodeConfig& config) override {
+    return node_.configure(ground_.netlink, config);
+  }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
     return endpoints_.attach(ground_.netlink, endpoint, mtu);
@@ -80,7 +84,9 @@ class KernelDatapath final : public Datapath {
     if (*gone) firewall_.rejudge_connections();
     return {};
   }
-  Result<void> verify(const Endpoint& endpoint) override { return endpoints_.verify(ground_.netlink, endpoint); }
+  Result<void> verify(const Endpoint& endpoint) override {
+    return endpoints_.verify(ground_.netlink, endpoint);
+  }
 
   Result<Numbers> first_numbers() override { return firewall_.first_numbers(); }
   Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
@@ -88,8 +94,10 @@ class KernelDatapath final : public Datapath {
     return firewall_.apply(std::move(ruleset), reason, check);
   }
   void collect() override {
-    if (auto done = firewall_.collect(); !done) spdlog::warn("rules out of use stay: {}", done.error().message);
-    if (auto done = conntrack_.collect(); !done) spdlog::warn("expired connections stay: {}", done.error().message);
+    if (auto done = firewall_.collect(); !done)
+      spdlog::warn("rules out of use stay: {}", done.error().message);
+    if (auto done = conntrack_.collect(); !done)
+      spdlog::warn("expired connections stay: {}", done.error().message);
   }
   Result<std::vector<std::string>> audit() override {
     std::vector<std::string> differences;
@@ -105,11 +113,16 @@ class KernelDatapath final : public Datapath {
     return ground_.maps.stats.lookup(0).map([](const std::vector<sluice_stats>& each) { return sum(each); });
   }
   std::vector<GenerationStatus> generations() const override { return history_.list(); }
-  Result<std::vector<ModuleStatus>> modules() const override { return module_status(ground_.pins, ground_.maps); }
-  Result<std::vector<LinkStatus>> links() const override { return link_status(ground_.maps, *ground_.settings, attacher_); }
+  Result<std::vector<ModuleStatus>> modules() const override {
+    return module_status(ground_.pins, ground_.maps);
+  }
+  Result<std::vector<LinkStatus>> links() const override {
+    return link_status(ground_.maps, *ground_.settings, attacher_);
+  }
   Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
   ConntrackStatus conntrack() const override { return conntrack_.status(); }
-  Result<std::shared_ptr<void>> monitor(std::uint32_t flags, std::function<void(const sluice_event&)> sink) override {
+  Result<std::shared_ptr<void>> monitor(std::uint32_t flags,
+                                        std::function<void(const sluice_event&)> sink) override {
     return events_.monitor(flags, std::move(sink));
   }
 
@@ -144,10 +157,19 @@ Result<Ground> lay_ground(const Options& options) {
   auto netlink = NetlinkSocket::make();
   if (!netlink) return tl::unexpected(netlink.error());
   if (const auto size = maps->conntrack.raw().max_entries(); size != options.conntrack_max)
-    spdlog::warn("conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
-                 options.conntrack_max);
-  return Ground{options, std::move(*pins), objects, std::move(*modules), std::move(*maps),
-                std::make_shared<Settings>(std::move(*config)), *tcx, std::move(*live), std::move(*grace), std::move(*netlink)};
+    spdlog::warn(
+        "conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
+        options.conntrack_max);
+  return Ground{options,
+                std::move(*pins),
+                objects,
+                std::move(*modules),
+                std::move(*maps),
+                std::make_shared<Settings>(std::move(*config)),
+                *tcx,
+                std::move(*live),
+                std::move(*grace),
+                std::move(*netlink)};
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel side of the daemon: loads and pins the modules and maps, attaches endpoints, and makes rulesets live.
-// Not thread-safe, but for the functions marked so: one thread (the controller's) owns it.
+// The kernel side of the daemon: loads and pins the modules and maps, attaches endpoints, and makes rulesets
+// live. Not thread-safe, but for the functions marked so: one thread (the controller's) owns it.
 #pragma once
 
 #include <chrono>
@@ -29,18 +29,19 @@ struct Options {
   std::uint32_t vni = 83;
 };
 
-// The node's own place in the network. Applying it makes the devices (sluice_host/sluice_net, sluice_vxlan), their
-// addresses and the host's routes to pods, attaches the uplink, and fills `routes` and `config`. Idempotent.
+// The node's own place in the network. Applying it makes the devices (sluice_host/sluice_net, sluice_vxlan),
+// their addresses and the host's routes to pods, attaches the uplink, and fills `routes` and `config`.
+// Idempotent.
 struct NodeConfig {
-  std::vector<Prefix> pod_cidrs;           // of this node; the first address after the network's is the gateway
-  std::vector<Address> node_addresses;     // every address of this node that pods reach as "the node itself"
-  std::optional<Address> node_ipv4;        // masquerade address, underlay address
-  std::string uplink;                      // interface name; empty: none
+  std::vector<Prefix> pod_cidrs;        // of this node; the first address after the network's is the gateway
+  std::vector<Address> node_addresses;  // every address of this node that pods reach as "the node itself"
+  std::optional<Address> node_ipv4;     // masquerade address, underlay address
+  std::string uplink;                   // interface name; empty: none
   unsigned pod_mtu = 1450;
-  struct Remote {                          // another node
+  struct Remote {  // another node
     std::string name;
     std::vector<Prefix> pod_cidrs;
-    std::vector<Address> addresses;        // the first IPv4 one is the tunnel's end
+    std::vector<Address> addresses;  // the first IPv4 one is the tunnel's end
     bool operator==(const Remote&) const = default;
   };
   std::vector<Remote> remotes;
@@ -52,22 +53,22 @@ struct Endpoint {
   std::string ifname;    // host side of the veth
   std::uint32_t ifindex = 0;
   Address ipv4;
-  Mac mac;               // of the pod's interface
+  Mac mac;  // of the pod's interface
 };
 
 struct ModuleStatus {
-  std::string name;      // "entry", "nat", …
+  std::string name;  // "entry", "nat", …
   std::uint32_t slot = 0;
   std::uint32_t program_id = 0;
-  std::string tag;       // of the program's instructions, hex
+  std::string tag;                 // of the program's instructions, hex
   std::uint32_t instructions = 0;  // translated
   std::vector<std::uint32_t> map_ids;
 };
 
 struct LinkStatus {
-  std::string name;      // interface
+  std::string name;  // interface
   std::uint32_t ifindex = 0;
-  std::uint32_t link_id = 0;     // tcx; 0 for clsact
+  std::uint32_t link_id = 0;  // tcx; 0 for clsact
   std::uint32_t program_id = 0;
 };
 
@@ -82,10 +83,10 @@ struct GenerationStatus {
   std::uint32_t slot = 0;
   std::uint32_t program_id = 0;
   std::uint32_t epoch = 0;
-  std::string reason;                                  // "NetworkPolicy shop/allow-front changed"
+  std::string reason;  // "NetworkPolicy shop/allow-front changed"
   std::chrono::system_clock::time_point swapped_at;
   std::chrono::nanoseconds build{}, fill{}, load{}, check{}, swap{};  // durations of the transaction's steps
-  std::uint32_t check_packets = 0;                     // candidate verdicts compared with the evaluator's
+  std::uint32_t check_packets = 0;  // candidate verdicts compared with the evaluator's
   sluice_generation_stats counters{};
   bool live = false;
 };
@@ -104,13 +105,14 @@ using CheckPackets = std::vector<CheckPacket>;
 struct Applied {
   bool generation = false;  // false: written in place (pod churn), or nothing to do
   bool changed = false;
-  std::uint32_t number = 0; // live generation after it
+  std::uint32_t number = 0;  // live generation after it
 };
 
 class Datapath {
  public:
-  // Opens what is pinned, or makes and pins it. Replaces modules whose code differs from this build's, one slot at a
-  // time. A pinned layout of another size than this build's is an error that says so; nothing is touched then.
+  // Opens what is pinned, or makes and pins it. Replaces modules whose code differs from this build's, one
+  // slot at a time. A pinned layout of another size than this build's is an error that says so; nothing is
+  // touched then.
   [[nodiscard]] static Result<std::unique_ptr<Datapath>> open(const Options& options);
   virtual ~Datapath() = default;  // everything pinned stays
 
@@ -118,13 +120,14 @@ class Datapath {
 
   // Endpoints found pinned, for adoption: id, ifindex, address, MAC (ifname empty if the interface is gone).
   [[nodiscard]] virtual Result<std::vector<Endpoint>> endpoints() = 0;
-  // Maps filled, entry attached and pinned, interface up. The rules come with apply(); until then the endpoint's
-  // packets are dropped (POLICY_MISSING), so the caller applies a ruleset that has the endpoint before it answers ADD.
-  // On failure everything is undone.
+  // Maps filled, entry attached and pinned, interface up. The rules come with apply(); until then the
+  // endpoint's packets are dropped (POLICY_MISSING), so the caller applies a ruleset that has the endpoint
+  // before it answers ADD. On failure everything is undone.
   [[nodiscard]] virtual Result<void> attach(const Endpoint& endpoint, unsigned mtu) = 0;
   // No error if it is gone already. Deletes link pin and map entries (not the interface).
   [[nodiscard]] virtual Result<void> detach(std::uint32_t id) = 0;
-  // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says which is not.
+  // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says
+  // which is not.
   [[nodiscard]] virtual Result<void> verify(const Endpoint& endpoint) = 0;
 
   // First numbers for a new compiler: above all that is in the maps now.
@@ -133,27 +136,30 @@ class Datapath {
   };
   [[nodiscard]] virtual Result<Numbers> first_numbers() = 0;
 
-  // Makes the ruleset live: in place when no endpoint that was there before admits anything else by its own tables,
-  // else by a new generation (build, fill, load, check, one slot write, publish). After a restart the first call always
-  // makes a generation. On failure the old one stays in force. `check` is called once when a generation is made.
-  [[nodiscard]] virtual Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
+  // Makes the ruleset live: in place when no endpoint that was there before admits anything else by its own
+  // tables, else by a new generation (build, fill, load, check, one slot write, publish). After a restart the
+  // first call always makes a generation. On failure the old one stays in force. `check` is called once when
+  // a generation is made.
+  [[nodiscard]] virtual Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
+                                              const std::string& reason,
                                               const std::function<CheckPackets()>& check) = 0;
   // Frees rows and entries that no generation uses; conntrack entries that expired. Called every few seconds.
   virtual void collect() = 0;
-  // Differences between kernel maps and what was applied last, in words; empty: equal. For tests and `sluicectl status`.
+  // Differences between kernel maps and what was applied last, in words; empty: equal. For tests and
+  // `sluicectl status`.
   [[nodiscard]] virtual Result<std::vector<std::string>> audit() = 0;
 
   // Thread-safe from here on.
-  [[nodiscard]] virtual Result<sluice_stats> stats() const = 0;  // summed over CPUs
+  [[nodiscard]] virtual Result<sluice_stats> stats() const = 0;                 // summed over CPUs
   [[nodiscard]] virtual std::vector<GenerationStatus> generations() const = 0;  // newest first, at most 16
   [[nodiscard]] virtual Result<std::vector<ModuleStatus>> modules() const = 0;
   [[nodiscard]] virtual Result<std::vector<LinkStatus>> links() const = 0;
   [[nodiscard]] virtual Result<std::vector<MapStatus>> maps() const = 0;
   [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;  // as of the last collect()
-  // Events of the kinds in `flags` (enum sluice_monitor_flags) go to `sink` from a thread of the datapath while the
-  // returned handle lives.
-  [[nodiscard]] virtual Result<std::shared_ptr<void>> monitor(std::uint32_t flags,
-                                                              std::function<void(const sluice_event&)> sink) = 0;
+  // Events of the kinds in `flags` (enum sluice_monitor_flags) go to `sink` from a thread of the datapath
+  // while the returned handle lives.
+  [[nodiscard]] virtual Result<std::shared_ptr<void>> monitor(
+      std::uint32_t flags, std::function<void(const sluice_event&)> sink) = 0;
 };
 
 // Names for output: "pod", "host", …; "POLICY_EGRESS"; "nat", ….

@@ -17,7 +17,8 @@ Result<std::optional<Link>> find_link(NetlinkSocket& netlink, const char* name) 
 
 Result<void> expect_kind(const Link& link, const char* kind) {
   if (link.kind == kind) return {};
-  return failure("interface {} exists and is no {} device: rename or remove it, the name is Sluice's", link.name, kind);
+  return failure("interface {} exists and is no {} device: rename or remove it, the name is Sluice's",
+                 link.name, kind);
 }
 
 Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway) {
@@ -47,9 +48,10 @@ Result<Link> vxlan(NetlinkSocket& netlink, std::uint16_t port) {
   }
   if (auto made = netlink.add_vxlan_external(kVxlanDevice, port); !made) {
     if (made.error().code == EEXIST)
-      return failure("{}: another VXLAN device of this node (an earlier network plugin's?) has UDP port {}; remove it, "
-                     "or choose another port for Sluice on all nodes",
-                     made.error().message, port);
+      return failure(
+          "{}: another VXLAN device of this node (an earlier network plugin's?) has UDP port {}; remove it, "
+          "or choose another port for Sluice on all nodes",
+          made.error().message, port);
     return tl::unexpected(made.error());
   }
   return netlink.link(kVxlanDevice);
@@ -110,8 +112,10 @@ Result<void> set_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted
 Result<Address> gateway_of(const NodeConfig& config) {
   const auto cidr = std::find_if(config.pod_cidrs.begin(), config.pod_cidrs.end(),
                                  [](const Prefix& prefix) { return prefix.is_v4(); });
-  if (cidr == config.pod_cidrs.end()) return failure("the node has no IPv4 podCIDR (IPv6 alone is not built yet)");
-  if (cidr->length() > 30) return failure("podCIDR {} has no room for a gateway and a pod", cidr->to_string());
+  if (cidr == config.pod_cidrs.end())
+    return failure("the node has no IPv4 podCIDR (IPv6 alone is not built yet)");
+  if (cidr->length() > 30)
+    return failure("podCIDR {} has no room for a gateway and a pod", cidr->to_string());
   return Address::from_v4(cidr->address().v4() + 1);
 }
 
@@ -150,7 +154,8 @@ Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, con
   // bpf_fib_lookup and the stack ask the interface that a packet came in by whether it forwards.
   change.ipv4_forwarding = true;
   if (auto done = netlink.change_link(static_cast<int>(devices.net_ifindex), change); !done) return done;
-  // Without ARP the stack addresses every frame to the interface's own MAC, which is the gateway's: the router's.
+  // Without ARP the stack addresses every frame to the interface's own MAC, which is the gateway's: the
+  // router's.
   change.arp = false;
   const int host = static_cast<int>(devices.host_ifindex);
   if (auto done = netlink.change_link(host, change); !done) return done;

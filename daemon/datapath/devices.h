@@ -28,8 +28,11 @@ struct Devices {
 [[nodiscard]] Result<Address> gateway_of(const NodeConfig& config);
 
 // Makes or finds them. What carries packets is still down.
-[[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, std::uint16_t vxlan_port);
-// Up, with the gateway's address and the routes to pods; removes addresses and routes of ours that are no longer wanted.
-[[nodiscard]] Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, const Devices& devices);
+[[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config,
+                                           std::uint16_t vxlan_port);
+// Up, with the gateway's address and the routes to pods; removes addresses and routes of ours that are no
+// longer wanted.
+[[nodiscard]] Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config,
+                                         const Devices& devices);
 
 }  // namespace sluice::datapath

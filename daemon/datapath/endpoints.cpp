@@ -31,7 +31,8 @@ bool equal(const auto& a, const auto& b) { return std::memcmp(&a, &b, sizeof a) 
 
 // Another endpoint's address, MAC or interface is never taken over: two pods would get each other's packets.
 template <typename K>
-Result<void> claim(const Map<K, std::uint32_t>& map, const K& key, std::uint32_t id, const std::string& what) {
+Result<void> claim(const Map<K, std::uint32_t>& map, const K& key, std::uint32_t id,
+                   const std::string& what) {
   auto done = map.update(key, id, BPF_NOEXIST);
   if (done || done.error().code != EEXIST) return done;
   auto owner = map.lookup(key);
@@ -50,8 +51,8 @@ Result<void> release(const Map<K, std::uint32_t>& map, const K& key, std::uint32
 
 // Entries whose endpoint has another key now, or is none any more.
 template <typename K, typename KeyOf>
-Result<void> sweep(const Map<K, std::uint32_t>& map, const std::map<std::uint32_t, sluice_endpoint>& endpoints,
-                   const KeyOf& key_of) {
+Result<void> sweep(const Map<K, std::uint32_t>& map,
+                   const std::map<std::uint32_t, sluice_endpoint>& endpoints, const KeyOf& key_of) {
   auto entries = map.entries();
   if (!entries) return tl::unexpected(entries.error());
   for (const auto& [key, id] : *entries) {
@@ -79,12 +80,14 @@ Result<void> Endpoints::adopt() {
   attached_.clear();
   for (const auto& [id, value] : *entries)
     if (value.ifindex != 0) attached_.emplace(id, value);
-  auto swept =
-      sweep(maps_.locals, attached_, [](const sluice_endpoint& e) { return e.ipv4; })
-          .and_then([&] { return sweep(maps_.macs, attached_, mac_key); })
-          .and_then([&] {
-            return sweep(maps_.ifaces, attached_, [](const sluice_endpoint& e) { return sluice_iface_key{e.ifindex}; });
-          });
+  auto swept = sweep(maps_.locals, attached_, [](const sluice_endpoint& e) {
+                 return e.ipv4;
+               }).and_then([&] {
+                   return sweep(maps_.macs, attached_, mac_key);
+                 }).and_then([&] {
+    return sweep(maps_.ifaces, attached_,
+                 [](const sluice_endpoint& e) { return sluice_iface_key{e.ifindex}; });
+  });
   if (!swept) return swept;
   for (const auto& [id, value] : attached_) {
     if (!attacher_.attached(value.ifindex)) continue;  // the interface is gone, or attach() was cut short
@@ -117,8 +120,8 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
   if (!present) return tl::unexpected(present.error());
   const auto value = abi_of(endpoint);
   if (*present && !equal(**present, value))
-    return failure("endpoint {} is attached already, with address {} on interface number {}: detach it first", endpoint.id,
-                   Address::from_abi((*present)->ipv4).to_string(), (*present)->ifindex);
+    return failure("endpoint {} is attached already, with address {} on interface number {}: detach it first",
+                   endpoint.id, Address::from_abi((*present)->ipv4).to_string(), (*present)->ifindex);
   Guard undo([&] {
     // The failure that led here is the one worth reporting; what cannot be undone is swept at the next start.
     static_cast<void>(attacher_.detach(endpoint.ifindex));
@@ -144,12 +147,15 @@ Result<void> Endpoints::write(const Endpoint& endpoint) const {
   const auto value = abi_of(endpoint);
   return maps_.endpoints.update(endpoint.id, value)
       .and_then([&] {
-        return claim(maps_.ifaces, {endpoint.ifindex}, endpoint.id, fmt::format("interface {}", endpoint.ifname));
+        return claim(maps_.ifaces, {endpoint.ifindex}, endpoint.id,
+                     fmt::format("interface {}", endpoint.ifname));
       })
       .and_then([&] {
         return claim(maps_.macs, mac_key(value), endpoint.id, "MAC address " + endpoint.mac.to_string());
       })
-      .and_then([&] { return claim(maps_.locals, value.ipv4, endpoint.id, "address " + endpoint.ipv4.to_string()); });
+      .and_then([&] {
+        return claim(maps_.locals, value.ipv4, endpoint.id, "address " + endpoint.ipv4.to_string());
+      });
 }
 
 // The address first: nothing is delivered to what is being taken apart.
@@ -165,7 +171,8 @@ Result<bool> Endpoints::detach(NetlinkSocket& netlink, std::uint32_t id) {
   if (!present) return tl::unexpected(present.error());
   if (!*present) return false;
   const auto value = **present;
-  // Down before its program goes: without the program, the pod's packets would reach the node's stack unjudged.
+  // Down before its program goes: without the program, the pod's packets would reach the node's stack
+  // unjudged.
   if (attacher_.attached(value.ifindex)) {
     LinkChange down;
     down.up = false;
@@ -198,8 +205,8 @@ Result<void> Endpoints::verify(NetlinkSocket& netlink, const Endpoint& endpoint)
   auto link = netlink.link(endpoint.ifname);
   if (!link) return tl::unexpected(link.error());
   if (static_cast<std::uint32_t>(link->index) != endpoint.ifindex)
-    return failure("interface {} has number {} where endpoint {} was attached to {}", endpoint.ifname, link->index,
-                   endpoint.id, endpoint.ifindex);
+    return failure("interface {} has number {} where endpoint {} was attached to {}", endpoint.ifname,
+                   link->index, endpoint.id, endpoint.ifindex);
   if (!link->up) return failure("interface {} is down", endpoint.ifname);
   if (auto good = verify_maps(endpoint.id, abi_of(endpoint)); !good) return good;
   return attacher_.verify(endpoint.ifindex, SLUICE_HOOK_POD);

@@ -18,8 +18,8 @@ class Endpoints {
  public:
   Endpoints(const Maps& maps, const Attacher& attacher) : maps_(maps), attacher_(attacher) {}
 
-  // After a start: drops what a daemon that was killed half-way through attach() or detach() left, and gives every
-  // attached interface this build's entry program.
+  // After a start: drops what a daemon that was killed half-way through attach() or detach() left, and gives
+  // every attached interface this build's entry program.
   [[nodiscard]] Result<void> adopt();
   [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);

@@ -15,8 +15,8 @@ namespace sluice::datapath {
 struct Events::Subscriber {
   std::uint32_t flags = 0;
   Sink sink;
-  // Held during a call, so that taking the sink away waits for the call to end; recursive, because a sink may give
-  // its own handle up.
+  // Held during a call, so that taking the sink away waits for the call to end; recursive, because a sink may
+  // give its own handle up.
   std::recursive_mutex mutex;
 };
 
@@ -78,7 +78,8 @@ Result<std::shared_ptr<void>> Events::monitor(std::uint32_t flags, Sink sink) {
     return tl::unexpected(added.error());
   }
   auto* raw = subscriber.get();
-  return std::shared_ptr<void>(raw, [subscribers = subscribers_, subscriber](void*) { subscribers->remove(subscriber); });
+  return std::shared_ptr<void>(
+      raw, [subscribers = subscribers_, subscriber](void*) { subscribers->remove(subscriber); });
 }
 
 Result<void> Events::start() {
@@ -93,7 +94,8 @@ Result<void> Events::start() {
 }
 
 void Events::run() const {
-  std::array<pollfd, 2> waiting{{{ring_buffer__epoll_fd(reader_.get()), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
+  std::array<pollfd, 2> waiting{
+      {{ring_buffer__epoll_fd(reader_.get()), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
   while (waiting[1].revents == 0) {
     if (poll(waiting.data(), waiting.size(), -1) < 0 && errno != EINTR) return;
     if (waiting[0].revents != 0) ring_buffer__consume(reader_.get());

@@ -26,7 +26,8 @@ std::chrono::system_clock::time_point wall_clock(std::chrono::nanoseconds since_
   timespec now{};
   clock_gettime(CLOCK_BOOTTIME, &now);
   const auto ago = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec) - since_boot;
-  return std::chrono::system_clock::now() - std::chrono::duration_cast<std::chrono::system_clock::duration>(ago);
+  return std::chrono::system_clock::now() -
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(ago);
 }
 
 void raise(Datapath::Numbers& numbers, const auto& tables, const auto& port_tables) {
@@ -48,6 +49,9 @@ Result<void> Firewall::adopt() {
   auto in_force = program_in_force();
   if (!in_force) return tl::unexpected(in_force.error());
   next_number_ = parts_.live.generation() + 1;
+  // Of a check that was cut short.
+  if (auto done = parts_.maps.modules.erase(SLUICE_MODULE_CANDIDATE); !done)
+    return tl::unexpected(done.error());
   for (const auto number : parts_.pins.generations()) {
     auto program = open_program(parts_.pins.generation_program(number));
     auto policies = Map<std::uint32_t, sluice_policy>::open(parts_.pins.generation_policies(number));
@@ -109,8 +113,8 @@ bool Firewall::fits_in_place(const policy::Ruleset& next) const {
   });
 }
 
-// Each address changes from its old class to its new one in one write, and rows for the new class are there before:
-// every packet is judged as before the change or as after it.
+// Each address changes from its old class to its new one in one write, and rows for the new class are there
+// before: every packet is judged as before the change or as after it.
 Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   leftovers_ = true;
   Guard undo([&] {
@@ -130,7 +134,9 @@ Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   return changed;
 }
 
-void Firewall::rejudge_connections() { parts_.live.publish(parts_.live.generation(), parts_.live.epoch() + 1); }
+void Firewall::rejudge_connections() {
+  parts_.live.publish(parts_.live.generation(), parts_.live.epoch() + 1);
+}
 
 Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
                                                     const std::function<CheckPackets()>& check_packets) {
@@ -177,7 +183,8 @@ Result<void> Firewall::free_slot(std::uint32_t slot) {
 Result<void> Firewall::check(const Generation& candidate, const CheckPackets& packets) {
   if (packets.empty()) return {};
   const auto& modules = parts_.maps.modules;
-  auto done = modules.update(SLUICE_MODULE_CANDIDATE, static_cast<std::uint32_t>(candidate.program().fd.get()));
+  auto done =
+      modules.update(SLUICE_MODULE_CANDIDATE, static_cast<std::uint32_t>(candidate.program().fd.get()));
   if (!done) return done;
   done = check_candidate(parts_.probe, packets);
   auto cleared = modules.erase(SLUICE_MODULE_CANDIDATE);
@@ -190,7 +197,7 @@ Result<void> Firewall::swap(Generation candidate) {
   const auto& pins = parts_.pins;
   Guard unpin([&] { pins.remove_generation(number); });
   if (auto done = candidate.pin(pins); !done) return done;
-  // The flip. From here on nothing fails.
+  // The flip: one write. After it nothing can fail.
   const auto fd = static_cast<std::uint32_t>(candidate.program().fd.get());
   if (auto done = parts_.maps.modules.update(SLUICE_MODULE_FIREWALL, fd); !done) return done;
   parts_.live.publish(number, 0);
@@ -219,11 +226,11 @@ Result<void> Firewall::audit(std::vector<std::string>& differences) const {
   auto in_force = program_in_force();
   if (!in_force) return tl::unexpected(in_force.error());
   if (*in_force != live_->program().id)
-    differences.push_back(fmt::format("modules: the firewall's slot has program {}, not {}", *in_force,
-                                      live_->program().id));
+    differences.push_back(
+        fmt::format("modules: the firewall's slot has program {}, not {}", *in_force, live_->program().id));
   if (parts_.live.generation() != live_->number())
-    differences.push_back(fmt::format("live: generation {} is published, not {}", parts_.live.generation(),
-                                      live_->number()));
+    differences.push_back(
+        fmt::format("live: generation {} is published, not {}", parts_.live.generation(), live_->number()));
   if (auto done = live_->audit(applied_->endpoints, differences); !done) return done;
   return rules_.audit(live_->slot(), *applied_, differences);
 }

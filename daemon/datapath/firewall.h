@@ -33,11 +33,12 @@ class Firewall {
   };
   explicit Firewall(const Parts& parts) : parts_(parts), rules_(parts.maps) {}
 
-  // After a start: finds the generation in force and finishes or removes what an earlier daemon left half-way.
+  // After a start: finds the generation in force and finishes or removes what an earlier daemon left
+  // half-way.
   [[nodiscard]] Result<void> adopt();
   [[nodiscard]] Datapath::Numbers first_numbers() const;
-  [[nodiscard]] Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
-                                      const std::function<CheckPackets()>& check);
+  [[nodiscard]] Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
+                                      const std::string& reason, const std::function<CheckPackets()>& check);
   // Takes away what only generations before the live one looked for.
   [[nodiscard]] Result<void> collect();
   // Sends every established connection to the firewall once more.
@@ -58,9 +59,9 @@ class Firewall {
   RuleMaps rules_;
   Datapath::Numbers adopted_;  // above all tables of the generation that an earlier daemon left
   std::uint32_t next_number_ = 1;
-  std::optional<Generation> live_;                         // made by this process
-  std::shared_ptr<const policy::Ruleset> applied_;         // what it admits
-  bool leftovers_ = true;                                  // something may be there that no generation in force needs
+  std::optional<Generation> live_;                  // made by this process
+  std::shared_ptr<const policy::Ruleset> applied_;  // what it admits
+  bool leftovers_ = true;  // something may be there that no generation in force needs
   std::uint32_t swaps_since_grace_ = 0;
 };
 

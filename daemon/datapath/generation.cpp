@@ -63,7 +63,8 @@ Features Features::of(const policy::Ruleset& ruleset) {
   return features;
 }
 
-Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t number, const Features& features) {
+Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t number,
+                                    const Features& features) {
   auto object = Object<firewall_bpf>::open(options);
   if (!object) return tl::unexpected(object.error());
   auto* constants = (*object)->rodata;
@@ -85,7 +86,8 @@ Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t 
   if (const int code = bpf_obj_get_info_by_fd(made.program_.fd.get(), &info, &length); code < 0)
     return failure_errno(code, "ask the kernel about the firewall program");
   made.program_.id = info.id;
-  auto policies = RawMap::adopt(own(bpf_map__fd((*object)->maps.generation)), decltype(made.policies_)::kShape);
+  auto policies =
+      RawMap::adopt(own(bpf_map__fd((*object)->maps.generation)), decltype(made.policies_)::kShape);
   if (!policies) return tl::unexpected(policies.error());
   made.policies_ = Map<std::uint32_t, sluice_policy>(std::move(*policies));
   return made;
@@ -97,7 +99,9 @@ Result<void> Generation::pin(const Pins& pins) const {
       .and_then([&] { return Pins::put(policies_.raw().fd(), pins.generation_policies(number_)); });
 }
 
-Result<void> Generation::fill(const Policies& endpoints) const { return change({}, endpoints).map([](bool) {}); }
+Result<void> Generation::fill(const Policies& endpoints) const {
+  return change({}, endpoints).map([](bool) {});
+}
 
 Result<bool> Generation::change(const Policies& before, const Policies& after) const {
   std::vector<std::uint32_t> ids;
@@ -130,7 +134,8 @@ Result<void> Generation::audit(const Policies& endpoints, std::vector<std::strin
 }
 
 Result<void> check_candidate(const Program& probe, const CheckPackets& packets) {
-  // Before Linux 6.11 a packet on the same CPU may come between a test run's steps and use the per-CPU context.
+  // Before Linux 6.11 a packet on the same CPU may come between a test run's steps and use the per-CPU
+  // context.
   constexpr int kTries = 3;
   for (const auto& packet : packets) {
     const std::uint32_t expected = SLUICE_PROBE_RESULT + packet.expected;
@@ -143,8 +148,11 @@ Result<void> check_candidate(const Program& probe, const CheckPackets& packets) 
     if (got == expected) continue;
     if (got < SLUICE_PROBE_RESULT)
       return failure("the candidate generation did not answer for {}", describe(packet.probe));
-    return failure("the candidate generation disagrees with the policies' definition on {}: it says {}, the definition says {}",
-                   describe(packet.probe), drop_reason_name(got - SLUICE_PROBE_RESULT), drop_reason_name(packet.expected));
+    return failure(
+        "the candidate generation disagrees with the policies' definition on {}: it says {}, the definition "
+        "says {}",
+        describe(packet.probe), drop_reason_name(got - SLUICE_PROBE_RESULT),
+        drop_reason_name(packet.expected));
   }
   return {};
 }

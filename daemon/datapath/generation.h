@@ -55,7 +55,8 @@ class Generation {
   Map<std::uint32_t, sluice_policy> policies_;
 };
 
-// Runs the packets through modules[CANDIDATE]; an error names the first whose verdict is not the expected one.
+// Runs the packets through modules[CANDIDATE]; an error names the first whose verdict is not the expected
+// one.
 [[nodiscard]] Result<void> check_candidate(const Program& probe, const CheckPackets& packets);
 
 }  // namespace sluice::datapath

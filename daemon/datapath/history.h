@@ -17,7 +17,8 @@ class History {
   History(const PerCpuArray<sluice_generation_stats>& counters, const LiveStamp& live)
       : counters_(counters), live_(live) {}
 
-  // The slot is about to be used again: what was counted under it is kept, the kernel's counters start at zero.
+  // The slot is about to be used again: what was counted under it is kept, the kernel's counters start at
+  // zero.
   [[nodiscard]] Result<void> recycle(std::uint32_t slot);
   // Is live from now on.
   void add(GenerationStatus status);

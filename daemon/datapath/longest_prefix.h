@@ -8,8 +8,8 @@
 
 namespace sluice::datapath {
 
-// Finds in a sorted map of prefixes the longest that contains another, as the kernel's LPM trie does. Refers to the
-// map; knows the lengths that were in it when it was made.
+// Finds in a sorted map of prefixes the longest that contains another, as the kernel's LPM trie does. Refers
+// to the map; knows the lengths that were in it when it was made.
 template <typename V>
 class LongestPrefix {
  public:

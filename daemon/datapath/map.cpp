@@ -34,9 +34,10 @@ Result<RawMap> RawMap::adopt(Fd fd, Shape shape) {
   if (const int code = bpf_obj_get_info_by_fd(fd.get(), &info, &length); code < 0)
     return failure_errno(code, "ask the kernel about a map");
   if (info.key_size != shape.key_size || info.value_size != shape.value_size)
-    return failure("map '{}' has keys of {} and values of {} bytes, this build wants {} and {}: a build with another "
-                   "layout pinned it under the same ABI version; drain the node, remove the pins and start again",
-                   info.name, info.key_size, info.value_size, shape.key_size, shape.value_size);
+    return failure(
+        "map '{}' has keys of {} and values of {} bytes, this build wants {} and {}: a build with another "
+        "layout pinned it under the same ABI version; drain the node, remove the pins and start again",
+        info.name, info.key_size, info.value_size, shape.key_size, shape.value_size);
   RawMap made;
   made.fd_ = std::move(fd);
   made.name_ = info.name;
@@ -61,7 +62,8 @@ Result<bool> RawMap::lookup(const void* key, void* value) const {
 }
 
 Result<void> RawMap::update(const void* key, const void* value, std::uint64_t flags) const {
-  if (const int code = bpf_map_update_elem(fd_.get(), key, value, flags); code < 0) return failed(code, "write");
+  if (const int code = bpf_map_update_elem(fd_.get(), key, value, flags); code < 0)
+    return failed(code, "write");
   return {};
 }
 
@@ -105,9 +107,9 @@ Result<bool> RawMap::read_batches(std::vector<std::byte>& keys, std::vector<std:
     values.resize((filled + room) * shape_.value_size);
     std::uint32_t count = room;
     LIBBPF_OPTS(bpf_map_batch_opts, options);
-    const int code =
-        bpf_map_lookup_batch(fd_.get(), first ? nullptr : from.data(), to.data(), keys.data() + filled * shape_.key_size,
-                             values.data() + filled * shape_.value_size, &count, &options);
+    const int code = bpf_map_lookup_batch(fd_.get(), first ? nullptr : from.data(), to.data(),
+                                          keys.data() + filled * shape_.key_size,
+                                          values.data() + filled * shape_.value_size, &count, &options);
     if (first && batches_unsupported(code)) return false;
     if (code == -ENOSPC) {
       room *= 2;

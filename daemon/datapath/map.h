@@ -38,7 +38,8 @@ class RawMap {
   [[nodiscard]] Result<bool> lookup(const void* key, void* value) const;
   [[nodiscard]] Result<void> update(const void* key, const void* value, std::uint64_t flags) const;
   [[nodiscard]] Result<bool> erase(const void* key) const;
-  [[nodiscard]] Result<void> update_all(const std::byte* keys, const std::byte* values, std::size_t count) const;
+  [[nodiscard]] Result<void> update_all(const std::byte* keys, const std::byte* values,
+                                        std::size_t count) const;
   // All elements at the time, in arrays of key_size and value_size steps.
   [[nodiscard]] Result<void> read_all(std::vector<std::byte>& keys, std::vector<std::byte>& values) const;
 
@@ -72,7 +73,9 @@ class Map {
 
   [[nodiscard]] Result<std::optional<V>> lookup(const K& key) const {
     V value{};
-    return raw_.lookup(&key, &value).map([&](bool found) { return found ? std::optional<V>(value) : std::nullopt; });
+    return raw_.lookup(&key, &value).map([&](bool found) {
+      return found ? std::optional<V>(value) : std::nullopt;
+    });
   }
   // `flags`: BPF_ANY (0), BPF_NOEXIST, BPF_EXIST.
   [[nodiscard]] Result<void> update(const K& key, const V& value, std::uint64_t flags = 0) const {

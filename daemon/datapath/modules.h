@@ -26,15 +26,16 @@ struct Program {
 
 // The programs that are reached otherwise than by a tail call.
 struct Modules {
-  // Loads what is not pinned yet or was pinned by a build with other code; with the same build, loads nothing. All
-  // pinned layouts are compared before the first change.
+  // Loads what is not pinned yet or was pinned by a build with other code; with the same build, loads
+  // nothing. All pinned layouts are compared before the first change.
   [[nodiscard]] static Result<Modules> load(const Pins& pins, const ObjectOptions& options);
 
   std::array<Program, SLUICE_HOOK_COUNT> entry;  // by hook; none for SLUICE_HOOK_PROBE
   Program probe;
 };
 
-// A pinned program, in the order of a packet's way. Those without a slot are attached or run, never tail-called.
+// A pinned program, in the order of a packet's way. Those without a slot are attached or run, never
+// tail-called.
 struct ProgramInfo {
   const char* name;
   std::uint32_t module;  // enum sluice_module of the object that it comes from

@@ -40,7 +40,8 @@ RouteTable route_table(const NodeConfig& config, const Address& gateway) {
       table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_TUNNEL, end->v4_be()});
   }
   // Later ones win: whatever another Node object claims, this node's own addresses are its own.
-  for (const auto& prefix : config.pod_cidrs) table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_PODS, 0});
+  for (const auto& prefix : config.pod_cidrs)
+    table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_PODS, 0});
   for (const auto& address : config.node_addresses)
     table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_HOST, 0});
   table.insert_or_assign(Prefix::host(gateway), sluice_route{SLUICE_ROUTE_HOST, 0});
@@ -103,7 +104,8 @@ Result<void> Node::attach_hooks(const sluice_config& before, const Devices& devi
       if (auto done = attacher_.attach(ifindex, hook); !done) return done;
   for (const auto& [ifindex, hook] : hooks_of(before)) {
     const auto old = ifindex;
-    const bool still = std::any_of(wanted.begin(), wanted.end(), [&](const Hook& each) { return each.ifindex == old; });
+    const bool still =
+        std::any_of(wanted.begin(), wanted.end(), [&](const Hook& each) { return each.ifindex == old; });
     if (old != 0 && !still)
       if (auto done = attacher_.detach(old); !done) return done;
   }

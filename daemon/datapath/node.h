@@ -29,8 +29,8 @@ class Node {
       : maps_(maps), settings_(settings), attacher_(attacher), options_(options) {}
 
   [[nodiscard]] Result<void> configure(NetlinkSocket& netlink, const NodeConfig& config);
-  // After a start: the interfaces configured before get this build's entry programs. A hook whose interface is gone
-  // is left to configure().
+  // After a start: the interfaces configured before get this build's entry programs. A hook whose interface
+  // is gone is left to configure().
   [[nodiscard]] Result<void> refresh_hooks() const;
   // Differences between the kernel's `routes` and hooks and what was configured, in words.
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;

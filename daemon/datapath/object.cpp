@@ -13,9 +13,10 @@ namespace {
 Result<void> check_pinned(const bpf_map* map, const bpf_map_info& pinned) {
   const auto differs = [&](const char* what, std::uint32_t here, std::uint32_t wanted) -> Result<void> {
     if (here == wanted) return {};
-    return failure("pinned map {} has {} {}, this build wants {}: another build made it under the same ABI version. "
-                   "Drain the node, remove the folder of pins (or reboot), and start again",
-                   bpf_map__pin_path(map), what, here, wanted);
+    return failure(
+        "pinned map {} has {} {}, this build wants {}: another build made it under the same ABI version. "
+        "Drain the node, remove the folder of pins (or reboot), and start again",
+        bpf_map__pin_path(map), what, here, wanted);
   };
   return differs("type", pinned.type, bpf_map__type(map))
       .and_then([&] { return differs("key size", pinned.key_size, bpf_map__key_size(map)); })

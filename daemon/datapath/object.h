@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One embedded BPF object (a module's code) between opening and loading. Maps that are pinned already are reused.
+// One embedded BPF object (a module's code) between opening and loading. Maps that are pinned already are
+// reused.
 #pragma once
 
 #include <bpf/libbpf.h>
@@ -24,7 +25,8 @@ struct ObjectOptions {
   bool coarse_clock = false;  // the kernel has bpf_ktime_get_coarse_ns (5.11)
 };
 
-// Sets what this node's objects have in common; an error if a pinned map has another layout than the object's.
+// Sets what this node's objects have in common; an error if a pinned map has another layout than the
+// object's.
 [[nodiscard]] Result<void> prepare_object(bpf_object* object, const ObjectOptions& options);
 [[nodiscard]] std::uint64_t fnv1a(std::span<const std::byte> bytes);
 

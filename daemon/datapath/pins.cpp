@@ -21,7 +21,8 @@ namespace sluice::datapath {
 namespace {
 
 Result<void> make_folder(const std::string& path) {
-  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return failure_errno(errno, "make the folder " + path);
+  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    return failure_errno(errno, "make the folder " + path);
   return {};
 }
 
@@ -53,8 +54,10 @@ Result<Pins> Pins::open(const std::string& bpffs) {
   struct statfs about {};
   const bool found = statfs(bpffs.c_str(), &about) == 0;
   if (!found || static_cast<std::uint64_t>(about.f_type) != BPF_FS_MAGIC)
-    return failure("{} is no BPF file system. Mount one (mount -t bpf bpf {}), and in a container mount the host's into it", bpffs,
-                   bpffs);
+    return failure(
+        "{} is no BPF file system. Mount one (mount -t bpf bpf {}), and in a container mount the host's into "
+        "it",
+        bpffs, bpffs);
   Pins pins;
   pins.root_ = fmt::format("{}/sluice/v{}", bpffs, SLUICE_ABI_VERSION);
   for (const auto& folder : {bpffs + "/sluice", pins.root_, pins.root_ + "/progs", pins.root_ + "/links",
@@ -71,7 +74,9 @@ Result<Pins> Pins::open(const std::string& bpffs) {
 }
 
 std::string Pins::link(std::uint32_t ifindex) const { return fmt::format("{}/links/{}", root_, ifindex); }
-std::string Pins::generation(std::uint32_t number) const { return fmt::format("{}/generations/{}", root_, number); }
+std::string Pins::generation(std::uint32_t number) const {
+  return fmt::format("{}/generations/{}", root_, number);
+}
 std::vector<std::uint32_t> Pins::links() const { return numbers_in(root_ + "/links", false); }
 std::vector<std::uint32_t> Pins::generations() const { return numbers_in(root_ + "/generations", true); }
 std::vector<std::string> Pins::maps() const { return names_in(root_, false); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The folder of pins, <bpffs>/sluice/v<ABI>/: maps in it, programs in progs/, attachments in links/ (named by ifindex: names of
-// interfaces may contain dots, which bpffs refuses), firewall generations in generations/<number>/.
+// The folder of pins, <bpffs>/sluice/v<ABI>/: maps in it, programs in progs/, attachments in links/ (named by
+// ifindex: names of interfaces may contain dots, which bpffs refuses), firewall generations in
+// generations/<number>/.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +24,12 @@ class Pins {
   [[nodiscard]] std::string program(const std::string& name) const { return root_ + "/progs/" + name; }
   [[nodiscard]] std::string link(std::uint32_t ifindex) const;
   [[nodiscard]] std::string generation(std::uint32_t number) const;
-  [[nodiscard]] std::string generation_program(std::uint32_t number) const { return generation(number) + "/program"; }
-  [[nodiscard]] std::string generation_policies(std::uint32_t number) const { return generation(number) + "/policies"; }
+  [[nodiscard]] std::string generation_program(std::uint32_t number) const {
+    return generation(number) + "/program";
+  }
+  [[nodiscard]] std::string generation_policies(std::uint32_t number) const {
+    return generation(number) + "/policies";
+  }
 
   [[nodiscard]] std::vector<std::uint32_t> links() const;        // ifindexes
   [[nodiscard]] std::vector<std::uint32_t> generations() const;  // numbers

@@ -105,11 +105,11 @@ Result<void> RuleMaps::read() {
 }
 
 Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {
-  auto added = add_missing(ruleset.port_classes, ports_, maps_.port_classes, [](std::uint32_t number) { return number; })
-                   .and_then([&] {
-                     return add_missing(ruleset.rows, rows_, maps_.tables,
-                                        [](const policy::Row& row) { return abi_of(row); });
-                   });
+  auto added = add_missing(ruleset.port_classes, ports_, maps_.port_classes, [](std::uint32_t number) {
+                 return number;
+               }).and_then([&] {
+    return add_missing(ruleset.rows, rows_, maps_.tables, [](const policy::Row& row) { return abi_of(row); });
+  });
   // After a failure nobody knows how much of it is there.
   if (!added) static_cast<void>(read());
   return added;
@@ -137,7 +137,8 @@ Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& r
     if (blocks_.contains(prefix)) continue;
     // A new, more specific prefix answers for the other slots as the one that covered it did.
     const auto* covering = present.find(prefix);
-    changed.emplace(prefix, covering != nullptr ? *covering : sluice_peer{}).first->second.peer_class[slot] = peer_class;
+    changed.emplace(prefix, covering != nullptr ? *covering : sluice_peer{}).first->second.peer_class[slot] =
+        peer_class;
   }
   Changes<sluice_route_key, sluice_peer> changes;
   for (const auto& [prefix, value] : changed) changes.add(prefix.abi(), value);
@@ -230,10 +231,12 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
     const auto known = ruleset.peers.find(address);
     const auto now = known != ruleset.peers.end() ? known->second : class_of(Prefix::host(address));
     if (value.peer_class[slot] != now)
-      differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), value.peer_class[slot], now));
+      differences.push_back(
+          fmt::format("peers: {} has class {}, not {}", address.to_string(), value.peer_class[slot], now));
   }
   for (const auto& [address, peer_class] : ruleset.peers)
-    if (!seen.contains(address)) differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
+    if (!seen.contains(address))
+      differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
 
   auto blocks = maps_.peer_blocks.entries();
   if (!blocks) return tl::unexpected(blocks.error());
@@ -246,12 +249,14 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
                                         value.peer_class[slot], class_of(prefix)));
   }
   for (const auto& [prefix, peer_class] : ruleset.blocks)
-    if (!found.contains(prefix)) differences.push_back(fmt::format("peer_blocks: {} is missing", prefix.to_string()));
+    if (!found.contains(prefix))
+      differences.push_back(fmt::format("peer_blocks: {} is missing", prefix.to_string()));
   return {};
 }
 
 // What is there beyond the ruleset is harmless until collect() takes it away: nothing leads to it.
-Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset, std::vector<std::string>& differences) const {
+Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset,
+                                    std::vector<std::string>& differences) const {
   auto rows = maps_.tables.entries();
   if (!rows) return tl::unexpected(rows.error());
   std::map<policy::RowKey, sluice_row> present;
@@ -259,7 +264,8 @@ Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset, std::vector<
   for (const auto& [key, row] : ruleset.rows) {
     const auto found = present.find(key);
     const auto value = abi_of(row);
-    const auto name = fmt::format("tables: row of table {}, class {}, page {}", key.table, key.peer_class, key.page);
+    const auto name =
+        fmt::format("tables: row of table {}, class {}, page {}", key.table, key.peer_class, key.page);
     if (found == present.end())
       differences.push_back(name + " is missing");
     else if (std::memcmp(&found->second, &value, sizeof value) != 0)
@@ -272,8 +278,9 @@ Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset, std::vector<
   for (const auto& [key, number] : ruleset.port_classes) {
     const auto found = classes.find(key);
     if (found == classes.end() || found->second != number)
-      differences.push_back(fmt::format("port_classes: protocol {} port {}/{} of port table {} {}", key.protocol, key.port,
-                                        key.port_bits, key.table, found == classes.end() ? "is missing" : "differs"));
+      differences.push_back(fmt::format("port_classes: protocol {} port {}/{} of port table {} {}",
+                                        key.protocol, key.port, key.port_bits, key.table,
+                                        found == classes.end() ? "is missing" : "differs"));
   }
   return {};
 }

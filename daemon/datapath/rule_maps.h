@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The firewall's shared maps (`peers`, `peer_blocks`, `tables`, `port_classes`) and what is in them. Tables and classes
-// are numbered by content and immutable, so adding is safe at any time; taking away is safe once no packet is inside a
-// program that may look for it.
+// The firewall's shared maps (`peers`, `peer_blocks`, `tables`, `port_classes`) and what is in them. Tables
+// and classes are numbered by content and immutable, so adding is safe at any time; taking away is safe once
+// no packet is inside a program that may look for it.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ class RuleMaps {
   [[nodiscard]] Result<void> read();
   // Rows and port classes of the ruleset that are not there yet.
   [[nodiscard]] Result<void> add_tables(const policy::Ruleset& ruleset);
-  // Gives one slot the ruleset's classes; what a lookup finds in the other slots does not change for any address.
-  // True: something was written.
+  // Gives one slot the ruleset's classes; what a lookup finds in the other slots does not change for any
+  // address. True: something was written.
   [[nodiscard]] Result<bool> write_slot(std::uint32_t slot, const policy::Ruleset& ruleset);
   // Takes away all that the ruleset does not have.
   [[nodiscard]] Result<void> retire_all_but(const policy::Ruleset& ruleset);
@@ -44,7 +44,8 @@ class RuleMaps {
   [[nodiscard]] Result<bool> write_peers(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<void> audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,
                                          std::vector<std::string>& differences) const;
-  [[nodiscard]] Result<void> audit_tables(const policy::Ruleset& ruleset, std::vector<std::string>& differences) const;
+  [[nodiscard]] Result<void> audit_tables(const policy::Ruleset& ruleset,
+                                          std::vector<std::string>& differences) const;
 
   const Maps& maps_;
   std::unordered_map<Address, sluice_peer> peers_;

@@ -8,13 +8,15 @@
 
 namespace sluice::datapath {
 
-// The one element of `config`, which the controller's thread (the node) and monitors' threads (flags) both change.
+// The one element of `config`, which the controller's thread (the node) and monitors' threads (flags) both
+// change.
 class Settings {
  public:
   explicit Settings(Map<std::uint32_t, sluice_config> map) : map_(std::move(map)) {}
 
   [[nodiscard]] Result<sluice_config> get() const {
-    return map_.lookup(0).map([](const std::optional<sluice_config>& found) { return found.value_or(sluice_config{}); });
+    return map_.lookup(0).map(
+        [](const std::optional<sluice_config>& found) { return found.value_or(sluice_config{}); });
   }
   // Writes only what `change` changes: the programs read while it is copied.
   template <typename Change>

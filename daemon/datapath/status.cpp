@@ -76,7 +76,8 @@ Result<std::vector<LinkStatus>> link_status(const Maps& maps, const Settings& se
   };
   auto config = settings.get();
   if (!config) return tl::unexpected(config.error());
-  for (const auto ifindex : {config->net_ifindex, config->vxlan_ifindex, config->uplink_ifindex}) add(ifindex);
+  for (const auto ifindex : {config->net_ifindex, config->vxlan_ifindex, config->uplink_ifindex})
+    add(ifindex);
   auto ifaces = maps.ifaces.entries();
   if (!ifaces) return tl::unexpected(ifaces.error());
   for (const auto& [key, id] : *ifaces) add(key.ifindex);
@@ -108,8 +109,8 @@ Result<void> audit_modules(const Pins& pins, const Maps& maps, std::vector<std::
     auto id = maps.modules.lookup(*program.slot);
     if (!id) return tl::unexpected(id.error());
     if (*id != pinned->id)
-      differences.push_back(fmt::format("modules: slot {} has program {}, not {} ({})", *program.slot, id->value_or(0),
-                                        pinned->id, program.name));
+      differences.push_back(fmt::format("modules: slot {} has program {}, not {} ({})", *program.slot,
+                                        id->value_or(0), pinned->id, program.name));
   }
   return {};
 }

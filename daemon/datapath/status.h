@@ -17,6 +17,7 @@ namespace sluice::datapath {
                                                           const Attacher& attacher);
 [[nodiscard]] Result<std::vector<MapStatus>> map_status(const Pins& pins);
 // Differences between the slots of `modules` and the pinned programs, in words.
-[[nodiscard]] Result<void> audit_modules(const Pins& pins, const Maps& maps, std::vector<std::string>& differences);
+[[nodiscard]] Result<void> audit_modules(const Pins& pins, const Maps& maps,
+                                         std::vector<std::string>& differences);
 
 }  // namespace sluice::datapath

@@ -9,7 +9,8 @@ namespace sluice::policy {
 
 namespace {
 
-// In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6 addresses.
+// In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6
+// addresses.
 bool covers(const Prefix& outer, const Prefix& inner) {
   return outer.is_v4() == inner.is_v4() && outer.contains(inner);
 }
@@ -24,9 +25,8 @@ void BlockIndex::set(const AtomSet& in_force, const Atoms& atoms) {
     for (const auto& except : block.except) members.try_emplace(except);
   }
   const Prefix all_ipv4(Address::from_v4(0), SLUICE_V4_PREFIX_BITS);
-  const bool around_ipv4 = std::ranges::any_of(members, [&](const auto& entry) {
-    return !entry.first.is_v4() && entry.first.contains(all_ipv4);
-  });
+  const bool around_ipv4 = std::ranges::any_of(
+      members, [&](const auto& entry) { return !entry.first.is_v4() && entry.first.contains(all_ipv4); });
   if (around_ipv4) members.try_emplace(all_ipv4);
 
   for (const AtomId atom : in_force) {
@@ -34,7 +34,8 @@ void BlockIndex::set(const AtomSet& in_force, const Atoms& atoms) {
     // All that a prefix contains follows it in the map's order.
     for (auto it = members.find(block.cidr); it != members.end() && block.cidr.contains(it->first); ++it) {
       const auto excepted = [&](const Prefix& except) { return covers(except, it->first); };
-      if (covers(block.cidr, it->first) && std::ranges::none_of(block.except, excepted)) it->second.push_back(atom);
+      if (covers(block.cidr, it->first) && std::ranges::none_of(block.except, excepted))
+        it->second.push_back(atom);
     }
   }
 

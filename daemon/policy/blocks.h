@@ -9,7 +9,8 @@
 
 namespace sluice::policy {
 
-// The ipBlocks in force, cut at every prefix that one of them names: an address is in the blocks of its longest prefix.
+// The ipBlocks in force, cut at every prefix that one of them names: an address is in the blocks of its
+// longest prefix.
 class BlockIndex {
  public:
   // `in_force` (sorted) are IpBlocks.

@@ -18,8 +18,8 @@ using model::PolicyPeer;
 using model::PolicyPort;
 using model::PolicyRule;
 
-constexpr std::size_t kFlowsOfSubject = 4;   // before the next endpoint has its turn
-constexpr std::size_t kLookAt = 64;          // pods or namespaces, at most, in search of one that a selector means
+constexpr std::size_t kFlowsOfSubject = 4;  // before the next endpoint has its turn
+constexpr std::size_t kLookAt = 64;  // pods or namespaces, at most, in search of one that a selector means
 constexpr std::size_t kTriesPerFlow = 4;
 
 class Random {  // splitmix64
@@ -141,13 +141,14 @@ class Generator {
     flow.source_endpoint = ingress ? remote_endpoint : subject.endpoint;
     flow.destination_endpoint = ingress ? subject.endpoint : remote_endpoint;
     static const PolicyPort any_port;
-    choose_port(rule.ports.empty() ? any_port : random_.of(rule.ports), ingress ? subject.pod : remote.pod, flow);
+    choose_port(rule.ports.empty() ? any_port : random_.of(rule.ports), ingress ? subject.pod : remote.pod,
+                flow);
     return flow;
   }
 
   [[nodiscard]] Remote anyone() {
-    static const std::array<Address, 3> outside{
-        Address::from_v4(0xc0000201), Address::from_v4(0xcb007107), Address::from_v4(0x0a000001)};
+    static const std::array<Address, 3> outside{Address::from_v4(0xc0000201), Address::from_v4(0xcb007107),
+                                                Address::from_v4(0x0a000001)};
     if (!namespaces_.empty() && !random_.once_in(4)) {
       if (const Pod* pod = pod_in(random_.of(namespaces_)->name, model::LabelSelector()))
         return {random_.of(pod->ips), pod};
@@ -205,8 +206,8 @@ class Generator {
   }
 
   void choose_port(const PolicyPort& port, const Pod* destination, Flow& flow) {
-    static constexpr std::array<std::uint8_t, 5> kProtocols{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP, IPPROTO_ICMP,
-                                                            IPPROTO_GRE};
+    static constexpr std::array<std::uint8_t, 5> kProtocols{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP,
+                                                            IPPROTO_ICMP, IPPROTO_GRE};
     flow.protocol = random_.once_in(8) ? random_.of(kProtocols) : static_cast<std::uint8_t>(port.protocol);
     if (flow.protocol == IPPROTO_ICMP || flow.protocol == IPPROTO_GRE) return;
     std::uint16_t number = static_cast<std::uint16_t>(random_.below(65535) + 1);

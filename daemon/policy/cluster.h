@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state of the cluster that rules are made of. Plain values; the same cluster always gives the same verdicts.
+// The state of the cluster that rules are made of. Plain values; the same cluster always gives the same
+// verdicts.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace sluice::policy {
 
 struct LocalEndpoint {
   std::uint32_t id = 0;  // of the datapath; not 0
-  std::string ns;        // both empty: a container that is no pod; no policy selects it and no selector matches it
+  std::string ns;  // both empty: a container that is no pod; no policy selects it and no selector matches it
   std::string pod;
 };
 

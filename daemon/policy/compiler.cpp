@@ -50,7 +50,8 @@ bool selects(const CompiledPolicy& policy, const Identity& identity) {
 }  // namespace
 
 struct Compiler::State {
-  explicit State(const FirstNumbers& first) : classes(first.peer_class), tables(first.table, first.port_table) {}
+  explicit State(const FirstNumbers& first)
+      : classes(first.peer_class), tables(first.table, first.port_table) {}
 
   bool follow_policies(const Cluster& cluster);
   bool follow_pods(const Cluster& cluster);
@@ -75,10 +76,10 @@ struct Compiler::State {
   std::vector<KnownPolicy> policies;
   std::vector<KnownPod> pods;
   std::map<std::uint32_t, KnownEndpoint> endpoints;
-  std::vector<PeerAddress> addresses;   // of `pods`
-  std::set<Identity*> locals;           // of `endpoints`
-  AtomSet predicates, ip_blocks;        // in force
-  std::set<NameUse> name_uses;          // of egress rules in force
+  std::vector<PeerAddress> addresses;  // of `pods`
+  std::set<Identity*> locals;          // of `endpoints`
+  AtomSet predicates, ip_blocks;       // in force
+  std::set<NameUse> name_uses;         // of egress rules in force
   std::uint32_t next_serial = 1;
   unsigned compiles = 0;
   std::shared_ptr<const Ruleset> last;
@@ -207,7 +208,8 @@ void Compiler::State::forget_classes_of_identities() {
 }
 
 std::uint32_t Compiler::State::class_of(Identity& identity, std::uint32_t block_set) {
-  const auto known = std::ranges::find(identity.classes, block_set, &std::pair<std::uint32_t, std::uint32_t>::first);
+  const auto known =
+      std::ranges::find(identity.classes, block_set, &std::pair<std::uint32_t, std::uint32_t>::first);
   if (known != identity.classes.end()) return known->second;
   AtomSet set;
   std::ranges::merge(identity.atoms, blocks.blocks(block_set), std::back_inserter(set));

@@ -47,7 +47,8 @@ std::string text_of(const PolicyPort& port) {
     return port.end_port ? fmt::format("{} {}-{}", protocol, *number, *port.end_port)
                          : fmt::format("{} {}", protocol, *number);
   if (port.end_port) return "no port (endPort without a number)";
-  if (const auto* name = std::get_if<std::string>(&port.port)) return fmt::format("{} port \"{}\"", protocol, *name);
+  if (const auto* name = std::get_if<std::string>(&port.port))
+    return fmt::format("{} port \"{}\"", protocol, *name);
   return fmt::format("every {} port", protocol);
 }
 
@@ -58,15 +59,16 @@ std::string text_of(const PolicyRule& rule, const std::string& ns, bool ingress)
   for (const auto& port : rule.ports) ports.push_back(text_of(port));
   // Egress reads "to <peers> at <ports>": "to" twice would not tell which is which.
   return fmt::format("{} {} {} {}", ingress ? "from" : "to",
-                     peers.empty() ? "everyone" : fmt::format("{}", fmt::join(peers, " or ")), ingress ? "to" : "at",
+                     peers.empty() ? "everyone" : fmt::format("{}", fmt::join(peers, " or ")),
+                     ingress ? "to" : "at",
                      ports.empty() ? "every port" : fmt::format("{}", fmt::join(ports, ", ")));
 }
 
 void add(const NetworkPolicy& policy, bool ingress, EffectivePolicy& effective) {
   (ingress ? effective.isolated_ingress : effective.isolated_egress) = true;
   for (const auto& rule : ingress ? policy.ingress : policy.egress)
-    effective.rules.push_back({ingress ? "ingress" : "egress", policy.ns + "/" + policy.name,
-                               text_of(rule, policy.ns, ingress)});
+    effective.rules.push_back(
+        {ingress ? "ingress" : "egress", policy.ns + "/" + policy.name, text_of(rule, policy.ns, ingress)});
 }
 
 }  // namespace

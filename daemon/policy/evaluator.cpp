@@ -16,8 +16,8 @@ using model::PolicyRule;
 
 using PodsByAddress = std::map<Address, const Pod*>;
 
-// The pods that have the addresses of the flows. A pod with host network has the node's address, a finished pod has
-// given its address back: their addresses are no pod's.
+// The pods that have the addresses of the flows. A pod with host network has the node's address, a finished
+// pod has given its address back: their addresses are no pod's.
 PodsByAddress pods_of(const Cluster& cluster, const std::vector<Flow>& flows) {
   PodsByAddress pods;
   for (const Flow& flow : flows) {
@@ -60,7 +60,8 @@ bool namespace_matches(const Cluster& cluster, const model::LabelSelector& selec
   return selector.matches({{"kubernetes.io/metadata.name", ns}});
 }
 
-bool peer_matches(const Cluster& cluster, const NetworkPolicy& policy, const PolicyPeer& peer, const Party& party) {
+bool peer_matches(const Cluster& cluster, const NetworkPolicy& policy, const PolicyPeer& peer,
+                  const Party& party) {
   if (peer.ip_block) {
     if (peer.pod_selector || peer.namespace_selector) return false;  // not allowed together
     return in_block(*peer.ip_block, party.address);
@@ -144,7 +145,9 @@ sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByA
 
 }  // namespace
 
-sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow) { return evaluate_all(cluster, {flow}).front(); }
+sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow) {
+  return evaluate_all(cluster, {flow}).front();
+}
 
 std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows) {
   const PodsByAddress pods = pods_of(cluster, flows);

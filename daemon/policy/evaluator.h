@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The NetworkPolicy definition written as plainly as possible (Kubernetes API reference, networking.k8s.io/v1;
-// https://kubernetes.io/docs/concepts/services-networking/network-policies/). Used only to check the compiler and the
-// programs: slow, and free of everything the compiler does.
+// The NetworkPolicy definition written as plainly as possible (Kubernetes API reference,
+// networking.k8s.io/v1; https://kubernetes.io/docs/concepts/services-networking/network-policies/). Used only
+// to check the compiler and the programs: slow, and free of everything the compiler does.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct Flow {  // a connection in its original direction, addresses after transl
   Address destination;
   std::uint8_t protocol = 0;
   std::uint16_t destination_port = 0;  // host order; 0 where the protocol has none
-  std::uint32_t source_endpoint = 0;       // ids of cluster.endpoints; 0: not a pod of this node
+  std::uint32_t source_endpoint = 0;   // ids of cluster.endpoints; 0: not a pod of this node
   std::uint32_t destination_endpoint = 0;
 };
 
@@ -27,7 +27,8 @@ struct Flow {  // a connection in its original direction, addresses after transl
 [[nodiscard]] sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow);
 
 // The same for many flows at once, one pass over the cluster's pods for all of them.
-[[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows);
+[[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster,
+                                                           const std::vector<Flow>& flows);
 
 // The rules in force for one endpoint in words, a line each; for `sluicectl policy`.
 struct EffectiveRule {

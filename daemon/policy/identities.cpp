@@ -57,7 +57,8 @@ void Identities::set_predicates(const AtomSet& in_force, const Atoms& atoms) {
     for (const auto& [atom, predicate] : added) {
       if (selects(*predicate, ns, group.labels)) candidates.push_back({atom, &predicate->pods});
     }
-    const auto dropped = std::erase_if(group.candidates, [&](const Candidate& old) { return is_removed(old.atom); });
+    const auto dropped =
+        std::erase_if(group.candidates, [&](const Candidate& old) { return is_removed(old.atom); });
     group.candidates.insert(group.candidates.end(), candidates.begin(), candidates.end());
     if (dropped == 0 && candidates.empty()) continue;
     for (Identity* identity : group.identities) {
@@ -99,7 +100,8 @@ void Identities::sweep() {
 model::Labels Identities::namespace_labels(const std::string& ns) const {
   const auto known = namespaces_.find(ns);
   // The API server labels every namespace with its name; a pod may be seen before its namespace is.
-  return known != namespaces_.end() ? known->second.labels : model::Labels{{"kubernetes.io/metadata.name", ns}};
+  return known != namespaces_.end() ? known->second.labels
+                                    : model::Labels{{"kubernetes.io/metadata.name", ns}};
 }
 
 Identities::Group& Identities::group(const std::string& ns) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which pod predicates match which pods. Pods that no predicate can tell apart share an identity, so that the work
-// grows with the kinds of pods, not with the pods.
+// Which pod predicates match which pods. Pods that no predicate can tell apart share an identity, so that the
+// work grows with the kinds of pods, not with the pods.
 #pragma once
 
 #include <cstdint>

@@ -8,9 +8,9 @@
 
 namespace sluice::policy {
 
-// Gives each content a number, counting up: the same content keeps its number, no number is given twice. What was in
-// use at none of the last kSweeps sweeps is forgotten, so that years of changes do not fill the memory; should it
-// come back, it gets a new number.
+// Gives each content a number, counting up: the same content keeps its number, no number is given twice. What
+// was in use at none of the last kSweeps sweeps is forgotten, so that years of changes do not fill the
+// memory; should it come back, it gets a new number.
 template <typename Content>
 class Interner {
  public:
@@ -48,7 +48,8 @@ class Interner {
   };
   std::uint32_t next_;
   std::map<Content, Entry> numbers_;
-  std::unordered_map<std::uint32_t, const Content*> contents_;  // points into numbers_, whose nodes do not move
+  std::unordered_map<std::uint32_t, const Content*>
+      contents_;  // points into numbers_, whose nodes do not move
 };
 
 }  // namespace sluice::policy

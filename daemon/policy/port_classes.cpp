@@ -21,8 +21,9 @@ struct Run {  // ports first … last of one protocol have one class
 
 constexpr std::uint32_t kPorts = 65536;
 
-// The fewest longest-match prefixes that give every port its class (Draves et al., "Constructing optimal IP routing
-// tables", 1999): upwards, what each half could inherit at no cost; downwards, a prefix where that is not inherited.
+// The fewest longest-match prefixes that give every port its class (Draves et al., "Constructing optimal IP
+// routing tables", 1999): upwards, what each half could inherit at no cost; downwards, a prefix where that is
+// not inherited.
 class PrefixTree {
  public:
   explicit PrefixTree(const std::vector<Run>& runs) : runs_(runs), root_(build(0, 0)) {}

@@ -23,7 +23,8 @@ struct PortPrefix {  // the ports of `protocol` whose upper `bits` bits are thos
 };
 
 struct PortClasses {
-  // The longest prefix gives a port's class; none: class 0, the ports that are in no span. As few as possible.
+  // The longest prefix gives a port's class; none: class 0, the ports that are in no span. As few as
+  // possible.
   std::vector<PortPrefix> prefixes;
   std::vector<std::vector<std::uint32_t>> of_group;  // the classes that each group of spans is made of
   std::uint32_t count = 1;                           // classes are 0 … count - 1

@@ -17,11 +17,12 @@ namespace sluice::policy {
 }
 
 // The longest prefix of `map` that contains `address`; end() if none does.
-// Prefixes are in order of (address, bits). A prefix before `address` in that order which does not contain it shares
-// its first n bits only; every prefix that does contain it and stands before that one has at most n bits.
+// Prefixes are in order of (address, bits). A prefix before `address` in that order which does not contain it
+// shares its first n bits only; every prefix that does contain it and stands before that one has at most n
+// bits.
 template <typename Value>
-[[nodiscard]] typename std::map<Prefix, Value>::const_iterator longest_match(const std::map<Prefix, Value>& map,
-                                                                             const Address& address) {
+[[nodiscard]] typename std::map<Prefix, Value>::const_iterator longest_match(
+    const std::map<Prefix, Value>& map, const Address& address) {
   unsigned bits = 128;
   for (;;) {
     auto it = map.upper_bound(Prefix(address, bits));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the compiler hands to the datapath: the desired content of the firewall's maps for one state of the cluster.
-// Numbers (tables, port tables, classes) stand for content: the same content keeps its number as long as the compiler
-// lives, and a number never comes back with other content.
+// What the compiler hands to the datapath: the desired content of the firewall's maps for one state of the
+// cluster. Numbers (tables, port tables, classes) stand for content: the same content keeps its number as
+// long as the compiler lives, and a number never comes back with other content.
 #pragma once
 
 #include <array>
@@ -32,7 +32,7 @@ struct PortKey {  // the ports of `protocol` whose upper `port_bits` bits are th
   auto operator<=>(const PortKey&) const = default;
 };
 
-struct EndpointPolicy {  // struct sluice_policy
+struct EndpointPolicy {                  // struct sluice_policy
   std::array<std::uint32_t, 2> table{};  // [sluice_direction]
   std::array<std::uint32_t, 2> ports{};
   bool isolated_ingress = false;

@@ -45,7 +45,9 @@ void add_rule(const CompiledRule& rule, int direction, const Tables::NamedPorts&
 std::vector<std::uint64_t> bits_of(const Ports& ports, const std::vector<std::uint32_t>& classes,
                                    std::uint32_t class_count) {
   std::vector<std::uint64_t> bits((class_count + 63) / 64);
-  const auto set = [&](std::uint32_t port_class) { bits[port_class / 64] |= std::uint64_t{1} << (port_class % 64); };
+  const auto set = [&](std::uint32_t port_class) {
+    bits[port_class / 64] |= std::uint64_t{1} << (port_class % 64);
+  };
   if (ports.every) {
     for (std::uint32_t port_class = 0; port_class < class_count; ++port_class) set(port_class);
   } else {
@@ -128,7 +130,8 @@ std::uint32_t Tables::build(int direction, const std::vector<const CompiledPolic
   return tables_.number(table);
 }
 
-void Tables::add_port_classes(std::uint32_t port_table, std::map<PortKey, std::uint32_t>& port_classes) const {
+void Tables::add_port_classes(std::uint32_t port_table,
+                              std::map<PortKey, std::uint32_t>& port_classes) const {
   if (port_table == 0) return;
   for (const auto& prefix : port_tables_.content(port_table))
     port_classes.emplace(PortKey{port_table, prefix.protocol, prefix.port, prefix.bits}, prefix.port_class);
@@ -139,7 +142,8 @@ void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<R
   const auto& entries = tables_.content(table).entries;
   std::vector<std::pair<std::uint32_t, const TableEntry*>> admitted;  // class -> what admits it
   for (const auto& entry : entries) {
-    for (const std::uint32_t peer_class : classes_of(entry, classes)) admitted.emplace_back(peer_class, &entry);
+    for (const std::uint32_t peer_class : classes_of(entry, classes))
+      admitted.emplace_back(peer_class, &entry);
   }
   std::ranges::sort(admitted);
 
@@ -151,9 +155,11 @@ void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<R
     }
     for (std::size_t word = 0; word < bits.size(); word += kWords) {
       Row row{};
-      std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWords, bits.size() - word), row.begin());
+      std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWords, bits.size() - word),
+                  row.begin());
       if (row != Row{})
-        rows.emplace_hint(rows.end(), RowKey{table, peer_class, static_cast<std::uint32_t>(word / kWords)}, row);
+        rows.emplace_hint(rows.end(), RowKey{table, peer_class, static_cast<std::uint32_t>(word / kWords)},
+                          row);
     }
   }
 }

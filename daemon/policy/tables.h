@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables: what an endpoint admits in one direction, in terms of atoms and port classes, and the rows made of it.
+// Tables: what an endpoint admits in one direction, in terms of atoms and port classes, and the rows made of
+// it.
 #pragma once
 
 #include <compare>
@@ -41,26 +42,29 @@ struct ClassIndex {
 
 class Tables {
  public:
-  // The numbers that named ports stand for: the endpoint's own for ingress (the same for every peer), or for egress
-  // those of the peers in use.
+  // The numbers that named ports stand for: the endpoint's own for ingress (the same for every peer), or for
+  // egress those of the peers in use.
   using NamedPorts = std::map<NameUse, std::set<std::uint16_t>>;
 
   Tables(std::uint32_t first_table, std::uint32_t first_port_table)
       : tables_(first_table), port_tables_(first_port_table) {}
 
-  // Between begin() and end(), what was built before for the same rules is found again; what is not asked for between
-  // them is forgotten by end().
+  // Between begin() and end(), what was built before for the same rules is found again; what is not asked for
+  // between them is forgotten by end().
   void begin() { cached_before_ = std::move(cached_); }
   void end() { cached_before_.clear(); }
   // The table of the rules of `policies` (by serial) in `direction`.
   [[nodiscard]] std::uint32_t number_of(int direction, const std::vector<const CompiledPolicy*>& policies,
                                         const NamedPorts& named_ports, Atoms& atoms);
-  [[nodiscard]] std::uint32_t port_table_of(std::uint32_t table) const { return tables_.content(table).port_table; }
+  [[nodiscard]] std::uint32_t port_table_of(std::uint32_t table) const {
+    return tables_.content(table).port_table;
+  }
 
   void add_port_classes(std::uint32_t port_table, std::map<PortKey, std::uint32_t>& port_classes) const;
   void add_rows(std::uint32_t table, const ClassIndex& classes, std::map<RowKey, Row>& rows) const;
 
-  void sweep(const std::unordered_set<std::uint32_t>& tables, const std::unordered_set<std::uint32_t>& port_tables);
+  void sweep(const std::unordered_set<std::uint32_t>& tables,
+             const std::unordered_set<std::uint32_t>& port_tables);
 
  private:
   // direction, serials of the policies, and what their named ports stand for: all that a table is made of.

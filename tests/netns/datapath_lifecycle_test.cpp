@@ -116,7 +116,8 @@ TEST_F(Lifecycle, ALostModuleIsLoadedAgain) {
   std::filesystem::remove(pin("progs/entry_pod"));
   open();
   auto after = ids();
-  for (const auto* name : {"program entry_pod", "program router"}) EXPECT_NE(after.at(name), before.at(name)) << name;
+  for (const auto* name : {"program entry_pod", "program router"})
+    EXPECT_NE(after.at(name), before.at(name)) << name;
   for (const auto* name : {"program nat", "program bridge", "program deliver", "program firewall"})
     EXPECT_EQ(after.at(name), before.at(name)) << name;
   for (const auto& [name, id] : before) {
@@ -283,7 +284,8 @@ TEST_F(Lifecycle, RoutesOfNodesThatLeftAreRemovedAndOthersStay) {
   foreign.link_index = must(netlink.link("sluice_host")).index;
   must(netlink.replace_route(foreign));
   auto with_remote = config();
-  with_remote.remotes = {{"other", {must(Prefix::parse("10.244.2.0/24"))}, {must(Address::parse("198.51.100.2"))}}};
+  with_remote.remotes = {
+      {"other", {must(Prefix::parse("10.244.2.0/24"))}, {must(Address::parse("198.51.100.2"))}}};
   const auto routes = [&] {
     std::set<std::string> found;
     for (const auto& route : must(netlink.routes())) found.insert(route.destination.to_string());
@@ -323,7 +325,8 @@ TEST_F(Start, APinnedMapOfAnotherLayoutIsRefusedAndNothingTouched) {
   ASSERT_EQ(bpf_obj_pin(other.get(), (root + "/conntrack").c_str()), 0);
   const auto refused = datapath::Datapath::open(options());
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message.find("conntrack has key size 4"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("conntrack has key size 4"), std::string::npos)
+      << refused.error().message;
   EXPECT_TRUE(std::filesystem::is_empty(root + "/progs"));
   EXPECT_FALSE(std::filesystem::exists(root + "/packet"));
 }

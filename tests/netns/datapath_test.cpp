@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Traffic between real pods through the programs, and transactions while it runs.
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "tests/netns/node_fixture.h"
 
@@ -22,7 +24,9 @@ class DatapathTraffic : public NodeTest, public testing::WithParamInterface<Atta
 };
 
 INSTANTIATE_TEST_SUITE_P(Hooks, DatapathTraffic, testing::Values(AttachMode::kAuto, AttachMode::kClsact),
-                         [](const auto& mode) { return mode.param == AttachMode::kAuto ? "Auto" : "Clsact"; });
+                         [](const auto& mode) {
+                           return mode.param == AttachMode::kAuto ? "Auto" : "Clsact";
+                         });
 
 TEST_P(DatapathTraffic, PodsWithoutRulesInForceReachNobody) {
   add_three_pods();
@@ -48,7 +52,8 @@ TEST_P(DatapathTraffic, PodsAndNodeReachEachOtherWhenNothingIsIsolated) {
 
 TEST_P(DatapathTraffic, AnIsolatedPodAdmitsWhatItsRulesNameAndNothingElse) {
   add_three_pods();
-  apply(web_from_a_to_b(), {check_web(a(), b(), SLUICE_DROP_NONE), check_web(c(), b(), SLUICE_DROP_POLICY_INGRESS)});
+  apply(web_from_a_to_b(),
+        {check_web(a(), b(), SLUICE_DROP_NONE), check_web(c(), b(), SLUICE_DROP_POLICY_INGRESS)});
   EXPECT_TRUE(connects(a(), b(), kWeb));
   EXPECT_FALSE(connects(a(), b(), kOther));
   EXPECT_FALSE(connects(c(), b(), kWeb));
@@ -145,6 +150,44 @@ TEST_F(Transactions, ANewGenerationChangesTheFirewallAndNothingElse) {
   EXPECT_EQ(generations[9].counters.denied_ingress, 0U);
 }
 
+TEST_F(Transactions, NoPacketIsLostWhileGenerationsChange) {
+  add_three_pods();
+  apply(web_from_a_to_b());
+  const auto listener = listen_tcp(&b().netns(), b().address(), kWeb);
+  const auto client = connect_tcp(&a().netns(), b().address(), kWeb);
+  const auto server = accept_tcp(listener);
+  ASSERT_TRUE(send_and_receive(client, server));
+  const auto dropped = [&] {
+    const auto stats = must(datapath_->stats());
+    return std::accumulate(std::begin(stats.drops), std::end(stats.drops), std::uint64_t{0});
+  };
+  const auto before = dropped();
+  std::atomic<bool> over = false;
+  std::uint64_t sent = 0, lost = 0;
+  std::thread traffic([&] {
+    for (; !over; ++sent)
+      if (!send_and_receive(client, server)) ++lost;
+  });
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    auto rules = web_from_a_to_b();  // what A may do stays; what C may changes
+    if (i % 2 == 0) {
+      auto& policy = rules.endpoints[c().endpoint().id];
+      policy.isolated_egress = true;
+      policy.table[SLUICE_EGRESS] = kTable + 2;
+    }
+    EXPECT_TRUE(apply(rules).generation);
+  }
+  over = true;
+  traffic.join();
+  EXPECT_GT(sent, 0U);
+  EXPECT_EQ(lost, 0U);
+  EXPECT_EQ(dropped(), before);
+  EXPECT_GT(
+      datapath_->generations().front().counters.rejudged + datapath_->generations().at(1).counters.rejudged,
+      0U);
+  expect_all_accounted_for();
+}
+
 TEST_F(Transactions, TheSameRulesAgainChangeNothing) {
   add_three_pods();
   apply(web_from_a_to_b());
@@ -237,7 +280,8 @@ TEST_F(Transactions, RulesThatDoNotFitAreRefusedAndLeaveNoTrace) {
   for (const auto& rules : {in_place, generation}) {
     const auto refused = try_apply(rules);
     ASSERT_FALSE(refused);
-    EXPECT_NE(refused.error().message.find("'port_classes' is full"), std::string::npos) << refused.error().message;
+    EXPECT_NE(refused.error().message.find("'port_classes' is full"), std::string::npos)
+        << refused.error().message;
     EXPECT_TRUE(connects(a(), b(), kWeb));
     EXPECT_FALSE(connects(c(), b(), kWeb));
     expect_no_differences();

@@ -91,9 +91,11 @@ class NodeTest : public testing::Test {
     return must(try_apply(std::move(rules), check));
   }
   Result<datapath::Applied> try_apply(policy::Ruleset rules, const datapath::CheckPackets& check = {}) {
-    return datapath_->apply(std::make_shared<const policy::Ruleset>(std::move(rules)), "test", [check] { return check; });
+    return datapath_->apply(std::make_shared<const policy::Ruleset>(std::move(rules)), "test",
+                            [check] { return check; });
   }
-  [[nodiscard]] datapath::CheckPacket check_web(const Pod& from, const Pod& to, sluice_drop_reason expected) const {
+  [[nodiscard]] datapath::CheckPacket check_web(const Pod& from, const Pod& to,
+                                                sluice_drop_reason expected) const {
     datapath::CheckPacket packet;
     packet.probe.src = from.address().abi();
     packet.probe.dst = to.address().abi();
@@ -104,7 +106,9 @@ class NodeTest : public testing::Test {
     packet.expected = expected;
     return packet;
   }
-  [[nodiscard]] std::uint64_t drops(sluice_drop_reason reason) const { return must(datapath_->stats()).drops[reason]; }
+  [[nodiscard]] std::uint64_t drops(sluice_drop_reason reason) const {
+    return must(datapath_->stats()).drops[reason];
+  }
   [[nodiscard]] bool connects(const Pod& from, const Pod& to, std::uint16_t port) const {
     const auto listener = listen_tcp(&to.netns(), to.address(), port);
     return static_cast<bool>(connect_tcp(&from.netns(), to.address(), port));
@@ -114,7 +118,8 @@ class NodeTest : public testing::Test {
     const auto in = std::accumulate(std::begin(stats.in), std::end(stats.in), std::uint64_t{0});
     const auto dropped = std::accumulate(std::begin(stats.drops), std::end(stats.drops), std::uint64_t{0});
     EXPECT_GT(in, 0U);
-    EXPECT_EQ(in, stats.delivered + stats.to_stack + stats.out_tunnel + stats.out_uplink + stats.answered + dropped);
+    EXPECT_EQ(in, stats.delivered + stats.to_stack + stats.out_tunnel + stats.out_uplink + stats.answered +
+                      dropped);
   }
   void expect_no_differences() const {
     for (const auto& difference : must(datapath_->audit())) ADD_FAILURE() << difference;

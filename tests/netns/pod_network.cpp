@@ -151,7 +151,8 @@ bool ping(const Fd* from, const Address& to) {
   request.un.echo.sequence = htons(1);
   request.checksum = checksum(&request, sizeof request);
   const auto name = socket_address(to, 0);
-  if (sendto(fd.get(), &request, sizeof request, 0, reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0)
+  if (sendto(fd.get(), &request, sizeof request, 0, reinterpret_cast<const sockaddr*>(&name), sizeof name) <
+      0)
     return false;
   while (ready(fd, POLLIN)) {
     std::array<unsigned char, 256> packet{};
@@ -194,7 +195,8 @@ bool send_and_receive(const Fd& from, const Fd& to) {
   std::array<char, 6> received{};
   if (send(from.get(), message.data(), message.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(message.size()))
     return false;
-  return ready(to, POLLIN) && recv(to.get(), received.data(), received.size(), 0) == static_cast<ssize_t>(message.size()) &&
+  return ready(to, POLLIN) &&
+         recv(to.get(), received.data(), received.size(), 0) == static_cast<ssize_t>(message.size()) &&
          received == message;
 }
 

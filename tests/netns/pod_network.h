@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node of its own for a test: a network namespace, a bpffs, and pods in namespaces of theirs, with real traffic.
+// A node of its own for a test: a network namespace, a bpffs, and pods in namespaces of theirs, with real
+// traffic.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,8 +27,8 @@ T must(Result<T> result) {
 void in_netns(const Fd& netns, const std::function<void()>& action);
 [[nodiscard]] Fd new_netns();
 
-// Moves the test's thread into a network and a mount namespace of its own, with a bpffs. Gone with the process or the
-// next Sandbox.
+// Moves the test's thread into a network and a mount namespace of its own, with a bpffs. Gone with the
+// process or the next Sandbox.
 class Sandbox {
  public:
   Sandbox();
@@ -57,7 +58,8 @@ class Pod {
   datapath::Endpoint endpoint_;
 };
 
-// Traffic. `from` and `at`: a pod's namespace, or nullptr for the node's own. A false answer takes about a second.
+// Traffic. `from` and `at`: a pod's namespace, or nullptr for the node's own. A false answer takes about a
+// second.
 [[nodiscard]] bool ping(const Fd* from, const Address& to);
 [[nodiscard]] Fd listen_tcp(const Fd* at, const Address& address, std::uint16_t port);
 [[nodiscard]] Fd connect_tcp(const Fd* from, const Address& to, std::uint16_t port);  // none: no connection

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The firewall program's lookups over a Ruleset, step by step and without any cleverness, as bpf/abi.h describes them.
+// The firewall program's lookups over a Ruleset, step by step and without any cleverness, as bpf/abi.h
+// describes them.
 #pragma once
 
 #include "daemon/policy/evaluator.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiler against evaluator on random clusters and sequences of changes, through a model of the firewall program.
+// Compiler against evaluator on random clusters and sequences of changes, through a model of the firewall
+// program.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -15,8 +16,8 @@ namespace {
 
 std::string text(const Flow& flow) {
   return fmt::format("{} (endpoint {}) -> {} (endpoint {}) protocol {} port {}", flow.source.to_string(),
-                     flow.source_endpoint, flow.destination.to_string(), flow.destination_endpoint, flow.protocol,
-                     flow.destination_port);
+                     flow.source_endpoint, flow.destination.to_string(), flow.destination_endpoint,
+                     flow.protocol, flow.destination_port);
 }
 
 std::string in_words(const Cluster& cluster, const Flow& flow) {
@@ -41,7 +42,8 @@ class NumbersSeen {
       tables.insert(policy.table.begin(), policy.table.end());
       port_tables.insert(policy.ports.begin(), policy.ports.end());
       for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
-        if (policy.table[direction] != 0) same(ports_of_table_, policy.table[direction], policy.ports[direction]);
+        if (policy.table[direction] != 0)
+          same(ports_of_table_, policy.table[direction], policy.ports[direction]);
       }
     }
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::map<std::uint32_t, Row>> rows;
@@ -51,7 +53,8 @@ class NumbersSeen {
     for (const auto& [key, row] : ruleset.rows) {
       EXPECT_NE(row, Row{}) << "an empty row";
       EXPECT_TRUE(tables.contains(key.table)) << "a row of table " << key.table << ", which nobody uses";
-      EXPECT_TRUE(classes.contains(key.peer_class)) << "a row of class " << key.peer_class << ", which nobody has";
+      EXPECT_TRUE(classes.contains(key.peer_class))
+          << "a row of class " << key.peer_class << ", which nobody has";
       rows[{key.table, key.peer_class}][key.page] = row;
     }
     for (const auto& [key, pages] : rows) same(rows_, key, pages);

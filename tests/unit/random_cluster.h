@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random clusters, changes to them and flows, for property tests. The universe is small, so that selectors, blocks,
-// ports and flows meet often; the same seed gives the same sequence.
+// Random clusters, changes to them and flows, for property tests. The universe is small, so that selectors,
+// blocks, ports and flows meet often; the same seed gives the same sequence.
 #pragma once
 
 #include <algorithm>
@@ -59,7 +59,8 @@ class RandomCluster {
     }
   }
 
-  // A connection between two of: pods, local endpoints, addresses at the borders of blocks, addresses outside.
+  // A connection between two of: pods, local endpoints, addresses at the borders of blocks, addresses
+  // outside.
   [[nodiscard]] Flow flow() {
     static constexpr std::array<std::uint8_t, 8> kProtocols{6, 6, 6, 17, 17, 132, 1, 47};
     Flow flow;
@@ -72,7 +73,9 @@ class RandomCluster {
     return flow;
   }
 
-  [[nodiscard]] int below(int bound) { return static_cast<int>(random_() % static_cast<std::uint64_t>(bound)); }
+  [[nodiscard]] int below(int bound) {
+    return static_cast<int>(random_() % static_cast<std::uint64_t>(bound));
+  }
 
  private:
   template <typename Container>
@@ -106,7 +109,8 @@ class RandomCluster {
       requirement.key = below(2) != 0 ? "app" : "tier";
       requirement.op = any(kOperators);
       if (requirement.op == Operator::kIn || requirement.op == Operator::kNotIn)
-        requirement.values = requirement.key == "app" ? std::vector<std::string>{"x", "z"} : std::vector<std::string>{"1"};
+        requirement.values =
+            requirement.key == "app" ? std::vector<std::string>{"x", "z"} : std::vector<std::string>{"1"};
       selector.match_expressions.push_back(requirement);
     }
     return selector;
@@ -128,7 +132,8 @@ class RandomCluster {
     pod.host_network = below(12) == 0;
     pod.finished = below(12) == 0;
     // Now and then two pods have one address: it must not matter which came first.
-    if (below(10) != 0) pod.ips.push_back(Address::from_v4(0x0a000100U + static_cast<std::uint32_t>(below(256))));
+    if (below(10) != 0)
+      pod.ips.push_back(Address::from_v4(0x0a000100U + static_cast<std::uint32_t>(below(256))));
     if (below(4) == 0) pod.ips.push_back(random_v6());
     for (const char* name : kNames) {
       if (below(2) != 0) pod.ports.push_back({name, random_protocol(), any(kNumbers)});
@@ -172,7 +177,8 @@ class RandomCluster {
   }
 
   [[nodiscard]] int random_port() {
-    static constexpr std::array<int, 12> kPorts{1, 53, 80, 80, 443, 1023, 1024, 8080, 8090, 9000, 32768, 65535};
+    static constexpr std::array<int, 12> kPorts{1,    53,   80,   80,   443,   1023,
+                                                1024, 8080, 8090, 9000, 32768, 65535};
     return below(20) == 0 ? below(65536) : any(kPorts);
   }
 
@@ -186,7 +192,8 @@ class RandomCluster {
     } else if (kind < 5) {
       const int first = random_port();
       port.port = static_cast<std::uint16_t>(first);
-      port.end_port = static_cast<std::uint16_t>(std::clamp(random_port(), below(16) == 0 ? 0 : first, 65535));
+      port.end_port =
+          static_cast<std::uint16_t>(std::clamp(random_port(), below(16) == 0 ? 0 : first, 65535));
     } else if (kind < 7) {
       port.port = std::string(any(kNames));
       if (below(16) == 0) port.end_port = 9000;  // not allowed: admits nothing
@@ -222,7 +229,8 @@ class RandomCluster {
       model::IpBlock block{random_prefix(), {}};
       for (int i = below(3); i > 0; --i) {
         const Prefix except = random_prefix();
-        if (block.cidr.is_v4() == except.is_v4() && block.cidr.contains(except)) block.except.push_back(except);
+        if (block.cidr.is_v4() == except.is_v4() && block.cidr.contains(except))
+          block.except.push_back(except);
       }
       std::ranges::sort(block.except);
       peer.ip_block = block;
@@ -241,7 +249,8 @@ class RandomCluster {
       for (auto& port : rule.ports) port = random_policy_port();
       // Single ports in such numbers that one row does not hold their classes.
       if (below(150) == 0) {
-        for (int i = 0; i < 300; ++i) rule.ports.push_back({model::Protocol::kTcp, port_number(8000 + 2 * i), {}});
+        for (int i = 0; i < 300; ++i)
+          rule.ports.push_back({model::Protocol::kTcp, port_number(8000 + 2 * i), {}});
         rules.push_back({{}, {{model::Protocol::kTcp, port_number(8080), port_number(9000)}}});
         return rules;
       }
