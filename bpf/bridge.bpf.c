@@ -32,7 +32,7 @@ static __always_inline bool arp_answer(struct __sk_buff *skb, const struct sluic
 {
 	struct ethhdr *eth = frame_start(skb);
 	struct arp_ipv4 *arp = (void *)(eth + 1);
-	__u8 mac[6], ip[4];
+	__u8 ADDR_ON_STACK mac[6], ip[4];
 
 	if ((void *)(arp + 1) > frame_end(skb) || arp->operation_be != bpf_htons(ARP_REQUEST) ||
 	    !arp_owner(pkt, mac))
@@ -52,12 +52,12 @@ static __always_inline __u32 find_endpoint(struct __sk_buff *skb, struct sluice_
 {
 	const struct sluice_endpoint *endpoint;
 	const struct ethhdr *eth = frame_start(skb);
-	struct sluice_mac_key key = {};
+	struct sluice_mac_key ADDR_ON_STACK key;
 	const __u32 *id;
 
 	if ((const void *)(eth + 1) > frame_end(skb))
 		return SLUICE_DROP_SHORT_PACKET;
-	mac_copy(key.mac, eth->h_dest);
+	mac_key_make(&key, eth->h_dest);
 	id = bpf_map_lookup_elem(&macs, &key);
 	if (!id)
 		return SLUICE_DROP_MAC_UNKNOWN;

@@ -32,7 +32,10 @@ static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook)
 static __always_inline int pass_on(struct __sk_buff *skb, struct sluice_packet *pkt, __u32 reason)
 {
 	if (!reason) {
-		go_to(skb, skb->protocol == bpf_htons(ETH_P_ARP) ? SLUICE_MODULE_BRIDGE : SLUICE_MODULE_NAT);
+		if (skb->protocol == bpf_htons(ETH_P_ARP))
+			go_to(skb, SLUICE_MODULE_BRIDGE);
+		else
+			go_to(skb, SLUICE_MODULE_NAT);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}
 	return drop(skb, pkt, SLUICE_MODULE_ENTRY, reason);

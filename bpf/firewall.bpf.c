@@ -181,7 +181,7 @@ int firewall(struct __sk_buff *skb)
 	if (!reason) {
 		if (pkt->state != SLUICE_STATE_NEW)
 			restamp(pkt);
-		go_to(skb, pkt->next);
+		go_to_next(skb, pkt);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}
 	return drop(skb, pkt, SLUICE_MODULE_FIREWALL, reason);

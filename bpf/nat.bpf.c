@@ -33,7 +33,7 @@ static __always_inline struct sluice_ct_entry *unmask(struct sluice_packet *pkt,
 	alias = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
 	if (!alias || !(alias->flags & SLUICE_CT_ALIAS))
 		return NULL;
-	*inside = alias->nat_addr;
+	addr_copy(inside, &alias->nat_addr);
 	*inside_port_be = alias->nat_port_be;
 	tuple.dst = inside;
 	tuple.dport_be = alias->nat_port_be;
@@ -53,7 +53,7 @@ static __always_inline void apply_entry(struct sluice_packet *pkt, const struct 
 					bool reply)
 {
 	if (!reply && entry->flags & SLUICE_CT_MASQUERADE) {
-		pkt->nat_addr = entry->nat_addr;
+		addr_copy(&pkt->nat_addr, &entry->nat_addr);
 		pkt->nat_port_be = entry->nat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
@@ -108,7 +108,7 @@ static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct 
 {
 	struct tuple outside = packet_tuple(pkt);
 	struct sluice_ct_entry *entry;
-	struct sluice_addr inside;
+	struct sluice_addr ADDR_ON_STACK inside;
 	__be16 inside_port_be;
 
 	entry = unmask(pkt, &outside, &inside, &inside_port_be);
@@ -119,7 +119,7 @@ static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct 
 
 	if (!rewrite(skb, pkt, &tr))
 		return SLUICE_DROP_REWRITE_FAILED;
-	pkt->dst = inside;
+	addr_copy(&pkt->dst, &inside);
 	pkt->dport_be = inside_port_be;
 	if (pkt->proto == IPPROTO_ICMP)
 		pkt->sport_be = inside_port_be;
@@ -152,11 +152,11 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 /* ---- ICMP errors ------------------------------------------------------------------------------ */
 /* The quoted tuple, in the form that conntrack knows. */
 struct quote {
-	struct embedded in;
-	struct sluice_addr src;
-	struct sluice_addr dst;
+	struct sluice_addr ADDR_ON_STACK src;
+	struct sluice_addr ADDR_ON_STACK dst;
 	__be16 sport_be;
 	__be16 dport_be;
+	struct embedded in;
 };
 
 /* Reads the quoted header. An error goes to whom the quoted packet came from; and a pod may speak of what it
@@ -179,8 +179,8 @@ static __always_inline bool quote_read(struct __sk_buff *skb, const struct sluic
 static __always_inline void judge_as(struct sluice_packet *pkt, const struct quote *quote, bool forward)
 {
 	pkt->state = SLUICE_STATE_RELATED;
-	pkt->related_src = forward ? quote->src : quote->dst;
-	pkt->related_dst = forward ? quote->dst : quote->src;
+	addr_copy(&pkt->related_src, forward ? &quote->src : &quote->dst);
+	addr_copy(&pkt->related_dst, forward ? &quote->dst : &quote->src);
 	pkt->related_sport_be = forward ? quote->sport_be : quote->dport_be;
 	pkt->related_dport_be = forward ? quote->dport_be : quote->sport_be;
 	pkt->related_proto = quote->in.proto;
@@ -194,7 +194,7 @@ static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct s
 {
 	const struct embedded *in = &quote->in;
 	struct tuple outside = { &quote->dst, &quote->src, in->dport_be, in->sport_be, in->proto };
-	struct sluice_addr inside;
+	struct sluice_addr ADDR_ON_STACK inside;
 	struct sluice_ct_entry *entry = unmask(pkt, &outside, &inside, &quote->sport_be);
 
 	if (!entry)
@@ -205,8 +205,8 @@ static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct s
 
 	if (!rewrite_error(skb, pkt, in, &tr))
 		return SLUICE_DROP_REWRITE_FAILED;
-	quote->src = inside;
-	pkt->dst = inside;
+	addr_copy(&quote->src, &inside);
+	addr_copy(&pkt->dst, &inside);
 	pkt->flags |= SLUICE_PKT_TRANSLATED;
 	judge_as(pkt, quote, true);
 	apply_entry(pkt, entry, true);
@@ -265,7 +265,10 @@ int nat(struct __sk_buff *skb)
 	if (reason == TO_STACK)
 		return to_stack();
 	if (!reason) {
-		go_to(skb, pkt->flags & SLUICE_PKT_BRIDGED ? SLUICE_MODULE_BRIDGE : SLUICE_MODULE_ROUTER);
+		if (pkt->flags & SLUICE_PKT_BRIDGED)
+			go_to(skb, SLUICE_MODULE_BRIDGE);
+		else
+			go_to(skb, SLUICE_MODULE_ROUTER);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}
 	return drop(skb, pkt, SLUICE_MODULE_NAT, reason);
@@ -281,7 +284,7 @@ static __always_inline __u32 adopt(struct sluice_packet *pkt, const struct sluic
 		return SLUICE_DROP_CT_BUSY;
 	if (masquerade && entry->nat_port_be != pkt->nat_port_be) {
 		port_release(pkt);
-		pkt->nat_addr = entry->nat_addr;
+		addr_copy(&pkt->nat_addr, &entry->nat_addr);
 		pkt->nat_port_be = entry->nat_port_be;
 	}
 	return SLUICE_DROP_NONE;

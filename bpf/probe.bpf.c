@@ -34,6 +34,6 @@ int probe(struct __sk_buff *skb)
 	if (asked.reply)
 		pkt->flags |= SLUICE_PKT_REPLY;
 	if (asked.module == SLUICE_MODULE_FIREWALL || asked.module == SLUICE_MODULE_CANDIDATE)
-		go_to(skb, asked.module);
+		bpf_tail_call(skb, &modules, asked.module);
 	return 0;
 }

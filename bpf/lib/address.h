@@ -9,12 +9,33 @@
 
 #include "abi.h"
 
+/*
+ * Addresses are moved in halves and fields next to each other are written as one word: what a map then
+ * hashes and compares in words of four or eight bytes would else wait for the narrower stores to retire.
+ * Such words are at multiples of their size, on the stack by an attribute (the verifier insists).
+ */
+typedef __u64 __attribute__((may_alias)) word64;
+typedef __u32 __attribute__((may_alias)) word32;
+typedef __u16 __attribute__((may_alias)) word16;
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are put together for little endian");
+
+#define ADDR_ON_STACK __attribute__((aligned(8)))
+
+static __always_inline __u64 addr_half(const struct sluice_addr *addr, int half)
+{
+	return ((const word64 *)addr)[half];
+}
+
+static __always_inline void addr_copy(struct sluice_addr *to, const struct sluice_addr *from)
+{
+	((word64 *)to)[0] = addr_half(from, 0);
+	((word64 *)to)[1] = addr_half(from, 1);
+}
+
 static __always_inline void addr_set_v4(struct sluice_addr *addr, __be32 v4_be)
 {
-	addr->word_be[0] = 0;
-	addr->word_be[1] = 0;
-	addr->word_be[2] = bpf_htonl(0xffff);
-	addr->word_be[3] = v4_be;
+	((word64 *)addr)[0] = 0;
+	((word64 *)addr)[1] = (__u64)v4_be << 32 | bpf_htonl(0xffff);
 }
 
 static __always_inline __be32 addr_v4(const struct sluice_addr *addr)
@@ -24,25 +45,24 @@ static __always_inline __be32 addr_v4(const struct sluice_addr *addr)
 
 static __always_inline bool addr_equal(const struct sluice_addr *a, const struct sluice_addr *b)
 {
-	return a->word_be[3] == b->word_be[3] && a->word_be[2] == b->word_be[2] &&
-	       a->word_be[1] == b->word_be[1] && a->word_be[0] == b->word_be[0];
+	return addr_half(a, 1) == addr_half(b, 1) && addr_half(a, 0) == addr_half(b, 0);
 }
 
 /* Is `a` before `b` in the order of the bytes? `equal` decides when they are the same. */
 static __always_inline bool addr_before(const struct sluice_addr *a, const struct sluice_addr *b,
 					bool equal)
 {
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (a->word_be[i] != b->word_be[i])
-			return bpf_ntohl(a->word_be[i]) < bpf_ntohl(b->word_be[i]);
+	if (addr_half(a, 0) != addr_half(b, 0))
+		return bpf_be64_to_cpu(addr_half(a, 0)) < bpf_be64_to_cpu(addr_half(b, 0));
+	if (addr_half(a, 1) != addr_half(b, 1))
+		return bpf_be64_to_cpu(addr_half(a, 1)) < bpf_be64_to_cpu(addr_half(b, 1));
 	return equal;
 }
 
 /* All zero is "none"; an IPv4 address never is, being mapped. */
 static __always_inline bool addr_is_none(const struct sluice_addr *addr)
 {
-	return !(addr->word_be[0] | addr->word_be[1] | addr->word_be[2] | addr->word_be[3]);
+	return !(addr_half(addr, 0) | addr_half(addr, 1));
 }
 
 static __always_inline bool v4_is_multicast(__be32 v4_be)
@@ -50,22 +70,22 @@ static __always_inline bool v4_is_multicast(__be32 v4_be)
 	return (v4_be & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || v4_be == bpf_htonl(0xffffffff);
 }
 
-/* At most one branch: the two halves are compared at once. Both are at even addresses in a frame. */
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
-	const __u16 *x = (const __u16 *)a, *y = (const __u16 *)b;
-
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+	return !((*(const word32 *)a ^ *(const word32 *)b) |
+		 (*(const word16 *)(a + 4) ^ *(const word16 *)(b + 4)));
 }
 
 static __always_inline void mac_copy(__u8 *to, const __u8 *from)
 {
-	__u16 *x = (__u16 *)to;
-	const __u16 *y = (const __u16 *)from;
+	*(word32 *)to = *(const word32 *)from;
+	*(word16 *)(to + 4) = *(const word16 *)(from + 4);
+}
 
-	x[0] = y[0];
-	x[1] = y[1];
-	x[2] = y[2];
+static __always_inline void mac_key_make(struct sluice_mac_key *key, const __u8 *mac)
+{
+	((word32 *)key)[0] = *(const word32 *)mac;
+	((word32 *)key)[1] = *(const word16 *)(mac + 4);
 }
 
 #endif

@@ -20,21 +20,16 @@ struct tuple {
 static __always_inline bool ct_key_make(struct sluice_ct_key *key, const struct tuple *tuple)
 {
 	bool low = addr_before(tuple->src, tuple->dst, bpf_ntohs(tuple->sport_be) <= bpf_ntohs(tuple->dport_be));
+	word64 *ports_and_proto = (word64 *)&key->port_be;
 
-	key->proto = tuple->proto;
-	key->pad[0] = 0;
-	key->pad[1] = 0;
-	key->pad[2] = 0;
 	if (low) {
-		key->addr[0] = *tuple->src;
-		key->addr[1] = *tuple->dst;
-		key->port_be[0] = tuple->sport_be;
-		key->port_be[1] = tuple->dport_be;
+		addr_copy(&key->addr[0], tuple->src);
+		addr_copy(&key->addr[1], tuple->dst);
+		*ports_and_proto = tuple->sport_be | (__u64)tuple->dport_be << 16 | (__u64)tuple->proto << 32;
 	} else {
-		key->addr[0] = *tuple->dst;
-		key->addr[1] = *tuple->src;
-		key->port_be[0] = tuple->dport_be;
-		key->port_be[1] = tuple->sport_be;
+		addr_copy(&key->addr[0], tuple->dst);
+		addr_copy(&key->addr[1], tuple->src);
+		*ports_and_proto = tuple->dport_be | (__u64)tuple->sport_be << 16 | (__u64)tuple->proto << 32;
 	}
 	return !low;
 }
@@ -93,7 +88,7 @@ static __always_inline void alias_touch(const struct sluice_ct_entry *entry,
 	struct tuple outside = { &entry->nat_addr, reply ? &pkt->src : &pkt->dst, entry->nat_port_be,
 				 reply ? pkt->sport_be : pkt->dport_be, pkt->proto };
 	struct sluice_ct_entry *alias;
-	struct sluice_ct_key key;
+	struct sluice_ct_key ADDR_ON_STACK key;
 
 	alias_key_make(&key, &outside);
 	alias = bpf_map_lookup_elem(&conntrack, &key);

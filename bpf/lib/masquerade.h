@@ -25,7 +25,7 @@ static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct
 static __always_inline long port_take(const struct sluice_packet *pkt, const struct sluice_ct_entry *value)
 {
 	struct sluice_ct_entry *found;
-	struct sluice_ct_key key;
+	struct sluice_ct_key ADDR_ON_STACK key;
 	long error;
 
 	alias_key_of(pkt, &key);
@@ -60,7 +60,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 	__u32 offset = bpf_get_prandom_u32() % SNAT_PORTS;
 	long error;
 
-	pkt->nat_addr = *node;
+	addr_copy(&pkt->nat_addr, node);
 	for (int i = 0; i < SLUICE_SNAT_TRIES; i++) {
 		if (i || !pkt->nat_port_be) {
 			pkt->nat_port_be = bpf_htons(SLUICE_SNAT_PORT_MIN + offset);
@@ -77,7 +77,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 
 static __always_inline void port_release(const struct sluice_packet *pkt)
 {
-	struct sluice_ct_key key;
+	struct sluice_ct_key ADDR_ON_STACK key;
 
 	alias_key_of(pkt, &key);
 	bpf_map_delete_elem(&conntrack, &key);

@@ -113,8 +113,8 @@ static __always_inline void report(struct __sk_buff *skb, const struct sluice_pa
 	if (!event)
 		return;
 	event->time_ns = pkt->now_ns;
-	event->src = pkt->src;
-	event->dst = pkt->dst;
+	addr_copy(&event->src, &pkt->src);
+	addr_copy(&event->dst, &pkt->dst);
 	event->sport_be = pkt->sport_be;
 	event->dport_be = pkt->dport_be;
 	event->proto = pkt->proto;
@@ -154,17 +154,26 @@ static __always_inline int to_stack(void)
 	return TC_ACT_UNSPEC;
 }
 
-/* Returns only if the slot is empty. */
-static __always_inline void go_to(struct __sk_buff *skb, __u32 module)
+/* Both return only if the slot is empty. A constant module is patched in as a direct jump: written out by
+ * bpf_tail_call_static(), because the compiler would merge two calls into one whose index varies. */
+#define go_to(skb, module) bpf_tail_call_static(skb, &modules, module)
+
+static __always_inline void go_to_next(struct __sk_buff *skb, const struct sluice_packet *pkt)
 {
-	bpf_tail_call(skb, &modules, module);
+	if (pkt->next == SLUICE_MODULE_DELIVER)
+		go_to(skb, SLUICE_MODULE_DELIVER);
+	else
+		go_to(skb, SLUICE_MODULE_NAT_COMMIT);
 }
 
-/* From the bridge or the router. The index comes from the context, so that the jump is never patched
- * in as a direct one and a single write of the slot flips all callers. */
+/* From the bridge or the router. The firewall's index comes from the context, so that its jump is never
+ * patched in and one write of the slot flips all callers at once. */
 static __always_inline void go_to_firewall(struct __sk_buff *skb, const struct sluice_packet *pkt)
 {
-	go_to(skb, pkt->flags & SLUICE_PKT_ADMITTED ? pkt->next : pkt->firewall);
+	if (pkt->flags & SLUICE_PKT_ADMITTED)
+		go_to_next(skb, pkt);
+	else
+		bpf_tail_call(skb, &modules, pkt->firewall);
 }
 
 #endif

@@ -70,6 +70,30 @@ TEST_F(Lifecycle, ARestartedDaemonAdoptsWhatItFinds) {
   expect_all_accounted_for();
 }
 
+TEST_F(Lifecycle, AfterARestartTheOldGenerationJudgesAsBeforeUntilTheFlip) {
+  add_three_pods();
+  auto rules = web_from_a_to_b();
+  rules.peers.clear();
+  rules.blocks[must(Prefix::parse("10.244.1.0/24"))] = kClassA;
+  apply(rules);
+  ASSERT_TRUE(connects(a(), b(), kWeb));
+  restart();
+  // The next generation knows A and C by other ways and other classes; the check keeps it from coming into
+  // force.
+  auto next = nothing_to_b(must(datapath_->first_numbers()).table);
+  next.peers = {{a().address(), kClassB}};
+  next.blocks[must(Prefix::parse("10.244.1.13/32"))] = kClassC;
+  ASSERT_FALSE(try_apply(next, {check_web(a(), b(), SLUICE_DROP_NONE)}));
+  EXPECT_TRUE(connects(a(), b(), kWeb));
+  EXPECT_TRUE(connects(c(), b(), kWeb));
+  datapath_->collect();
+  EXPECT_TRUE(connects(a(), b(), kWeb));
+  ASSERT_TRUE(try_apply(next, {check_web(a(), b(), SLUICE_DROP_POLICY_INGRESS)}));
+  EXPECT_FALSE(connects(c(), b(), kWeb));
+  datapath_->collect();
+  expect_no_differences();
+}
+
 TEST_F(Lifecycle, TablesWithoutRowsAreNotGivenAwayAfterARestart) {
   add_three_pods();
   apply(nothing_to_b(77));

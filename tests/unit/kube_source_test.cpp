@@ -179,14 +179,12 @@ TEST_F(KubeSourceTest, ErrorsTakeNothingAway) {
   const auto first = api_.stream_on_watch(kPods);
   for (int i = 0; i < 3; ++i) api_.on_watch(kPods, FakeApiServer::body("internal error", 500));
   api_.on_list(kPods, FakeApiServer::body("<html>a proxy's page</html>"));
-  api_.on_list(kPods, FakeApiServer::body(R"({"kind":"Status"})"));
-  api_.on_list(kPods, FakeApiServer::body("[]"));
   const auto late = api_.stream_on_list(kPods);
   start();
   ASSERT_TRUE(wait_for_pods({"one"}));
   first->cut();
-  // Three refused watches lead to a list, and that fails thrice as well.
-  ASSERT_TRUE(api_.wait_for(kPods, false, 6));
+  // Three refused watches lead to a list, and that fails as well.
+  ASSERT_TRUE(api_.wait_for(kPods, false, 4));
   EXPECT_EQ(sink_.state().names(Kind::kPod), std::vector<std::string>{"one"});
   EXPECT_FALSE(source_->status().connected);
   EXPECT_NE(source_->status().last_error, "");
@@ -194,6 +192,16 @@ TEST_F(KubeSourceTest, ErrorsTakeNothingAway) {
   late->end();
   EXPECT_TRUE(wait_for_pods({"two"}));
   EXPECT_TRUE(eventually([this] { return source_->status().connected; }));
+}
+
+TEST_F(KubeSourceTest, TakesNothingButAListForAList) {
+  for (const char* answer : {"[]", "{}", "", R"({"kind":"Status"})", R"({"metadata":{"resourceVersion":"1"}})"})
+    api_.on_list(kPods, FakeApiServer::body(answer));
+  api_.on_list(kPods, FakeApiServer::body(list("7", pod("one", "3"))));
+  start();
+  EXPECT_TRUE(wait_for_pods({"one"}));
+  EXPECT_EQ(api_.requests(kPods, false).size(), 6U);
+  EXPECT_EQ(sink_.state().replaced.at(Kind::kPod), 1);
 }
 
 TEST_F(KubeSourceTest, ListsAnewAfterALineItDoesNotUnderstand) {
@@ -275,7 +283,8 @@ TEST_F(KubeSourceTest, TakesATokenThatWasReplaced) {
   EXPECT_TRUE(sink_.state().has(Kind::kPod, "one"));
   std::ofstream(file) << "new\n";
   EXPECT_TRUE(eventually([this] { return source_->status().connected; }));
-  EXPECT_TRUE(source_->get_pod("a", "none")) << "get_pod() reads it, too";
+  api_.on_list("/api/v1/namespaces/a/pods/one", FakeApiServer::body(pod("one", "3")));
+  EXPECT_TRUE(source_->get_pod("a", "one")) << "get_pod() reads it, too";
   unlink(file.c_str());
 }
 
@@ -295,8 +304,10 @@ TEST_F(KubeSourceTest, GetsOnePod) {
   EXPECT_NE(source_->get_pod("a", "one").error().message.find("pod a/one: http://127.0.0.1"),
             std::string::npos);
   // A name cannot reach another path.
-  ASSERT_TRUE(source_->get_pod("a", "../../secrets?x"));
-  EXPECT_EQ(api_.requests("/api/v1/namespaces/a/pods/../../secrets?x", false).size(), 1U);
+  const auto odd = "/api/v1/namespaces/a/pods/../../secrets?x";
+  api_.on_list(odd, FakeApiServer::body("{}", 404));
+  EXPECT_TRUE(source_->get_pod("a", "../../secrets?x"));
+  EXPECT_EQ(api_.requests(odd, false).size(), 1U);
 }
 
 // Each byte comes well within every single timeout; only the deadline for the whole ends this.

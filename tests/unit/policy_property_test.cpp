@@ -117,6 +117,7 @@ TEST(PolicyProperty, CompiledRulesJudgeAsTheEvaluatorThroughSequencesOfChanges) 
       if (HasFailure()) return;
     }
   }
+  RecordProperty("pairs", static_cast<int>(tally.pairs));
   EXPECT_GE(tally.pairs, 100000U);
   // The generators must not drift to where every verdict is the same.
   for (const auto reason : {SLUICE_DROP_NONE, SLUICE_DROP_POLICY_EGRESS, SLUICE_DROP_POLICY_INGRESS})

@@ -101,6 +101,7 @@ Result<void> KubeConfig::set_server(std::string_view url) {
     return failure("API server '{}': is not an address such as https://10.0.0.1:6443", url);
   port = tls ? 443 : 80;
   if (digits.empty()) return {};
+  if (digits.front() != ':') return failure("API server '{}': '{}' is not a port", url, digits);
   digits.remove_prefix(1);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
   if (error != std::errc() || end != digits.data() + digits.size() || port == 0)

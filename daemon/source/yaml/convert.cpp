@@ -18,7 +18,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kDepthMost = 64;
-constexpr std::size_t kNodesMost = 2'000'000;  // an alias counts as often as it is used
+constexpr std::size_t kNodesMost = 1'000'000;  // an alias counts as often as it is used
 constexpr std::string_view kTagPrefix = "tag:yaml.org,2002:";
 
 struct Failure {

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the compiler promises about its numbers: what keeps them, what changes them.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "daemon/policy/compiler.h"
+#include "tests/unit/datapath_model.h"
+#include "tests/unit/policy_words.h"
+
+namespace sluice::policy {
+namespace {
+
+using namespace words;  // NOLINT(google-build-using-namespace)
+
+constexpr std::uint32_t kFront = 1;
+constexpr std::uint32_t kCart = 2;
+constexpr std::uint32_t kVault = 3;
+
+class CompilerTest : public testing::Test {
+ protected:
+  std::shared_ptr<const Ruleset> compile(const std::vector<NetworkPolicy>& policies) {
+    set_policies(cluster, policies);
+    return compiler.compile(cluster);
+  }
+  void relabel(const std::string& key, const model::Labels& labels) {
+    model::Pod pod = *cluster.pods.at(key);
+    pod.labels = labels;
+    add_pod(cluster, pod);
+  }
+  [[nodiscard]] std::uint32_t class_of(const Ruleset& ruleset, const std::string& pod) const {
+    return ruleset.peers.at(cluster.pods.at(pod)->ips.front());
+  }
+
+  Cluster cluster = small_cluster();
+  Compiler compiler;
+};
+
+TEST_F(CompilerTest, WithoutPoliciesEveryPeerIsKnownAndInClassZero) {
+  const auto ruleset = compile({});
+  EXPECT_EQ(ruleset->peers.size(), 7U) << "all but the pod with host network and the finished one";
+  for (const auto& [address, peer_class] : ruleset->peers) EXPECT_EQ(peer_class, 0U) << address.to_string();
+  EXPECT_EQ(ruleset->endpoints.size(), 4U);
+  for (const auto& [id, policy] : ruleset->endpoints) EXPECT_EQ(policy, EndpointPolicy()) << id;
+  EXPECT_TRUE(ruleset->rows.empty());
+  EXPECT_TRUE(ruleset->blocks.empty());
+  EXPECT_TRUE(ruleset->port_classes.empty());
+}
+
+TEST_F(CompilerTest, NothingChangedIsTheSameRuleset) {
+  const auto before = compile({ingress("shop", "", {{{pods("")}, {tcp(80)}}})});
+  EXPECT_EQ(compiler.compile(cluster), before);
+}
+
+TEST_F(CompilerTest, PoliciesThatSelectNoPodOfThisNodeLeaveNoTrace) {
+  const auto without = compile({});
+  const auto with = compile({ingress("lab", "", {{{pods("app=front"), block("192.0.2.0/24")}, {tcp(80)}}})});
+  EXPECT_EQ(with->peers, without->peers);
+  EXPECT_TRUE(with->blocks.empty());
+  EXPECT_TRUE(with->rows.empty());
+}
+
+TEST_F(CompilerTest, PeersThatNoRuleTellsApartShareAClass) {
+  const auto ruleset = compile({ingress("shop", "", {{{namespaces("env=prod")}, {tcp(80)}}})});
+  EXPECT_EQ(class_of(*ruleset, "shop/front"), class_of(*ruleset, "bank/vault"));
+  EXPECT_NE(class_of(*ruleset, "shop/front"), class_of(*ruleset, "lab/db"));
+  EXPECT_EQ(class_of(*ruleset, "lab/db"), 0U);
+}
+
+TEST_F(CompilerTest, EndpointsThatAdmitTheSameShareATable) {
+  const auto ruleset = compile({ingress("shop", "", {{{namespaces("env=prod")}, {tcp(80)}}}),
+                                ingress("bank", "", {{{namespaces("env=prod")}, {tcp(80)}}})});
+  const auto& front = ruleset->endpoints.at(kFront);
+  EXPECT_TRUE(front.isolated_ingress);
+  EXPECT_FALSE(front.isolated_egress);
+  EXPECT_EQ(front, ruleset->endpoints.at(kCart));
+  EXPECT_EQ(front, ruleset->endpoints.at(kVault)) << "the table is its content, not its policy";
+  EXPECT_EQ(ruleset->port_classes.size(), 1U);
+}
+
+TEST_F(CompilerTest, TheSameContentComesBackUnderItsNumbers) {
+  const auto open = ingress("shop", "", {{{namespaces("env=prod")}, {tcp(80), tcp(8000, 9000)}}});
+  const auto before = compile({open});
+  const auto changed = compile({ingress("shop", "", {{{namespaces("env=prod")}, {tcp(81)}}})});
+  EXPECT_NE(changed->endpoints.at(kCart).table, before->endpoints.at(kCart).table);
+  EXPECT_NE(changed->endpoints.at(kCart).ports, before->endpoints.at(kCart).ports);
+  EXPECT_EQ(class_of(*changed, "bank/vault"), class_of(*before, "bank/vault"));
+  const auto after = compile({open});
+  EXPECT_EQ(after->endpoints, before->endpoints);
+  EXPECT_EQ(after->peers, before->peers);
+  EXPECT_EQ(after->rows, before->rows);
+  EXPECT_EQ(after->port_classes, before->port_classes);
+}
+
+TEST_F(CompilerTest, APolicyWrittenInAnotherOrderIsTheSameContent) {
+  const auto before =
+      compile({ingress("shop", "", {{{pods("app=front"), pods("app=cart")}, {tcp(80), udp(53)}}})});
+  const auto after = compile({ingress("shop", "",
+                                      {{{pods("app=cart")}, {udp(53), tcp(80)}},
+                                       {{pods("app=front")}, {udp(53)}},
+                                       {{pods("app=front")}, {tcp(80)}}})});
+  EXPECT_EQ(after->endpoints, before->endpoints);
+  EXPECT_EQ(after->rows, before->rows);
+}
+
+TEST_F(CompilerTest, APeerThatChangesItsLabelsChangesItsClassAndNoTable) {
+  const std::vector policies{
+      ingress("shop", "app=cart", {{{pods_in("app=front", "")}, {tcp(80)}}, {{}, {udp(53)}}}),
+      egress("shop", "app=cart", {{{pods_in("app=db", "")}, {}}})};
+  const auto before = compile(policies);
+  relabel("lab/db", {{"app", "front"}});
+  const auto after = compiler.compile(cluster);
+  EXPECT_EQ(after->endpoints, before->endpoints);
+  EXPECT_EQ(after->port_classes, before->port_classes);
+  EXPECT_NE(class_of(*after, "lab/db"), class_of(*before, "lab/db"));
+  EXPECT_EQ(class_of(*after, "lab/db"), class_of(*after, "lab/front"));
+}
+
+TEST_F(CompilerTest, ANewKindOfPeerOnlyAddsRows) {
+  const std::vector policies{
+      ingress("shop", "", {{{pods_in("app=front", "")}, {tcp(80)}}, {{pods_in("tier", "")}, {}}}),
+      ingress("bank", "", {{{pods_in("team", "")}, {tcp(443)}}})};
+  const auto before = compile(policies);
+  relabel("lab/db", {{"app", "front"}, {"team", "new"}});
+  const auto after = compiler.compile(cluster);
+  EXPECT_EQ(after->endpoints, before->endpoints);
+  EXPECT_GT(after->rows.size(), before->rows.size());
+  for (const auto& [key, row] : before->rows) EXPECT_EQ(after->rows.at(key), row);
+}
+
+TEST_F(CompilerTest, ANumberThatAPeersPortNameGetsIsANewTable) {
+  const std::vector policies{egress("shop", "app=cart", {{{namespaces("")}, {tcp("http")}}})};
+  const auto before = compile(policies);
+  model::Pod pod = *cluster.pods.at("lab/db");
+  pod.ports.push_back({"http", Protocol::kTcp, 9090});
+  add_pod(cluster, pod);
+  const auto known_number = compiler.compile(cluster);
+  EXPECT_EQ(known_number->endpoints, before->endpoints) << "another peer had 9090 already";
+  pod.ports.front().port = 7070;
+  add_pod(cluster, pod);
+  const auto new_number = compiler.compile(cluster);
+  EXPECT_NE(new_number->endpoints.at(kCart).table, before->endpoints.at(kCart).table);
+  EXPECT_EQ(model_verdict(*new_number, flow(cluster, "shop/cart > lab/db tcp/7070")), SLUICE_DROP_NONE);
+}
+
+TEST_F(CompilerTest, NumbersBeginWhereItIsTold) {
+  Compiler late({1000, 2000, 3000});
+  set_policies(cluster, {ingress("shop", "", {{{pods("")}, {tcp(80)}}})});
+  const auto ruleset = late.compile(cluster);
+  EXPECT_EQ(ruleset->endpoints.at(kCart).table[SLUICE_INGRESS], 1000U);
+  EXPECT_EQ(ruleset->endpoints.at(kCart).ports[SLUICE_INGRESS], 2000U);
+  EXPECT_EQ(class_of(*ruleset, "shop/cart"), 3000U);
+}
+
+TEST_F(CompilerTest, MorePortClassesThanOneRowHolds) {
+  std::vector<PolicyRule> rules{{{pods("app=front")}, {}}};
+  for (int i = 0; i < 300; ++i) {
+    const std::string net = i < 150 ? "192.0.2." : "198.51.100.";
+    rules.push_back({{block(net + std::to_string(i % 150))}, {tcp(1000 + 2 * i)}});
+  }
+  const auto ruleset = compile({ingress("shop", "app=cart", rules)});
+  std::set<std::uint32_t> pages;
+  for (const auto& [key, row] : ruleset->rows) pages.insert(key.page);
+  EXPECT_EQ(pages, (std::set<std::uint32_t>{0, 1}));
+  EXPECT_EQ(model_verdict(*ruleset, flow(cluster, "shop/front > shop/cart tcp/1598")), SLUICE_DROP_NONE);
+  EXPECT_EQ(model_verdict(*ruleset, flow(cluster, "198.51.100.149 > shop/cart tcp/1598")), SLUICE_DROP_NONE);
+  EXPECT_EQ(model_verdict(*ruleset, flow(cluster, "198.51.100.149 > shop/cart tcp/1596")),
+            SLUICE_DROP_POLICY_INGRESS);
+}
+
+TEST_F(CompilerTest, WhoAdmitsEverythingToEveryoneNeedsNoPorts) {
+  const auto ruleset = compile({ingress("shop", "app=cart", {{}, {{pods("")}, {tcp(80)}}})});
+  EXPECT_EQ(ruleset->endpoints.at(kCart).ports[SLUICE_INGRESS], 0U);
+  EXPECT_TRUE(ruleset->port_classes.empty());
+}
+
+TEST_F(CompilerTest, OfTwoPodsWithOneAddressTheOneThatRunsHasIt) {
+  model::Pod twin = *cluster.pods.at("lab/db");
+  twin.name = "a-finished-one";
+  twin.labels = {{"app", "front"}};
+  twin.finished = true;
+  add_pod(cluster, twin);
+  const auto ruleset = compile({ingress("shop", "", {{{pods_in("app=front", "")}, {}}})});
+  EXPECT_EQ(class_of(*ruleset, "lab/db"), 0U);
+  twin.finished = false;
+  add_pod(cluster, twin);
+  const auto both = compiler.compile(cluster);
+  const Flow asked = flow(cluster, "lab/db > shop/cart tcp/1");
+  EXPECT_EQ(model_verdict(*both, asked), evaluate(cluster, asked));
+}
+
+}  // namespace
+}  // namespace sluice::policy
