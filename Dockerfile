@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # The image of the DaemonSet: sluiced, sluicectl, the CNI binary and the script that installs it on the node.
 #   docker build -t sluice:dev .          or without a Docker engine: scripts/image OUT.tar
-FROM docker.io/library/debian:bookworm-slim AS build
+FROM docker.io/library/debian:bookworm-slim AS dependencies
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       bpftool ccache clang-16 cmake g++ libbpf-dev libc6-dev libcli11-dev libcpp-httplib-dev libelf-dev libexpected-dev \
       libfmt-dev libnl-3-dev libnl-route-3-dev libspdlog-dev libssl-dev libyaml-cpp-dev llvm-16 make ninja-build \
       nlohmann-json3-dev pkg-config prometheus-cpp-dev zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
+
+FROM dependencies AS build
 WORKDIR /src
-COPY CMakeLists.txt CMakePresets.json ./
-COPY cmake cmake
-COPY bpf bpf
-COPY common common
-COPY cni cni
-COPY cli cli
-COPY daemon daemon
+# .dockerignore leaves only what is compiled.
+COPY . .
 # The compiler cache is a mount: it speeds up the next build and is part of no layer.
 RUN --mount=type=cache,target=/root/.cache/ccache \
     cmake --preset release -DSLUICE_TESTS=OFF \
@@ -23,8 +20,8 @@ RUN --mount=type=cache,target=/root/.cache/ccache \
     && mkdir -p /opt/sluice/bin \
     && find build/release -type f -perm -u+x \( -name sluiced -o -name sluicectl -o -name sluice-cni \) \
          -exec install -s -t /opt/sluice/bin {} + \
+    && install -t /opt/sluice/bin scripts/install-cni \
     && test -x /opt/sluice/bin/sluiced -a -x /opt/sluice/bin/sluicectl -a -x /opt/sluice/bin/sluice-cni
-COPY scripts/install-cni /opt/sluice/bin/install-cni
 
 FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \

@@ -23,6 +23,8 @@ struct Context {
 [[nodiscard]] Outcome<std::string> check(const Context& context);
 [[nodiscard]] Outcome<std::string> gc(const Context& context);
 [[nodiscard]] Outcome<std::string> status(const Context& context);
+// All commands of the `loopback` plugin.
+[[nodiscard]] Outcome<std::string> loopback(const Context& context);
 
 // Has the daemon forget the attachment, or, if it cannot be told now, queues that on disk.
 [[nodiscard]] Outcome<void> release(const Context& context);

@@ -43,11 +43,12 @@ bool write_all(std::string_view text) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   try {
     signal(SIGPIPE, SIG_IGN);
     const auto stop = stop_signals();
-    const auto [status, output] = sluice::cni::run({variable, std::cin, std::cerr, stop.get()});
+    const auto plugin = sluice::cni::plugin_of(argc > 0 ? argv[0] : "");
+    const auto [status, output] = sluice::cni::run({variable, std::cin, std::cerr, stop.get(), plugin});
     if (write_all(output)) return status;
     std::cerr << "sluice-cni: the result cannot be written to standard output\n";
   } catch (const std::exception& exception) {

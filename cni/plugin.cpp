@@ -58,10 +58,17 @@ Outcome<std::string> execute(const Process& process, Version& version) {
   version = *spoken;
   const auto config = parse_config(*document, version, environment->command);
   if (!config) return tl::unexpected(config.error());
-  return dispatch({*environment, *config, process.log, process.stop_fd});
+  const Context context{*environment, *config, process.log, process.stop_fd};
+  return process.plugin == Plugin::kLoopback ? loopback(context) : dispatch(context);
 }
 
 }  // namespace
+
+Plugin plugin_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  const auto name = slash == std::string_view::npos ? path : path.substr(slash + 1);
+  return name == "loopback" ? Plugin::kLoopback : Plugin::kSluice;
+}
 
 Exit run(const Process& process) {
   Version version = kNewestVersion;

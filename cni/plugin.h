@@ -5,17 +5,24 @@
 #include <istream>
 #include <ostream>
 #include <string>
+#include <string_view>
 
 #include "cni/environment.h"
 
 namespace sluice::cni {
+
+enum class Plugin { kSluice, kLoopback };
 
 struct Process {
   Variables variables;
   std::istream& input;
   std::ostream& log;
   int stop_fd = -1;  // readable when the runtime wants the plugin to give up
+  Plugin plugin = Plugin::kSluice;
 };
+
+// By the name that the binary was started under.
+[[nodiscard]] Plugin plugin_of(std::string_view path);
 
 struct Exit {
   int status = 0;

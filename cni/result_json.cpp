@@ -25,6 +25,18 @@ std::string add_result(Version version, const Environment& environment, const Po
        {"dns", json::object()}});
 }
 
+std::string loopback_result(const Config& config, const Environment& environment) {
+  if (config.prev_result) return dump(*config.prev_result);
+  json ip = {{"address", "127.0.0.1/8"}, {"interface", 0}};
+  if (config.version < Version::k1_0_0) ip["version"] = "4";
+  return dump({{"cniVersion", to_string(config.version)},
+               {"interfaces", json::array({{{"name", environment.key.ifname},
+                                            {"mac", "00:00:00:00:00:00"},
+                                            {"sandbox", environment.netns}}})},
+               {"ips", json::array({std::move(ip)})},
+               {"dns", json::object()}});
+}
+
 std::string version_result(const std::string& asked) {
   return dump({{"cniVersion", asked}, {"supportedVersions", supported_versions()}});
 }

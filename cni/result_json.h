@@ -14,6 +14,8 @@ namespace sluice::cni {
 
 [[nodiscard]] std::string add_result(Version version, const Environment& environment,
                                      const PodNetwork& network);
+// Of the loopback plugin; an earlier plugin's result is passed on.
+[[nodiscard]] std::string loopback_result(const Config& config, const Environment& environment);
 // `asked`: the caller's version, as it was written.
 [[nodiscard]] std::string version_result(const std::string& asked);
 [[nodiscard]] std::string error_result(Version version, const Failure& failure);

@@ -20,7 +20,6 @@ constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
 constexpr std::size_t kRejectionsKept = 32;
 
 std::string join_reasons(const std::vector<std::string>& reasons) {
-  if (reasons.empty()) return "start";
   constexpr std::size_t kNamed = 3;
   std::string text;
   for (std::size_t i = 0; i < std::min(reasons.size(), kNamed); ++i) text += (i > 0 ? ", " : "") + reasons[i];
@@ -175,7 +174,7 @@ datapath::CheckPackets Controller::check_packets() {
 void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;
-  const auto reason = join_reasons(reasons_);
+  const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
   auto applied = datapath_->apply(compiler_.compile(state_.cluster()), reason, [this] { return check_packets(); });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);

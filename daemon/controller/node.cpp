@@ -51,14 +51,14 @@ void Controller::reconcile_node() {
     return std::find_if(links->begin(), links->end(), matches);
   };
   for (const auto& here : *addresses) {
-    if (stays_on_host(here.address)) continue;
+    const auto owner = link_of([&](const Link& l) { return l.index == here.index; });
+    // The gateway's address comes and goes with the podCIDR; the datapath knows it.
+    if (stays_on_host(here.address) || (owner != links->end() && owner->name.starts_with("sluice_"))) continue;
     if (std::find(config.node_addresses.begin(), config.node_addresses.end(), here.address) ==
         config.node_addresses.end() && here.address.is_v4())
       config.node_addresses.push_back(here.address);
-    if (config.uplink.empty() && config.node_ipv4 == here.address) {
-      const auto link = link_of([&](const Link& l) { return l.index == here.index; });
-      if (link != links->end() && link->name != "lo") config.uplink = link->name;
-    }
+    if (config.uplink.empty() && config.node_ipv4 == here.address && owner != links->end() && owner->name != "lo")
+      config.uplink = owner->name;
   }
   std::sort(config.node_addresses.begin(), config.node_addresses.end());
 
