@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
@@ -79,6 +80,27 @@ void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
   if (!netlink) return spdlog::error("{}", netlink.error().message);
   if (auto done = netlink->delete_link(endpoint.ifname); !done && done.error().code != ENODEV)
     spdlog::error("{}", done.error().message);
+}
+
+// A pod whose namespace went without DEL (its sandbox failed half-way, the runtime lost its state) has no interface any
+// more; its address must not wait for a DEL or GC that may never come.
+void Controller::reclaim() {
+  auto netlink = NetlinkSocket::make();
+  auto links = netlink ? netlink->links() : tl::unexpected(netlink.error());
+  if (!links) return spdlog::error("{}", links.error().message);
+  std::set<std::uint32_t> present;
+  for (const auto& link : *links) present.insert(static_cast<std::uint32_t>(link.index));
+  std::vector<ipam::Attachment> gone;
+  for (const auto& [key, attachment] : ipam_.attachments())
+    if (!present.contains(attachment.host_ifindex)) gone.push_back(attachment);
+  for (const auto& attachment : gone) {
+    if (auto done = forget(attachment.key); !done) {
+      spdlog::error("{}", done.error().message);
+      continue;
+    }
+    spdlog::info("released {} of container {}: its interface {} is gone", attachment.ipv4.to_string(),
+                 attachment.key.container_id, attachment.host_ifname);
+  }
 }
 
 // Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as its

@@ -135,6 +135,7 @@ void Controller::loop() {
     if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
     if (housekeeping) {
       reconcile_damaged();
+      reclaim();
       replay_deletions();
       datapath_->collect();
       housekeeping_at_ = Clock::now() + kHousekeeping;

@@ -92,6 +92,7 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_node();
   void reconcile_policy();
   void reconcile_damaged();
+  void reclaim();
   [[nodiscard]] datapath::CheckPackets check_packets();
   void replay_deletions();
 

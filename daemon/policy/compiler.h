@@ -24,6 +24,8 @@ class Compiler {
   explicit Compiler(const FirstNumbers& first);
   ~Compiler();
 
+  // Pods and policies are compared by address: one that changed is another object. A cluster in which nothing
+  // changed gives the very ruleset of the call before.
   [[nodiscard]] std::shared_ptr<const Ruleset> compile(const Cluster& cluster);
 
  private:

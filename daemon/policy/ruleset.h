@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the compiler hands to the datapath: the desired content of the firewall's maps for one state of the
-// cluster. Numbers (tables, port tables, classes) stand for content: the same content keeps its number as
-// long as the compiler lives, and a number never comes back with other content.
+// cluster. Numbers (tables, port tables, classes) stand for content: the same content keeps its number
+// while in use and for hundreds of rulesets after, and a number never comes back with other content.
 #pragma once
 
 #include <array>

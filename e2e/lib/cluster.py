@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 
-from lib.api import APPS, CORE, Api, ApiError
+from lib.api import CORE, Api, ApiError
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(HERE)
@@ -169,7 +169,9 @@ class Cluster:
             pods = self.api.items(f"{CORE}/namespaces/{namespace}/pods")
             good = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True"
                                            for c in p["status"].get("conditions", []))]
-            return good if len(good) == count == len(pods) else None
+            if len(good) == count == len(pods):
+                return good
+            raise RuntimeError(f"{len(pods)} pods, {len(good)} Ready; last event: {self.last_warning(namespace)}")
         pods = wait_for(f"{count} pods of {namespace} to be Ready", ready, seconds)
         processes = processes_by_container()
         hosts = {}
@@ -179,5 +181,6 @@ class Cluster:
             hosts[name] = Host(name, f"/proc/{pid}/ns/net", pod["status"]["podIP"], pod["spec"]["nodeName"])
         return hosts
 
-    def daemon_set(self):
-        return self.api.get(f"{APPS}/namespaces/kube-system/daemonsets/sluice")
+    def last_warning(self, namespace):
+        events = self.api.items(f"{CORE}/namespaces/{namespace}/events?fieldSelector=type=Warning")
+        return max(events, key=lambda e: e.get("lastTimestamp") or "")["message"] if events else "none"

@@ -14,6 +14,8 @@ PODS_A_NODE = 20
 HTTP, UDP = 8080, 8081
 SERVER = {
     "args": ["netexec", f"--http-port={HTTP}", f"--udp-port={UDP}"],
+    # 40 programs start at once: only what is up is watched.
+    "startupProbe": {"tcpSocket": {"port": HTTP}, "periodSeconds": 1, "failureThreshold": 240, "timeoutSeconds": 5},
     "readinessProbe": {"httpGet": {"path": "/healthz", "port": HTTP}, "periodSeconds": 1, "timeoutSeconds": 5},
     "livenessProbe": {"tcpSocket": {"port": HTTP}, "periodSeconds": 2, "timeoutSeconds": 5},
 }

@@ -292,6 +292,15 @@ class NodeTest(unittest.TestCase):
         self.assertTrue(tcp_reaches(self.a, self.b.address, PORT))
         self.node.delete_pod(pod)
 
+    def test_a_pod_that_went_without_del_gives_its_address_back(self):
+        pod = self.node.add_pod("x", "lost", {"app": "lost"})
+        used = self.node.get("/v1/status")["addresses"]["used"]
+        pod.delete()
+        wait_for("the address to come back", lambda: self.node.get("/v1/status")["addresses"]["used"] == used - 1, 15)
+        self.node.cni("DEL", pod.container_id, "")
+        self.node.pods.pop("x/lost")
+        self.node.remove("pod-x-lost")
+
     def test_status_tells_whether_add_would_work(self):
         self.node.cni("STATUS")
         self.node.kill_daemon()

@@ -195,7 +195,8 @@ TEST_F(KubeSourceTest, ErrorsTakeNothingAway) {
 }
 
 TEST_F(KubeSourceTest, TakesNothingButAListForAList) {
-  for (const char* answer : {"[]", "{}", "", R"({"kind":"Status"})", R"({"metadata":{"resourceVersion":"1"}})"})
+  for (const char* answer :
+       {"[]", "{}", "", R"({"kind":"Status"})", R"({"metadata":{"resourceVersion":"1"}})"})
     api_.on_list(kPods, FakeApiServer::body(answer));
   api_.on_list(kPods, FakeApiServer::body(list("7", pod("one", "3"))));
   start();

@@ -163,6 +163,21 @@ TEST_F(KubeTlsTest, AKubeconfigWithFilesBesideItConnects) {
   EXPECT_EQ(outcome(*config), "");
 }
 
+TEST_F(KubeTlsTest, EventsComeThroughTls) {
+  serve();
+  const auto stream = api_->stream_on_watch("/api/v1/nodes");
+  auto source = KubeSource::make(config());
+  ASSERT_TRUE(source) << source.error().message;
+  RecordingSink sink;
+  ASSERT_TRUE((*source)->start(sink));
+  ASSERT_TRUE(sink.wait([](const auto& state) { return state.synced(); }));
+  for (const std::string name : {"n1", "n2", "n3"}) {
+    stream->line(R"({"type":"ADDED","object":{"metadata":{"resourceVersion":"2","name":")" + name +
+                 R"("}}})");
+    EXPECT_TRUE(sink.wait([&](const auto& state) { return state.has(model::Kind::kNode, name); })) << name;
+  }
+}
+
 TEST_F(KubeTlsTest, RefusesAServerOfAnotherAuthority) {
   serve();
   auto trusts_another = config();

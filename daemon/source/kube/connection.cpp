@@ -72,13 +72,14 @@ std::string percent_encode(std::string_view text) {
   return out;
 }
 
-Connection::Connection(const KubeConfig& config) : config_(config) {}
+Connection::Connection(const KubeConfig& config, std::shared_ptr<Interrupter> interrupter)
+    : config_(config), interrupter_(std::move(interrupter)) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() { interrupter_->detach(); }
 
 Result<std::unique_ptr<Connection>> Connection::make(const KubeConfig& config, const Timeouts& timeouts,
                                                      std::shared_ptr<Interrupter> interrupter) {
-  std::unique_ptr<Connection> connection(new Connection(config));
+  std::unique_ptr<Connection> connection(new Connection(config, interrupter));
   if (config.tls) {
     if (auto opened = connection->open_tls(); !opened) return tl::unexpected(opened.error());
   } else {

@@ -44,11 +44,12 @@ class Connection {
   [[nodiscard]] Result<Response> get(const std::string& path, const Handlers& handlers);
 
  private:
-  explicit Connection(const KubeConfig& config);
+  Connection(const KubeConfig& config, std::shared_ptr<Interrupter> interrupter);
   Result<void> open_tls();
   std::string describe_failure(int httplib_error) const;
 
   const KubeConfig config_;
+  const std::shared_ptr<Interrupter> interrupter_;
   std::unique_ptr<httplib::ClientImpl> client_;
 };
 

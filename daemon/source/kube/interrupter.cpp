@@ -11,6 +11,11 @@ void Interrupter::attach(int socket) {
   socket_.reset(::fcntl(socket, F_DUPFD_CLOEXEC, 0));
 }
 
+void Interrupter::detach() {
+  const std::lock_guard lock(mutex_);
+  socket_.reset();
+}
+
 void Interrupter::fire() {
   const std::lock_guard lock(mutex_);
   if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);

@@ -13,6 +13,7 @@ namespace sluice::source {
 class Interrupter {
  public:
   void attach(int socket);
+  void detach();  // the operation is over; the socket is not kept from closing
   // Shuts the socket down. May come before connect(), when it has no effect: fire until the operation has
   // ended.
   void fire();
