@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rtnetlink requests that Sluice makes, over libnl-3. A NetlinkSocket belongs to the network namespace that
-// the calling thread was in when it was made. Errors carry the kernel's errno in Error::code.
+// The rtnetlink requests that Sluice makes, over libnl-3. A NetlinkSocket belongs to the network namespace
+// that the calling thread was in when it was made. Errors carry the kernel's errno in Error::code.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct Link {
   std::string kind;  // "veth", "vxlan", …; empty for physical devices
   Mac mac;
   unsigned mtu = 0;
-  bool up = false;        // IFF_UP
-  int peer_index = 0;     // IFLA_LINK: veth peer's ifindex, in its own namespace
+  bool up = false;     // IFF_UP
+  int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
   std::uint16_t vxlan_port = 0;
 };
 
@@ -35,12 +35,12 @@ struct LinkAddress {
 };
 
 struct Route {
-  Prefix destination;               // 0.0.0.0/0: default
-  std::optional<Address> gateway;   // none: on link
-  std::optional<Address> source;    // preferred source (RTA_PREFSRC)
+  Prefix destination;              // 0.0.0.0/0: default
+  std::optional<Address> gateway;  // none: on link
+  std::optional<Address> source;   // preferred source (RTA_PREFSRC)
   int link_index = 0;
-  unsigned mtu = 0;                 // 0: none
-  std::uint8_t protocol = 0;        // RTPROT_*; Sluice's own are kSluiceRouteProtocol
+  unsigned mtu = 0;           // 0: none
+  std::uint8_t protocol = 0;  // RTPROT_*; Sluice's own are kSluiceRouteProtocol
 };
 
 // Marks the routes that Sluice made, so that it changes no other's.
@@ -50,10 +50,10 @@ struct LinkChange {  // what to change; unset fields stay
   std::optional<Mac> mac;
   std::optional<unsigned> mtu;
   std::optional<bool> up;
-  std::optional<bool> arp;               // false: IFF_NOARP
+  std::optional<bool> arp;  // false: IFF_NOARP
   std::optional<std::string> name;
-  std::optional<bool> ipv4_forwarding;   // this interface's, by IFLA_AF_SPEC: needs no writable /proc/sys
-  std::optional<bool> ipv6_addresses;    // false: addr_gen_mode none, no link-local address
+  std::optional<bool> ipv4_forwarding;  // this interface's, by IFLA_AF_SPEC: needs no writable /proc/sys
+  std::optional<bool> ipv6_addresses;   // false: addr_gen_mode none, no link-local address
 };
 
 class NetlinkSocket {
@@ -64,7 +64,8 @@ class NetlinkSocket {
   ~NetlinkSocket();
 
   // `name` here, its peer `peer_name` in the namespace of `peer_netns_fd` (-1: here too). Both down.
-  [[nodiscard]] Result<void> add_veth(const std::string& name, const std::string& peer_name, int peer_netns_fd);
+  [[nodiscard]] Result<void> add_veth(const std::string& name, const std::string& peer_name,
+                                      int peer_netns_fd);
   // VXLAN (RFC 7348) in external (collect metadata) mode, no learning.
   [[nodiscard]] Result<void> add_vxlan_external(const std::string& name, std::uint16_t port);
   [[nodiscard]] Result<void> delete_link(const std::string& name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one way an operation reports failure. An Error says what went wrong and, where it is not obvious, what to
-// do; `code` is the errno (positive) it came from, or 0.
+// The one way an operation reports failure. An Error says what went wrong and, where it is not obvious, what
+// to do; `code` is the errno (positive) it came from, or 0.
 #pragma once
 
 #include <fmt/format.h>

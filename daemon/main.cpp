@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sluiced: wires the stages and runs until SIGTERM or SIGINT. Nothing it does on the way out touches the datapath.
+// sluiced: wires the stages and runs until SIGTERM or SIGINT. Nothing it does on the way out touches the
+// datapath.
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -30,8 +31,9 @@ Result<SourceAndLookup> make_source(const sluice::DaemonOptions& options) {
   auto source = sluice::source::KubeSource::make(std::move(*config));
   if (!source) return tl::unexpected(source.error());
   auto* kube = source->get();
-  return SourceAndLookup{std::move(*source),
-                         [kube](const std::string& ns, const std::string& name) { return kube->get_pod(ns, name); }};
+  return SourceAndLookup{std::move(*source), [kube](const std::string& ns, const std::string& name) {
+                           return kube->get_pod(ns, name);
+                         }};
 }
 
 Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) {

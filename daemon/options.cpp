@@ -24,31 +24,46 @@ DaemonOptions parse_options(int argc, char** argv) {
   auto& c = o.controller;
   CLI::App app{"sluiced: the node daemon of Sluice"};
   app.set_version_flag("--version", SLUICE_VERSION);
-  app.add_option("--source", o.source, "where objects come from: the Kubernetes API or a folder of YAML files")
+  app.add_option("--source", o.source,
+                 "where objects come from: the Kubernetes API or a folder of YAML files")
       ->check(CLI::IsMember({"kube", "yaml"}))
       ->capture_default_str();
   app.add_option("--yaml-folder", o.yaml_folder, "folder for --source yaml; watched for changes");
   app.add_option("--kubeconfig", o.kubeconfig, "for --source kube; default: the pod's service account");
-  app.add_option("--api-server", o.api_server, "host:port of the API server instead of the in-cluster address");
-  app.add_option("--node-name", c.node_name, "name of this node's Node object; default: $NODE_NAME, host name");
-  app.add_option("--uplink", c.uplink, "interface to the other nodes; default: the one with the node's InternalIP");
-  app.add_option("--mtu", c.mtu, "MTU of pods; 0: the uplink's less the tunnel's 50 bytes")->check(CLI::Range(0, 65535));
-  app.add_option("--bpffs", o.datapath.bpffs, "mounted bpffs that keeps programs and maps")->capture_default_str();
-  app.add_option("--run-dir", o.run_dir, "socket and attachments; must not survive a boot")->capture_default_str();
+  app.add_option("--api-server", o.api_server,
+                 "host:port of the API server instead of the in-cluster address");
+  app.add_option("--node-name", c.node_name,
+                 "name of this node's Node object; default: $NODE_NAME, host name");
+  app.add_option("--uplink", c.uplink,
+                 "interface to the other nodes; default: the one with the node's InternalIP");
+  app.add_option("--mtu", c.mtu, "MTU of pods; 0: the uplink's less the tunnel's 50 bytes")
+      ->check(CLI::Range(0, 65535));
+  app.add_option("--bpffs", o.datapath.bpffs, "mounted bpffs that keeps programs and maps")
+      ->capture_default_str();
+  app.add_option("--run-dir", o.run_dir, "socket and attachments; must not survive a boot")
+      ->capture_default_str();
   app.add_option("--state-dir", c.state_dir, "queued deletions")->capture_default_str();
-  app.add_option("--health-address", o.server.health_address, "host:port of /healthz, /readyz, /metrics; empty: none");
+  app.add_option("--health-address", o.server.health_address,
+                 "host:port of /healthz, /readyz, /metrics; empty: none");
   app.add_option("--vxlan-port", o.datapath.vxlan_port, "UDP port of the tunnel")->capture_default_str();
-  app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")->check(CLI::Range(1, 0xffffff))->capture_default_str();
-  app.add_option("--conntrack-max", o.datapath.conntrack_max, "entries of the conntrack table; takes effect on a new table")
+  app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")
+      ->check(CLI::Range(1, 0xffffff))
+      ->capture_default_str();
+  app.add_option("--conntrack-max", o.datapath.conntrack_max,
+                 "entries of the conntrack table; takes effect on a new table")
       ->check(CLI::Range(1024, 16777216))
       ->capture_default_str();
-  app.add_option("--attach", c.attach, "how programs are attached: tcx (Linux 6.6), clsact, or whichever there is")
+  app.add_option("--attach", o.attach,
+                 "how programs are attached: tcx (Linux 6.6), clsact, or whichever there is")
       ->check(CLI::IsMember({"auto", "tcx", "clsact"}))
       ->capture_default_str();
-  app.add_option("--log-level", o.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}))->capture_default_str();
+  app.add_option("--log-level", o.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
-    if (o.source == "yaml" && o.yaml_folder.empty()) throw CLI::RequiredError("--yaml-folder (with --source yaml)");
+    if (o.source == "yaml" && o.yaml_folder.empty())
+      throw CLI::RequiredError("--yaml-folder (with --source yaml)");
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }
@@ -57,7 +72,7 @@ DaemonOptions parse_options(int argc, char** argv) {
     c.node_name = name != nullptr ? name : host_name();
   }
   using Mode = datapath::AttachMode;
-  o.datapath.attach = c.attach == "tcx" ? Mode::kTcx : c.attach == "clsact" ? Mode::kClsact : Mode::kAuto;
+  o.datapath.attach = o.attach == "tcx" ? Mode::kTcx : o.attach == "clsact" ? Mode::kClsact : Mode::kAuto;
   o.server.socket = o.run_dir + "/sluice.sock";
   return o;
 }

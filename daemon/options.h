@@ -17,6 +17,7 @@ struct DaemonOptions {
   std::string api_server;
   std::string run_dir = "/run/sluice";
   std::string log_level = "info";
+  std::string attach = "auto";  // auto | tcx | clsact
   controller::Options controller;
   datapath::Options datapath;
   server::ServerOptions server;

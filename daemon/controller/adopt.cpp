@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a daemon finds when it starts: pinned endpoints, records of attachments, interfaces. Endpoints with both are
-// taken over as they are; what an interrupted ADD left is removed; a damaged record costs its pod nothing.
+// What a daemon finds when it starts: pinned endpoints, records of attachments, interfaces. Endpoints with
+// both are taken over as they are; what an interrupted ADD left is removed; a damaged record costs its pod
+// nothing.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -73,7 +74,8 @@ void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
     unclaimed_.push_back(endpoint);
     return;
   }
-  spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id, endpoint.ipv4.to_string());
+  spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id,
+               endpoint.ipv4.to_string());
   if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
   if (endpoint.ifname.empty()) return;
   auto netlink = NetlinkSocket::make();
@@ -82,8 +84,8 @@ void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
     spdlog::error("{}", done.error().message);
 }
 
-// A pod whose namespace went without DEL (its sandbox failed half-way, the runtime lost its state) has no interface any
-// more; its address must not wait for a DEL or GC that may never come.
+// A pod whose namespace went without DEL (its sandbox failed half-way, the runtime lost its state) has no
+// interface any more; its address must not wait for a DEL or GC that may never come.
 void Controller::reclaim() {
   auto netlink = NetlinkSocket::make();
   auto links = netlink ? netlink->links() : tl::unexpected(netlink.error());
@@ -103,8 +105,8 @@ void Controller::reclaim() {
   }
 }
 
-// Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as its
-// interface does.
+// Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as
+// its interface does.
 void Controller::reconcile_damaged() {
   if (unclaimed_.empty() || !state_.synced()) return;
   auto netlink = NetlinkSocket::make();
@@ -124,8 +126,10 @@ void Controller::reconcile_damaged() {
     if (state_.cluster().endpoints.contains(endpoint.id)) return false;
     const auto* pod = state_.pod_at(endpoint.ipv4, options_.node_name);
     if (pod == nullptr) {
-      spdlog::error("endpoint {} ({}) has a damaged record and no Pod has its address: its packets are dropped; delete the pod",
-                    endpoint.id, endpoint.ipv4.to_string());
+      spdlog::error(
+          "endpoint {} ({}) has a damaged record and no Pod has its address: its packets are dropped; delete "
+          "the pod",
+          endpoint.id, endpoint.ipv4.to_string());
       return false;
     }
     spdlog::warn("endpoint {} ({}) has a damaged record; by its address it is pod {}/{}", endpoint.id,

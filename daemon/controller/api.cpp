@@ -20,10 +20,13 @@ namespace {
 
 std::string rfc3339(std::chrono::system_clock::time_point time) {
   const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()) % 1000;
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)), ms.count());
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)),
+                     ms.count());
 }
 
-double ms(std::chrono::nanoseconds duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+double ms(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 json packets_json(const sluice_stats& stats) {
   json in = json::object();
@@ -33,7 +36,8 @@ json packets_json(const sluice_stats& stats) {
     entered += stats.in[hook];
   }
   json drops = json::object();
-  std::uint64_t left = stats.delivered + stats.to_stack + stats.out_tunnel + stats.out_uplink + stats.answered;
+  std::uint64_t left =
+      stats.delivered + stats.to_stack + stats.out_tunnel + stats.out_uplink + stats.answered;
   for (std::uint32_t reason = 1; reason < SLUICE_DROP_COUNT; ++reason) {
     left += stats.drops[reason];
     if (stats.drops[reason] > 0) drops[datapath::drop_reason_name(reason)] = stats.drops[reason];
@@ -57,7 +61,11 @@ json generation_json(const datapath::GenerationStatus& g) {
           {"reason", g.reason},
           {"swappedAt", rfc3339(g.swapped_at)},
           {"durationsMs",
-           {{"build", ms(g.build)}, {"fill", ms(g.fill)}, {"load", ms(g.load)}, {"check", ms(g.check)}, {"swap", ms(g.swap)}}},
+           {{"build", ms(g.build)},
+            {"fill", ms(g.fill)},
+            {"load", ms(g.load)},
+            {"check", ms(g.check)},
+            {"swap", ms(g.swap)}}},
           {"checkPackets", g.check_packets},
           {"counters",
            {{"judged", g.counters.judged},
@@ -69,11 +77,16 @@ json generation_json(const datapath::GenerationStatus& g) {
 
 std::string protocol_name(std::uint8_t protocol) {
   switch (protocol) {
-    case IPPROTO_ICMP: return "ICMP";
-    case IPPROTO_TCP: return "TCP";
-    case IPPROTO_UDP: return "UDP";
-    case IPPROTO_SCTP: return "SCTP";
-    default: return std::to_string(protocol);
+    case IPPROTO_ICMP:
+      return "ICMP";
+    case IPPROTO_TCP:
+      return "TCP";
+    case IPPROTO_UDP:
+      return "UDP";
+    case IPPROTO_SCTP:
+      return "SCTP";
+    default:
+      return std::to_string(protocol);
   }
 }
 
@@ -127,6 +140,9 @@ Answer Controller::status() {
                     {"swappedAt", rfc3339(generation.swapped_at)},
                     {"reason", generation.reason}};
     const auto conntrack = datapath_->conntrack();
+    auto links = datapath_->links();
+    const bool tcx = links && std::any_of(links->begin(), links->end(),
+                                          [](const auto& link) { return link.link_id != 0; });
     const std::lock_guard lock(mutex_);
     return {200,
             {{"version", SLUICE_VERSION},
@@ -145,13 +161,15 @@ Answer Controller::status() {
              {"notReadyReason", why_not},
              {"endpoints", state_.cluster().endpoints.size()},
              {"addresses",
-              {{"used", ipam_.attachments().size() + unclaimed_.size()}, {"capacity", ipam_.capacity()}, {"cidrs", cidrs}}},
+              {{"used", ipam_.attachments().size() + unclaimed_.size()},
+               {"capacity", ipam_.capacity()},
+               {"cidrs", cidrs}}},
              {"firewall", firewall},
              {"conntrack", {{"entries", conntrack.entries}, {"max", conntrack.max_entries}}},
              {"packets", packets_json(*stats)},
              {"audit", *audit},
              {"startedAt", rfc3339(started_at_)},
-             {"attach", options_.attach},
+             {"attach", tcx ? "tcx" : "clsact"},
              {"rejected", std::vector<std::string>(rejections_.begin(), rejections_.end())}}};
   });
 }
@@ -168,7 +186,8 @@ Answer Controller::endpoint_policy(const std::string& which) {
   return on_thread([this, which]() -> Answer {
     for (const auto& [id, endpoint] : state_.cluster().endpoints) {
       const auto described = endpoint_json(id);
-      if (which != std::to_string(id) && which != endpoint.ns + "/" + endpoint.pod && which != described.value("address", ""))
+      if (which != std::to_string(id) && which != endpoint.ns + "/" + endpoint.pod &&
+          which != described.value("address", ""))
         continue;
       const auto effective = policy::effective_policy(state_.cluster(), id);
       json rules = json::array();
@@ -180,8 +199,8 @@ Answer Controller::endpoint_policy(const std::string& which) {
                {"isolatedEgress", effective.isolated_egress},
                {"rules", rules}}};
     }
-    auto answer = server::cni_error(server::kCniUnknownContainer,
-                                    "no endpoint of this node is '" + which + "'; `sluicectl endpoints` lists them");
+    auto answer = server::cni_error(server::kCniUnknownContainer, "no endpoint of this node is '" + which +
+                                                                      "'; `sluicectl endpoints` lists them");
     answer.http = 404;
     return answer;
   });
@@ -239,7 +258,8 @@ void Controller::monitor(bool drops, bool verdicts, const std::function<bool(con
   };
   constexpr std::size_t kMost = 65536;
   auto queue = std::make_shared<Queue>();
-  const std::uint32_t flags = (drops ? unsigned{SLUICE_MONITOR_DROPS} : 0u) | (verdicts ? unsigned{SLUICE_MONITOR_VERDICTS} : 0u);
+  const std::uint32_t flags =
+      (drops ? unsigned{SLUICE_MONITOR_DROPS} : 0u) | (verdicts ? unsigned{SLUICE_MONITOR_VERDICTS} : 0u);
   auto handle = datapath_->monitor(flags, [queue](const sluice_event& event) {
     const std::lock_guard lock(queue->mutex);
     if (queue->events.size() < kMost)
@@ -273,24 +293,26 @@ void Controller::monitor(bool drops, bool verdicts, const std::function<bool(con
     if (lost > 0 && !line(json{{"kind", "lost"}, {"events", lost}}.dump())) return;
     for (const auto& e : events) {
       const auto time = std::chrono::system_clock::time_point(
-          std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::nanoseconds(e.time_ns) + offset));
-      const json out{{"time", rfc3339(time)},
-                     {"kind", e.kind == SLUICE_EVENT_DROP ? "drop" : "verdict"},
-                     {"reason", e.reason == SLUICE_DROP_NONE ? "ALLOWED" : datapath::drop_reason_name(e.reason)},
-                     {"reasonText", e.reason == SLUICE_DROP_NONE ? "allowed" : datapath::drop_reason_text(e.reason)},
-                     {"hook", datapath::hook_name(e.hook)},
-                     {"module", datapath::module_name(e.module)},
-                     {"source", Address::from_abi(e.src).to_string()},
-                     {"sourcePort", ntohs(e.sport_be)},
-                     {"destination", Address::from_abi(e.dst).to_string()},
-                     {"destinationPort", ntohs(e.dport_be)},
-                     {"protocol", protocol_name(e.proto)},
-                     {"sourceEndpoint", e.src_endpoint},
-                     {"destinationEndpoint", e.dst_endpoint},
-                     {"sourcePod", name(e.src_endpoint)},
-                     {"destinationPod", name(e.dst_endpoint)},
-                     {"generation", e.generation},
-                     {"length", e.length}};
+          std::chrono::duration_cast<std::chrono::system_clock::duration>(
+              std::chrono::nanoseconds(e.time_ns) + offset));
+      const json out{
+          {"time", rfc3339(time)},
+          {"kind", e.kind == SLUICE_EVENT_DROP ? "drop" : "verdict"},
+          {"reason", e.reason == SLUICE_DROP_NONE ? "ALLOWED" : datapath::drop_reason_name(e.reason)},
+          {"reasonText", e.reason == SLUICE_DROP_NONE ? "allowed" : datapath::drop_reason_text(e.reason)},
+          {"hook", datapath::hook_name(e.hook)},
+          {"module", datapath::module_name(e.module)},
+          {"source", Address::from_abi(e.src).to_string()},
+          {"sourcePort", ntohs(e.sport_be)},
+          {"destination", Address::from_abi(e.dst).to_string()},
+          {"destinationPort", ntohs(e.dport_be)},
+          {"protocol", protocol_name(e.proto)},
+          {"sourceEndpoint", e.src_endpoint},
+          {"destinationEndpoint", e.dst_endpoint},
+          {"sourcePod", name(e.src_endpoint)},
+          {"destinationPod", name(e.dst_endpoint)},
+          {"generation", e.generation},
+          {"length", e.length}};
       if (!line(out.dump())) return;
     }
   }

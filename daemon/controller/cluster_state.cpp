@@ -31,10 +31,18 @@ void ClusterState::apply(Event event) {
   auto& replace = std::get<Replace>(event);
   std::vector<std::string> known;
   switch (replace.kind) {
-    case model::Kind::kNode: known = keys_of(nodes_); break;
-    case model::Kind::kNamespace: known = keys_of(cluster_.namespaces); break;
-    case model::Kind::kPod: known = keys_of(pods_); break;
-    case model::Kind::kNetworkPolicy: known = keys_of(cluster_.policies); break;
+    case model::Kind::kNode:
+      known = keys_of(nodes_);
+      break;
+    case model::Kind::kNamespace:
+      known = keys_of(cluster_.namespaces);
+      break;
+    case model::Kind::kPod:
+      known = keys_of(pods_);
+      break;
+    case model::Kind::kNetworkPolicy:
+      known = keys_of(cluster_.policies);
+      break;
   }
   std::set<model::ObjectKey> gone;
   for (const auto& name : known) gone.insert(key_from(replace.kind, name));
@@ -79,8 +87,12 @@ void ClusterState::erase(const model::ObjectKey& key) {
     case model::Kind::kNode:
       if (nodes_.erase(key.name) > 0) nodes_changed_ = true;
       return;
-    case model::Kind::kNamespace: changed = cluster_.namespaces.erase(key.name) > 0; break;
-    case model::Kind::kNetworkPolicy: changed = cluster_.policies.erase(name) > 0; break;
+    case model::Kind::kNamespace:
+      changed = cluster_.namespaces.erase(key.name) > 0;
+      break;
+    case model::Kind::kNetworkPolicy:
+      changed = cluster_.policies.erase(name) > 0;
+      break;
     case model::Kind::kPod:
       if (pods_.erase(name) > 0) refresh_pod(name);
       return;
@@ -94,8 +106,8 @@ void ClusterState::refresh_pod(const std::string& key) {
   auto& slot = cluster_.pods[key];
   std::shared_ptr<const model::Pod> wanted = told == pods_.end() ? nullptr : told->second;
   if (held != addresses_.end() && !held->second.empty()) {
-    // An attachment outlives the API object for as long as the runtime takes to call DEL; until then the pod keeps
-    // the labels that it was last known with, and so its rules.
+    // An attachment outlives the API object for as long as the runtime takes to call DEL; until then the pod
+    // keeps the labels that it was last known with, and so its rules.
     if (!wanted) wanted = slot;
     if (wanted) {
       std::vector<Address> ips;

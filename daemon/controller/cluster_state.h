@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the source has told, joined with the attachments of this node: the policy::Cluster that rules are made of.
-// A pod attached here has the address that IPAM gave it, from the moment of ADD, whatever its status says yet.
+// What the source has told, joined with the attachments of this node: the policy::Cluster that rules are made
+// of. A pod attached here has the address that IPAM gave it, from the moment of ADD, whatever its status says
+// yet.
 #pragma once
 
 #include <array>
@@ -35,7 +36,8 @@ class ClusterState {
   [[nodiscard]] const model::Pod* pod(const std::string& ns, const std::string& name) const;
   [[nodiscard]] const model::Pod* pod_at(const Address& address, const std::string& node) const;
 
-  // What changed since the last call, in words ("NetworkPolicy shop/db changed"); empty: nothing that rules depend on.
+  // What changed since the last call, in words ("NetworkPolicy shop/db changed"); empty: nothing that rules
+  // depend on.
   [[nodiscard]] std::vector<std::string> take_changes();
   [[nodiscard]] bool take_nodes_changed();
 
@@ -46,8 +48,8 @@ class ClusterState {
 
   policy::Cluster cluster_;
   std::map<std::string, model::Node> nodes_;
-  std::map<std::string, std::shared_ptr<const model::Pod>> pods_;       // as told, by "namespace/name"
-  std::map<std::string, std::map<std::uint32_t, Address>> addresses_;   // of attachments, by "namespace/name"
+  std::map<std::string, std::shared_ptr<const model::Pod>> pods_;      // as told, by "namespace/name"
+  std::map<std::string, std::map<std::uint32_t, Address>> addresses_;  // of attachments, by "namespace/name"
   std::vector<std::string> changes_;
   bool nodes_changed_ = false;
   unsigned synced_ = 0;

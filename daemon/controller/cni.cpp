@@ -49,7 +49,8 @@ Answer Controller::cni_add(const json& body) {
   wanted.pod_name = text(body, "podName");
   wanted.pod_uid = text(body, "podUID");
   if (wanted.host_ifname.empty())
-    return cni_error(server::kCniDecodeFailure, "the request names no host interface: hostIfname must be a string");
+    return cni_error(server::kCniDecodeFailure,
+                     "the request names no host interface: hostIfname must be a string");
   if (wanted.pod_namespace.empty() != wanted.pod_name.empty())
     return cni_error(server::kCniInvalidEnvironment, "K8S_POD_NAMESPACE and K8S_POD_NAME must come together");
   request->deadline = Clock::now() + kPodKnownWithin;
@@ -65,7 +66,8 @@ Answer Controller::cni_add(const json& body) {
     if (known.http == 404) {
       auto asked = lookup_(wanted.pod_namespace, wanted.pod_name);
       if (asked && *asked) fresh = std::move(**asked);
-      // A mirror pod has another UID than the static pod that the runtime knows: what the server says now is final.
+      // A mirror pod has another UID than the static pod that the runtime knows: what the server says now is
+      // final.
       request->looked_up = asked && asked->has_value();
     }
   }
@@ -84,12 +86,14 @@ void Controller::progress_adds() {
     const auto& wanted = request->wanted;
     const bool late = Clock::now() >= request->deadline;
     const auto* pod = wanted.pod_name.empty() ? nullptr : state_.pod(wanted.pod_namespace, wanted.pod_name);
-    const bool certain = pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid || request->looked_up);
+    const bool certain =
+        pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid || request->looked_up);
     std::string missing;
     if (!state_.synced() || !node_config_ || node_config_->pod_cidrs.empty())
       missing = not_ready();
     else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
-      missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name + " is not known yet, so neither are its rules";
+      missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
+                " is not known yet, so neither are its rules";
     if (!missing.empty() && !late) {
       ++i;
       continue;
@@ -114,8 +118,10 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   };
   const auto& key = request->wanted.key;
   if (ipam_.find(key))
-    return fail(server::kCniAlreadyExists, Error{"container " + key.container_id + " is attached already by interface " +
-                                                 key.ifname + "; DEL must come before another ADD", 0});
+    return fail(server::kCniAlreadyExists,
+                Error{"container " + key.container_id + " is attached already by interface " + key.ifname +
+                          "; DEL must come before another ADD",
+                      0});
   auto netlink = NetlinkSocket::make();
   if (!netlink) return fail(server::kCniInternal, netlink.error());
   auto link = netlink->link(request->wanted.host_ifname);
@@ -204,7 +210,8 @@ Answer Controller::cni_check(const json& body) {
                        "container " + key.container_id + " has no attachment by interface " + key.ifname);
     if (auto good = datapath_->verify(endpoint_of(*attachment)); !good)
       return cni_error(server::kCniCheckFailed, good.error().message);
-    if (!node_config_ || node_config_->pod_cidrs.empty()) return cni_error(server::kCniTryAgainLater, not_ready());
+    if (!node_config_ || node_config_->pod_cidrs.empty())
+      return cni_error(server::kCniTryAgainLater, not_ready());
     return attachment_answer(*attachment);
   });
 }
@@ -230,7 +237,8 @@ Answer Controller::cni_gc(const json& body) {
       answer.body["released"].push_back({{"containerID", attachment.key.container_id},
                                          {"ifname", attachment.key.ifname},
                                          {"hostIfname", attachment.host_ifname}});
-      spdlog::info("GC: released {} of container {}", attachment.ipv4.to_string(), attachment.key.container_id);
+      spdlog::info("GC: released {} of container {}", attachment.ipv4.to_string(),
+                   attachment.key.container_id);
     }
     return answer;
   });
@@ -246,13 +254,15 @@ Answer Controller::cni_status() {
 void Controller::replay_deletions() {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  for (fs::directory_iterator i(options_.state_dir + "/deletions", ignored), end; i != end; i.increment(ignored)) {
+  for (fs::directory_iterator i(options_.state_dir + "/deletions", ignored), end; i != end;
+       i.increment(ignored)) {
     if (i->path().extension() != ".json") continue;
     std::ifstream file(i->path());
     const auto body = json::parse(file, nullptr, false);
     auto key = key_from(body);
     if (!key) {
-      spdlog::error("queued DEL {} is damaged and was set aside; GC gives back what it held", i->path().string());
+      spdlog::error("queued DEL {} is damaged and was set aside; GC gives back what it held",
+                    i->path().string());
       fs::rename(i->path(), i->path().string() + ".corrupt", ignored);
       continue;
     }

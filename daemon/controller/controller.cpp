@@ -128,7 +128,8 @@ void Controller::loop() {
     if (state_.take_nodes_changed()) node_dirty_ = true;
 
     const bool housekeeping = Clock::now() >= housekeeping_at_;
-    if (housekeeping) node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
+    if (housekeeping)
+      node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
     if (node_dirty_ && Clock::now() >= retry_at_) reconcile_node();
     for (auto& job : jobs) job();
     progress_adds();
@@ -176,7 +177,8 @@ void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;
   const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
-  auto applied = datapath_->apply(compiler_.compile(state_.cluster()), reason, [this] { return check_packets(); });
+  auto applied =
+      datapath_->apply(compiler_.compile(state_.cluster()), reason, [this] { return check_packets(); });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
     reasons_.clear();
@@ -209,7 +211,8 @@ bool Controller::ready(std::string& why_not) {
 std::string Controller::not_ready() const {
   if (!state_.synced()) {
     const auto error = source_ != nullptr ? source_->status().last_error : "";
-    return "not all objects are known yet from the " + (source_ != nullptr ? source_->status().description : "source") +
+    return "not all objects are known yet from the " +
+           (source_ != nullptr ? source_->status().description : "source") +
            (error.empty() ? "" : ": " + error);
   }
   if (!node_config_ || node_config_->pod_cidrs.empty())

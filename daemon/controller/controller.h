@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Joins the stages: what the source tells becomes the cluster's state, that becomes rules, those go live; CNI requests
-// become attachments. One thread owns datapath, IPAM and state; all others hand it work. Level-triggered: what could
-// not be done stays to be done and is tried again.
+// Joins the stages: what the source tells becomes the cluster's state, that becomes rules, those go live; CNI
+// requests become attachments. One thread owns datapath, IPAM and state; all others hand it work.
+// Level-triggered: what could not be done stays to be done and is tried again.
 #pragma once
 
 #include <chrono>
@@ -30,11 +30,11 @@ struct Options {
   std::string uplink;  // empty: the interface that has the node's InternalIP
   unsigned mtu = 0;    // of pods; 0: the uplink's less the tunnel's overhead
   std::string state_dir = "/var/lib/sluice";
-  std::string attach = "auto";  // for status only
 };
 
 // Asks the source for one pod right now; no value: there is none. Unset where the source cannot.
-using PodLookup = std::function<Result<std::optional<model::Pod>>(const std::string& ns, const std::string& name)>;
+using PodLookup =
+    std::function<Result<std::optional<model::Pod>>(const std::string& ns, const std::string& name)>;
 
 class Controller final : public source::Sink, public server::Api {
  public:
@@ -86,7 +86,8 @@ class Controller final : public source::Sink, public server::Api {
 
   void loop();
   void push(Event event);
-  // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again later".
+  // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
+  // later".
   server::Answer on_thread(std::function<server::Answer()> work);
 
   void reconcile_node();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /metrics: the kernel's counters and the daemon's own. Asked on the server's thread; only what is thread-safe.
+// /metrics: the kernel's counters and the daemon's own. Asked on the server's thread; only what is
+// thread-safe.
 #include "daemon/server/metrics.h"
 
 #include "daemon/controller/controller.h"
@@ -19,39 +20,52 @@ std::string Controller::metrics() {
     Metric in{"sluice_packets_in_total", "Packets that entered a hook.", MetricType::kCounter, {}};
     for (std::uint32_t hook = 0; hook < SLUICE_HOOK_PROBE; ++hook)
       in.samples.push_back({number(stats->in[hook]), {{"hook", datapath::hook_name(hook)}}});
-    Metric out{"sluice_packets_out_total", "Packets by where they went; with the drops, the sum of those that came in.",
+    Metric out{"sluice_packets_out_total",
+               "Packets by where they went; with the drops, the sum of those that came in.",
                MetricType::kCounter,
                {{number(stats->delivered), {{"to", "pod"}}},
                 {number(stats->to_stack), {{"to", "stack"}}},
                 {number(stats->out_tunnel), {{"to", "tunnel"}}},
                 {number(stats->out_uplink), {{"to", "uplink"}}},
                 {number(stats->answered), {{"to", "answered"}}}}};
-    Metric drops{"sluice_packets_dropped_total", "Packets dropped, by reason (docs/drop-reasons.md).",
-                 MetricType::kCounter, {}};
+    Metric drops{"sluice_packets_dropped_total",
+                 "Packets dropped, by reason (docs/drop-reasons.md).",
+                 MetricType::kCounter,
+                 {}};
     for (std::uint32_t reason = 1; reason < SLUICE_DROP_COUNT; ++reason)
-      drops.samples.push_back({number(stats->drops[reason]), {{"reason", datapath::drop_reason_name(reason)}}});
-    Metric modules{"sluice_module_packets_total", "Packets that a module worked on.", MetricType::kCounter, {}};
+      drops.samples.push_back(
+          {number(stats->drops[reason]), {{"reason", datapath::drop_reason_name(reason)}}});
+    Metric modules{
+        "sluice_module_packets_total", "Packets that a module worked on.", MetricType::kCounter, {}};
     for (std::uint32_t module = 0; module < SLUICE_MODULE_CANDIDATE; ++module)
-      modules.samples.push_back({number(stats->module_packets[module]), {{"module", datapath::module_name(module)}}});
+      modules.samples.push_back(
+          {number(stats->module_packets[module]), {{"module", datapath::module_name(module)}}});
     for (auto* metric : {&in, &out, &drops, &modules}) all.push_back(std::move(*metric));
   }
   for (const auto& generation : datapath_->generations()) {
     if (!generation.live) continue;
-    one("sluice_firewall_generation", "Number of the live firewall generation.", MetricType::kGauge, generation.number);
+    one("sluice_firewall_generation", "Number of the live firewall generation.", MetricType::kGauge,
+        generation.number);
     one("sluice_firewall_swap_timestamp_seconds", "When it went live.", MetricType::kGauge,
         std::chrono::duration<double>(generation.swapped_at.time_since_epoch()).count());
     const std::chrono::duration<double> took =
         generation.build + generation.fill + generation.load + generation.check + generation.swap;
-    one("sluice_firewall_transaction_seconds", "How long its transaction took.", MetricType::kGauge, took.count());
+    one("sluice_firewall_transaction_seconds", "How long its transaction took.", MetricType::kGauge,
+        took.count());
   }
   const auto conntrack = datapath_->conntrack();
-  one("sluice_conntrack_entries", "Connections in the conntrack table.", MetricType::kGauge, number(conntrack.entries));
-  one("sluice_conntrack_max_entries", "Size of the conntrack table.", MetricType::kGauge, number(conntrack.max_entries));
-  one("sluice_conntrack_expired_total", "Entries that were collected.", MetricType::kCounter, number(conntrack.expired_total));
+  one("sluice_conntrack_entries", "Connections in the conntrack table.", MetricType::kGauge,
+      number(conntrack.entries));
+  one("sluice_conntrack_max_entries", "Size of the conntrack table.", MetricType::kGauge,
+      number(conntrack.max_entries));
+  one("sluice_conntrack_expired_total", "Entries that were collected.", MetricType::kCounter,
+      number(conntrack.expired_total));
 
   const auto source = source_->status();
-  one("sluice_source_connected", "1: every kind of object is being watched.", MetricType::kGauge, source.connected ? 1 : 0);
-  one("sluice_source_events_total", "Changes that the source told.", MetricType::kCounter, number(source.events));
+  one("sluice_source_connected", "1: every kind of object is being watched.", MetricType::kGauge,
+      source.connected ? 1 : 0);
+  one("sluice_source_events_total", "Changes that the source told.", MetricType::kCounter,
+      number(source.events));
   one("sluice_source_errors_total", "Failed lists and watches.", MetricType::kCounter, number(source.errors));
 
   std::string why_not;
@@ -59,8 +73,10 @@ std::string Controller::metrics() {
   const std::lock_guard lock(mutex_);
   one("sluice_cni_add_total", "Attachments made.", MetricType::kCounter, number(adds_total_));
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
-  one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter, number(apply_failures_));
-  one("sluice_objects_rejected_total", "Objects that could not be used.", MetricType::kCounter, number(rejected_total_));
+  one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,
+      number(apply_failures_));
+  one("sluice_objects_rejected_total", "Objects that could not be used.", MetricType::kCounter,
+      number(rejected_total_));
   return server::render_metrics(all);
 }
 

@@ -53,11 +53,14 @@ void Controller::reconcile_node() {
   for (const auto& here : *addresses) {
     const auto owner = link_of([&](const Link& l) { return l.index == here.index; });
     // The gateway's address comes and goes with the podCIDR; the datapath knows it.
-    if (stays_on_host(here.address) || (owner != links->end() && owner->name.starts_with("sluice_"))) continue;
+    if (stays_on_host(here.address) || (owner != links->end() && owner->name.starts_with("sluice_")))
+      continue;
     if (std::find(config.node_addresses.begin(), config.node_addresses.end(), here.address) ==
-        config.node_addresses.end() && here.address.is_v4())
+            config.node_addresses.end() &&
+        here.address.is_v4())
       config.node_addresses.push_back(here.address);
-    if (config.uplink.empty() && config.node_ipv4 == here.address && owner != links->end() && owner->name != "lo")
+    if (config.uplink.empty() && config.node_ipv4 == here.address && owner != links->end() &&
+        owner->name != "lo")
       config.uplink = owner->name;
   }
   std::sort(config.node_addresses.begin(), config.node_addresses.end());
@@ -66,8 +69,8 @@ void Controller::reconcile_node() {
   if (!config.uplink.empty() && uplink == links->end())
     return retry("uplink " + config.uplink + " does not exist (--uplink, chart value `uplink`)");
   if (config.uplink.empty()) config.node_ipv4.reset();
-  config.pod_mtu = options_.mtu != 0             ? options_.mtu
-                   : uplink == links->end()      ? kMtuWithoutUplink
+  config.pod_mtu = options_.mtu != 0               ? options_.mtu
+                   : uplink == links->end()        ? kMtuWithoutUplink
                    : uplink->mtu > kTunnelOverhead ? uplink->mtu - kTunnelOverhead
                                                    : uplink->mtu;
   for (const auto& [name, node] : state_.nodes())
@@ -76,16 +79,18 @@ void Controller::reconcile_node() {
 
   if (node_config_ == config) return;
   if (config.pod_cidrs.empty()) {
-    spdlog::warn("Node {} has no podCIDR yet: pods cannot be attached. With kube-controller-manager: --allocate-node-cidrs",
-                 options_.node_name);
+    spdlog::warn(
+        "Node {} has no podCIDR yet: pods cannot be attached. With kube-controller-manager: "
+        "--allocate-node-cidrs",
+        options_.node_name);
     node_config_ = config;
     return;
   }
   if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
   ipam_.set_pod_cidrs(config.pod_cidrs);
   spdlog::info("node {} configured: podCIDR {}, uplink {}, pod MTU {}, {} other nodes", options_.node_name,
-               config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink, config.pod_mtu,
-               config.remotes.size());
+               config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink,
+               config.pod_mtu, config.remotes.size());
   node_config_ = std::move(config);
 }
 

@@ -84,8 +84,12 @@ def helm_upgrade(cluster, report):
     before = {p["metadata"]["uid"] for p in cluster.daemon_pods()}
     programs = {node: cluster.identities(node) for node in cluster.nodes}
     cluster.helm_upgrade("--set", "logLevel=debug", "--set", "podAnnotations.upgraded=yes")
-    after = {p["metadata"]["uid"] for p in cluster.daemon_pods()}
-    report.check("helm upgrade replaces every daemon", len(after) == len(before) and not before & after)
+
+    # helm takes a DaemonSet for ready while maxUnavailable of it is not.
+    def replaced():
+        return cluster.daemons_ready() and not before & {p["metadata"]["uid"] for p in cluster.daemon_pods()}
+    wait_for("helm upgrade to replace every daemon", replaced, 60)
+    report.check("helm upgrade replaces every daemon", True)
     for node in cluster.nodes:
         moved = {k: (v, programs[node].get(k)) for k, v in cluster.identities(node).items() if programs[node].get(k) != v
                  and not k.startswith(("program firewall", "map generation", "map firewall"))}
