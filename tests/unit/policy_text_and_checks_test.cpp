@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What administrators read (effective_policy), and the flows by which a generation is checked (check_flows).
-#include "tests/unit/policy_words.h"
-
 #include <gmock/gmock.h>
 
 #include <map>
 #include <set>
 
 #include "daemon/policy/check_packets.h"
+#include "tests/unit/policy_words.h"
 #include "tests/unit/random_cluster.h"
 
 namespace sluice::policy {
