@@ -73,7 +73,10 @@ class Table:
         wrong = self.wrong(expect, PATIENCE)
         while wrong and time.monotonic() < end:
             wrong = self.wrong(expect, SURE, wrong)
-        return wrong or self.wrong(expect, SURE)
+        if wrong:
+            return wrong, f"{DEADLINE:.0f} s after the change"
+        # Says more than the above: it was right before, so what is wrong now came through in between.
+        return self.wrong(expect, SURE), "after it had been right"
 
     def act(self, action):
         api = self.cluster.api
@@ -97,9 +100,9 @@ class Table:
                 self.act(("delete", f"{namespace}/{item['metadata']['name']}"))
 
 
-def describe(wrong):
+def describe(wrong, when):
     lines = [f"{s} > {t} {protocol}{port} (should be: {want})" for (s, t, protocol, port), want in wrong.items()]
-    return f"{len(lines)} of all pairs: " + "; ".join(lines[:6]) + ("; …" if len(lines) > 6 else "")
+    return f"{when}, {len(lines)} of all pairs: " + "; ".join(lines[:6]) + ("; …" if len(lines) > 6 else "")
 
 
 def run(cluster, report):
@@ -108,14 +111,14 @@ def run(cluster, report):
         table = Table(cluster, make_pods(cluster), servers)
         report.note(f"{len(CASES)} cases, {len(table.questions([]))} questions each")
         for case in CASES:
-            wrong = {}
+            wrong, when = {}, ""
             for step in case.steps:
                 for action in step.actions:
                     table.act(action)
-                wrong = table.settle(step.expect)
+                wrong, when = table.settle(step.expect)
                 if wrong:
                     break
-            report.check(case.name, not wrong, describe(wrong))
+            report.check(case.name, not wrong, describe(wrong, when))
             table.clear()
         wait_for("the policies to be gone", lambda: not table.wrong([], SURE), 30)
     finally:

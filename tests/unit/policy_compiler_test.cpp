@@ -160,7 +160,10 @@ TEST_F(CompilerTest, MorePortClassesThanOneRowHolds) {
   }
   const auto ruleset = compile({ingress("shop", "app=cart", rules)});
   std::set<std::uint32_t> pages;
-  for (const auto& [key, row] : ruleset->rows) pages.insert(key.page);
+  for (const auto& [key, row] : ruleset->rows) {
+    pages.insert(key.page);
+    EXPECT_NE(row, Row{}) << "class " << key.peer_class << " page " << key.page;
+  }
   EXPECT_EQ(pages, (std::set<std::uint32_t>{0, 1}));
   EXPECT_EQ(model_verdict(*ruleset, flow(cluster, "shop/front > shop/cart tcp/1598")), SLUICE_DROP_NONE);
   EXPECT_EQ(model_verdict(*ruleset, flow(cluster, "198.51.100.149 > shop/cart tcp/1598")), SLUICE_DROP_NONE);
