@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/controller/controller.h"
 
+#include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -159,15 +160,18 @@ void Controller::loop() {
 
 datapath::CheckPackets Controller::check_packets() {
   datapath::CheckPackets packets;
-  for (const auto& flow : policy::check_flows(state_.cluster(), check_seed_++)) {
+  const auto flows = policy::check_flows(state_.cluster(), check_seed_++);
+  const auto expected = policy::evaluate_all(state_.cluster(), flows);
+  for (std::size_t i = 0; i < flows.size(); ++i) {
+    const auto& flow = flows[i];
     datapath::CheckPacket packet;
     packet.probe.src = flow.source.abi();
     packet.probe.dst = flow.destination.abi();
-    packet.probe.dport_be = __builtin_bswap16(flow.destination_port);
+    packet.probe.dport_be = htons(flow.destination_port);
     packet.probe.proto = flow.protocol;
     packet.probe.src_endpoint = flow.source_endpoint;
     packet.probe.dst_endpoint = flow.destination_endpoint;
-    packet.expected = policy::evaluate(state_.cluster(), flow);
+    packet.expected = expected[i];
     packets.push_back(packet);
   }
   return packets;

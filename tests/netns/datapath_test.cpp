@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Traffic between real pods through the programs, and transactions while it runs.
+#include <bpf/bpf.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -302,6 +304,16 @@ TEST_F(Transactions, MonitorsSeeDropsWhileTheyListen) {
     if (event.reason == SLUICE_DROP_POLICY_INGRESS) events.push_back(event);
     seen.notify_all();
   }));
+  // The programs write what is listened to, and nothing else.
+  const Fd config(
+      bpf_obj_get(fmt::format("{}/sluice/v{}/config", sandbox_.bpffs(), SLUICE_ABI_VERSION).c_str()));
+  const auto asked_of_programs = [&] {
+    const std::uint32_t zero = 0;
+    sluice_config now{};
+    EXPECT_EQ(bpf_map_lookup_elem(config.get(), &zero, &now), 0);
+    return now.monitor;
+  };
+  EXPECT_EQ(asked_of_programs(), SLUICE_MONITOR_DROPS);
   EXPECT_FALSE(ping(&a().netns(), b().address()));
   {
     std::unique_lock lock(mutex);
@@ -312,6 +324,7 @@ TEST_F(Transactions, MonitorsSeeDropsWhileTheyListen) {
     events.clear();
   }
   handle.reset();
+  EXPECT_EQ(asked_of_programs(), 0U);
   EXPECT_FALSE(ping(&a().netns(), b().address()));
   const std::lock_guard lock(mutex);
   EXPECT_TRUE(events.empty());
