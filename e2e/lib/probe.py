@@ -6,7 +6,9 @@ by hand on raw sockets (INIT answered by INIT ACK), because many kernels are bui
 """
 import ctypes
 import errno
+import itertools
 import os
+import random
 import selectors
 import socket
 import struct
@@ -19,20 +21,22 @@ QUESTION = b"clientip\n"
 SCTP = 132
 SCTP_INIT, SCTP_INIT_ACK = 1, 2
 SCTP_CLIENT_PORT = 40000
+SCTP_TAGS = itertools.count(random.randrange(1 << 31))  # names an attempt: an answer to an earlier one does not count
 UDP_AGAIN = 0.25  # seconds after which an unanswered datagram is sent again
 
 
-def sctp_packet(source_port, destination_port, chunk):
+def sctp_packet(source_port, destination_port, verification, chunk, tag):
     """Common header (without checksum: nothing on the way looks at it) and an INIT-like chunk of 20 bytes."""
-    return struct.pack("!HHIIBBHIIHHI", source_port, destination_port, 0, 0, chunk, 0, 20, 1, 65535, 1, 1, 1)
+    return struct.pack("!HHIIBBHIIHHI", source_port, destination_port, verification, 0, chunk, 0, 20, tag, 65535, 1, 1, 1)
 
 
 def sctp_parse(packet):
-    """(source port, destination port, chunk type) of a received IPv4 packet, or None."""
+    """(source port, destination port, verification tag, chunk type, initiate tag) of a received IPv4 packet, or None."""
     header = (packet[0] & 15) * 4
-    if len(packet) < header + 13:
+    if len(packet) < header + 20:
         return None
-    return *struct.unpack_from("!HH", packet, header), packet[header + 12]
+    source, destination, verification = struct.unpack_from("!HHI", packet, header)
+    return source, destination, verification, packet[header + 12], struct.unpack_from("!I", packet, header + 16)[0]
 
 
 def sockets_in(path, makers):
@@ -113,8 +117,8 @@ class Servers:
     def _sctp(s, ports):
         packet, peer = s.recvfrom(65536)
         parsed = sctp_parse(packet)
-        if parsed and parsed[1] in ports and parsed[2] == SCTP_INIT:
-            s.sendto(sctp_packet(parsed[1], parsed[0], SCTP_INIT_ACK), (peer[0], 0))
+        if parsed and parsed[1] in ports and parsed[3] == SCTP_INIT:
+            s.sendto(sctp_packet(parsed[1], parsed[0], parsed[4], SCTP_INIT_ACK, 1), (peer[0], 0))
 
     def close(self):
         os.write(self.woken, b"x")
@@ -134,6 +138,7 @@ class Attempt:
         self.source, self.protocol, self.address, self.port = source, protocol, address, port
         self.answer, self.failure = None, "timeout"
         self.socket = None
+        self.tag = next(SCTP_TAGS) & 0xffffffff if protocol == "sctp" else 0
 
     def start(self):
         kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_RAW}[self.protocol]
@@ -151,7 +156,7 @@ class Attempt:
             self.fail(error)
 
     def send(self):
-        data = QUESTION if self.protocol != "sctp" else sctp_packet(SCTP_CLIENT_PORT, self.port, SCTP_INIT)
+        data = QUESTION if self.protocol != "sctp" else sctp_packet(SCTP_CLIENT_PORT, self.port, 0, SCTP_INIT, self.tag)
         self.socket.send(data)
 
     def fail(self, error):
@@ -171,7 +176,8 @@ class Attempt:
                 return False
             data = self.socket.recv(65536)
             if self.protocol == "sctp":
-                if sctp_parse(data) != (self.port, SCTP_CLIENT_PORT, SCTP_INIT_ACK):
+                parsed = sctp_parse(data)
+                if not parsed or parsed[:4] != (self.port, SCTP_CLIENT_PORT, self.tag, SCTP_INIT_ACK):
                     return False
                 data = b"INIT ACK"
             self.answer, self.failure = data, None

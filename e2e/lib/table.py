@@ -61,7 +61,7 @@ def policy(place, pods=None, ingress=None, egress=None, types=None):
 
 
 def rule(peers=None, ports=None):
-    """One rule, for either direction: policy() does not know it, so the key is chosen here: see incoming, outgoing."""
+    """One rule, for either direction: incoming() and outgoing() name its peers as the API does."""
     return {**({"peers": peers} if peers is not None else {}), **({"ports": ports} if ports is not None else {})}
 
 
