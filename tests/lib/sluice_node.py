@@ -108,6 +108,12 @@ class Pod(Namespace):
 
 class Node(Namespace):
     """One node: a namespace, a bpffs of its own, a daemon that reads a YAML folder, the CNI binary."""
+    made = []
+
+    @classmethod
+    def running(cls):
+        """The nodes whose daemon runs."""
+        return [node for node in cls.made if node.daemon and node.daemon.poll() is None]
 
     def __init__(self, build, name, pod_cidr, folder=None):
         super().__init__(name)
@@ -121,7 +127,13 @@ class Node(Namespace):
         run("mount", "-t", "bpf", "bpf", self.bpffs)
         self.daemon = None
         self.pods = {}
+        self.attached = 0  # how many there have been
         self.log = os.path.join(self.home, "sluiced.log")
+        Node.made.append(self)
+
+    def delete(self):
+        Node.made.remove(self)
+        super().delete()
 
     # ---- the daemon
     def start_daemon(self, *options, wait=True):
@@ -222,6 +234,7 @@ class Node(Namespace):
         pod.result = self.cni("ADD", pod.container_id, pod.path,
                               args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns};K8S_POD_NAME={pod.pod}")
         self.pods[f"{pod.ns}/{pod.pod}"] = pod
+        self.attached += 1
 
     def delete_pod(self, pod):
         self.cni("DEL", pod.container_id, pod.path)

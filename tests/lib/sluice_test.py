@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of every test that runs the daemon: after each test every packet must be accounted for on every node that
+runs, by the datapath's own counters and, independently of them, by the kernel's statistics of the interfaces.
+"""
+import json
+import sys
+import unittest
+
+from sluice_node import Node, wait_for
+
+
+class Ledger:
+    """What a node's datapath has counted, and what the kernel has counted at the interfaces around it."""
+
+    def __init__(self, node):
+        self.packets = node.get("/v1/status")["packets"]
+        links = {name: (rx, tx) for name, rx, tx in statistics(node)}
+        pods = {p.name: {name: (rx, tx) for name, rx, tx in statistics(p)}.get("eth0", (0, 0)) for p in node.pods.values()}
+        self.pods = (frozenset(pods), node.attached)
+        self.uplinks = frozenset(links) - {"lo", "sluice_host"} - {n for n in links if n.startswith("slu")}
+        self.kernel = {
+            "in from pods": sum(rx for name, (rx, _) in links.items() if name.startswith("slu") and "_" not in name),
+            "in from the node's stack": links["sluice_net"][0],
+            "in from the overlay": links["sluice_vxlan"][0],
+            "in from the uplink": sum(links[name][0] for name in self.uplinks),
+            "out into pods": sum(rx for rx, _ in pods.values()),
+            "out into the tunnel": links["sluice_vxlan"][1],
+        }
+        came = self.packets["in"]
+        self.datapath = {
+            "in from pods": came["pod"],
+            "in from the node's stack": came["host"],
+            "in from the overlay": came["overlay"],
+            "in from the uplink": came["uplink"],
+            "out into pods": self.packets["delivered"] + self.packets["answered"],
+            "out into the tunnel": self.packets["outTunnel"],
+        }
+
+    def differences(self, before):
+        """Where datapath and kernel disagree about what happened since `before`; the counters' own balance first."""
+        found = {}
+        if self.packets["unaccounted"] != 0:
+            found["unaccounted"] = self.packets
+        # A pod takes its interfaces' statistics with it.
+        skipped = {"in from pods", "out into pods"} if self.pods != before.pods else set()
+        if self.uplinks != before.uplinks:
+            skipped.add("in from the uplink")
+        for what, count in self.kernel.items():
+            ours, kernels = self.datapath[what] - before.datapath[what], count - before.kernel[what]
+            if what not in skipped and ours != kernels:
+                found[what] = f"the datapath counted {ours}, the kernel {kernels}"
+        return found
+
+
+def statistics(namespace):
+    """(name, packets received, packets sent) of each interface."""
+    for link in json.loads(namespace.run("ip", "-j", "-s", "link")):
+        yield link["ifname"], link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
+
+
+class SluiceTest(unittest.TestCase):
+    """Checks, after the test and all that it has to clean up, the accounts of the nodes that ran before it and still do.
+    A subclass can't leave it out by forgetting to call a setUp() or tearDown()."""
+
+    def run(self, result=None):
+        before = {node: Ledger(node) for node in Node.running()}
+        self.addCleanup(self.check_accounts, before)  # registered first: is called last
+        return super().run(result)
+
+    def check_accounts(self, before):
+        for node in Node.running():
+            found = {}
+
+            # Packets on their way while the counters are read make a difference that is gone at the next look.
+            def agreed(node=node, found=found):
+                found.clear()
+                now = Ledger(node)
+                found.update(now.differences(before.get(node, now)))
+                return not found
+            try:
+                wait_for("the accounts to agree", agreed, 5, 0.05)
+            except TimeoutError:
+                self.fail(f"packets of node {node.name} are not accounted for: {found}")
+            self.assertEqual(node.get("/v1/status")["audit"], [], f"node {node.name}")
+
+
+def main(module, argv):
+    """unittest.main() for a module all of whose tests check the accounts."""
+    for case in vars(module).values():
+        if isinstance(case, type) and issubclass(case, unittest.TestCase) and not issubclass(case, SluiceTest):
+            sys.exit(f"{case.__name__} must be a SluiceTest")
+    unittest.main(module=module, argv=argv, verbosity=2)
