@@ -6,6 +6,7 @@
 
 #include "cli/client.h"
 #include "cli/render.h"
+#include "common/paths.h"
 
 namespace sluice::cli {
 
@@ -14,7 +15,7 @@ using nlohmann::json;
 namespace {
 
 struct Options {
-  std::string socket = "/run/sluice/sluice.sock";
+  std::string socket = kDefaultSocket;
   std::string output = "table";
   std::string endpoint;
   bool drops = false;

@@ -13,6 +13,7 @@
 
 #include "cni/environment.h"
 #include "cni/failure.h"
+#include "common/paths.h"
 
 namespace sluice::cni {
 
@@ -25,8 +26,8 @@ inline constexpr Version kNewestVersion = Version::k1_1_0;
 struct Config {
   Version version = kNewestVersion;
   std::string name;
-  std::string socket = "/run/sluice/sluice.sock";
-  std::string state_dir = "/var/lib/sluice";
+  std::string socket = kDefaultSocket;
+  std::string state_dir = kDefaultStateDir;
   std::optional<nlohmann::json> prev_result;     // an object
   std::vector<AttachmentKey> valid_attachments;  // GC
 };

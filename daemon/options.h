@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "common/paths.h"
 #include "daemon/controller/controller.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/server/server.h"
@@ -15,7 +16,7 @@ struct DaemonOptions {
   std::string yaml_folder;
   std::string kubeconfig;
   std::string api_server;
-  std::string run_dir = "/run/sluice";
+  std::string run_dir = kDefaultRunDir;
   std::string log_level = "info";
   std::string attach = "auto";  // auto | tcx | clsact
   controller::Options controller;

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/paths.h"
 #include "daemon/controller/cluster_state.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/ipam/ipam.h"
@@ -29,7 +30,7 @@ struct Options {
   std::string node_name;
   std::string uplink;  // empty: the interface that has the node's InternalIP
   unsigned mtu = 0;    // of pods; 0: the uplink's less the tunnel's overhead
-  std::string state_dir = "/var/lib/sluice";
+  std::string state_dir = kDefaultStateDir;
 };
 
 // Asks the source for one pod right now; no value: there is none. Unset where the source cannot.

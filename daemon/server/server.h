@@ -4,13 +4,14 @@
 #include <memory>
 #include <string>
 
+#include "common/paths.h"
 #include "common/result.h"
 #include "daemon/server/api.h"
 
 namespace sluice::server {
 
 struct ServerOptions {
-  std::string socket = "/run/sluice/sluice.sock";  // replaced if a dead one is there
+  std::string socket = kDefaultSocket;  // replaced if a dead one is there
   std::string health_address;  // "127.0.0.1:9790"; empty: none. /healthz, /readyz, /metrics only
 };
 

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the daemon and the CNI binary meet on a node, unless their configuration says otherwise.
+#pragma once
+
+namespace sluice {
+
+inline constexpr const char* kDefaultRunDir = "/run/sluice";  // gone with a boot, as the attachments are
+inline constexpr const char* kDefaultSocket = "/run/sluice/sluice.sock";
+// Below the folder where CNI plugins keep their state.
+inline constexpr const char* kDefaultStateDir = "/var/lib/cni/sluice";
+
+}  // namespace sluice
