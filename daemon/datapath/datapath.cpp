@@ -31,7 +31,7 @@ struct Ground {
   std::shared_ptr<const Settings> settings;  // monitors hold it too
   bool tcx;
   LiveStamp live;
-  GracePeriod grace;
+  std::unique_ptr<GracePeriod> grace;
   NetlinkSocket netlink;
 };
 
@@ -56,7 +56,7 @@ class KernelDatapath final : public Datapath {
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
-                   ground_.grace, history_}),
+                   *ground_.grace, history_}),
         conntrack_(ground_.maps),
         events_(ground_.maps.events, ground_.settings) {}
 

@@ -46,6 +46,9 @@ Result<std::uint32_t> Firewall::program_in_force() const {
 
 Result<void> Firewall::adopt() {
   if (auto done = rules_.read(); !done) return done;
+  // The daemon before this one may have swapped a moment ago.
+  left_before_ = parts_.grace.begin();
+  left_slot_.fill(left_before_);
   auto in_force = program_in_force();
   if (!in_force) return tl::unexpected(in_force.error());
   next_number_ = parts_.live.generation() + 1;
@@ -136,6 +139,7 @@ Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
 
 void Firewall::rejudge_connections() {
   parts_.live.publish(parts_.live.generation(), parts_.live.epoch() + 1);
+  left_before_ = parts_.grace.begin();
 }
 
 Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
@@ -171,12 +175,9 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   return status;
 }
 
-// A packet may still be inside the generation that had the slot, if nothing has waited since it was replaced.
+// A packet may still be inside the generation that had the slot.
 Result<void> Firewall::free_slot(std::uint32_t slot) {
-  if (swaps_since_grace_ + 1 >= SLUICE_GENERATION_SLOTS) {
-    if (auto done = parts_.grace.wait(); !done) return done;
-    swaps_since_grace_ = 0;
-  }
+  if (auto done = parts_.grace.wait(left_slot_[slot]); !done) return done;
   return parts_.history.recycle(slot);
 }
 
@@ -205,7 +206,8 @@ Result<void> Firewall::swap(Generation candidate) {
 
   live_ = std::move(candidate);
   next_number_ = number + 1;
-  ++swaps_since_grace_;
+  left_before_ = parts_.grace.begin();
+  left_slot_[Generation::slot_of(number - 1)] = left_before_;
   for (const auto old : pins.generations())
     if (old != number) pins.remove_generation(old);
   return {};
@@ -214,8 +216,7 @@ Result<void> Firewall::swap(Generation candidate) {
 Result<void> Firewall::collect() {
   // Before the first apply() nobody knows what the generation in force looks for.
   if (!live_ || !leftovers_) return {};
-  if (auto done = parts_.grace.wait(); !done) return done;
-  swaps_since_grace_ = 0;
+  if (auto done = parts_.grace.wait(left_before_); !done) return done;
   if (auto done = rules_.retire_all_but(*applied_); !done) return done;
   leftovers_ = false;
   return {};

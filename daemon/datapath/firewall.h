@@ -2,6 +2,7 @@
 // Makes rulesets live: in place, or as a new generation.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,7 +29,7 @@ class Firewall {
     const Program& probe;
     const ObjectOptions& objects;
     const LiveStamp& live;
-    const GracePeriod& grace;
+    GracePeriod& grace;
     History& history;
   };
   explicit Firewall(const Parts& parts) : parts_(parts), rules_(parts.maps) {}
@@ -62,7 +63,9 @@ class Firewall {
   std::optional<Generation> live_;                  // made by this process
   std::shared_ptr<const policy::Ruleset> applied_;  // what it admits
   bool leftovers_ = true;  // something may be there that no generation in force needs
-  std::uint32_t swaps_since_grace_ = 0;
+  // What may still be inside the generation that had each slot last, and inside any before the last change.
+  std::array<GracePeriod::Ticket, SLUICE_GENERATION_SLOTS> left_slot_{};
+  GracePeriod::Ticket left_before_ = 0;
 };
 
 }  // namespace sluice::datapath
