@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/controller/controller.h"
 
-#include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 
-#include "daemon/policy/check_packets.h"
-#include "daemon/policy/evaluator.h"
+#include "daemon/controller/check_packets.h"
 
 namespace sluice::controller {
 
@@ -158,31 +156,12 @@ void Controller::loop() {
   adds_.clear();
 }
 
-datapath::CheckPackets Controller::check_packets() {
-  datapath::CheckPackets packets;
-  const auto flows = policy::check_flows(state_.cluster(), check_seed_++);
-  const auto expected = policy::evaluate_all(state_.cluster(), flows);
-  for (std::size_t i = 0; i < flows.size(); ++i) {
-    const auto& flow = flows[i];
-    datapath::CheckPacket packet;
-    packet.probe.src = flow.source.abi();
-    packet.probe.dst = flow.destination.abi();
-    packet.probe.dport_be = htons(flow.destination_port);
-    packet.probe.proto = flow.protocol;
-    packet.probe.src_endpoint = flow.source_endpoint;
-    packet.probe.dst_endpoint = flow.destination_endpoint;
-    packet.expected = expected[i];
-    packets.push_back(packet);
-  }
-  return packets;
-}
-
 void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;
   const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
-  auto applied =
-      datapath_->apply(compiler_.compile(state_.cluster()), reason, [this] { return check_packets(); });
+  auto applied = datapath_->apply(compiler_.compile(state_.cluster()), reason,
+                                  [this] { return check_packets(state_.cluster(), check_seed_++); });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
     reasons_.clear();

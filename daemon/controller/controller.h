@@ -95,7 +95,6 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_policy();
   void reconcile_damaged();
   void reclaim();
-  [[nodiscard]] datapath::CheckPackets check_packets();
   void replay_deletions();
 
   // CNI, on the controller's thread.

@@ -136,12 +136,14 @@ class Node(Namespace):
         super().delete()
 
     # ---- the daemon
-    def start_daemon(self, *options, wait=True):
+    def start_daemon(self, *options, source=None, wait=True):
+        """`source`: options that say where objects come from, instead of the node's folder."""
+        source = source or ["--source=yaml", f"--yaml-folder={self.folder}"]
         with open(self.log, "a") as log:
             self.daemon = self.start(
-                os.path.join(self.build, "daemon", "sluiced"), "--source=yaml", f"--yaml-folder={self.folder}",
-                f"--node-name={self.name}", f"--bpffs={self.bpffs}", f"--run-dir={self.home}/run",
-                f"--state-dir={self.home}/state", *options, stdout=log, stderr=subprocess.STDOUT)
+                os.path.join(self.build, "daemon", "sluiced"), *source, f"--node-name={self.name}",
+                f"--bpffs={self.bpffs}", f"--run-dir={self.home}/run", f"--state-dir={self.home}/state", *options,
+                stdout=log, stderr=subprocess.STDOUT)
         if wait:
             self.wait_ready()
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An API server with as many pods as wanted: lists by pages, watches that stay open. Pods are as large as real ones."""
+import json
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+NAMESPACES, NODES, APPS = 50, 100, 100
+
+
+def pod(i):
+    """With what kubelet, scheduler and a Deployment write into a pod; about 6 KB."""
+    name, app, node = f"app{i % APPS}-7d9c{i % APPS:04x}-{i:05x}", f"app{i % APPS}", f"node{i % NODES}"
+    times = "2026-01-31T11:58:30Z"
+    mounts = [{"mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "name": "kube-api-access", "readOnly": True}]
+    fields = {f"f:{key}": {".": {}, "f:name": {}, "f:value": {}, "f:valueFrom": {"f:secretKeyRef": {}}}
+              for key in ("spec", "status", "metadata", "containers", "volumes", "conditions", "env", "resources")}
+    env = [{"name": f"SETTING_{k}", "value": f"value-of-setting-{k}-{app}"} for k in range(12)]
+    conditions = [{"lastProbeTime": None, "lastTransitionTime": times, "status": "True", "type": kind} for kind in
+                  ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")]
+    return {
+        "metadata": {"name": name, "generateName": f"{app}-7d9c-", "namespace": f"ns{i % NAMESPACES}",
+                     "uid": f"{i:08x}-0000-4000-8000-000000000000", "resourceVersion": str(1000 + i),
+                     "creationTimestamp": times,
+                     "labels": {"app": app, "pod-template-hash": f"7d9c{i % APPS:04x}",
+                                "app.kubernetes.io/name": app, "app.kubernetes.io/instance": f"{app}-main",
+                                "app.kubernetes.io/managed-by": "Helm", "tier": f"t{i % 5}"},
+                     "annotations": {"checksum/config": f"{i % APPS:064x}", "prometheus.io/scrape": "true"},
+                     "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7d9c",
+                                          "uid": "00000000-0000-4000-8000-000000000001", "controller": True}],
+                     "managedFields": [{"manager": m, "operation": "Update", "apiVersion": "v1", "time": times,
+                                        "fieldsType": "FieldsV1", "fieldsV1": fields}
+                                       for m in ("kube-controller-manager", "kubelet")]},
+        "spec": {"nodeName": node, "serviceAccountName": app, "restartPolicy": "Always", "dnsPolicy": "ClusterFirst",
+                 "volumes": [{"name": "kube-api-access", "projected": {"defaultMode": 420, "sources": [
+                     {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}]}}],
+                 "containers": [{"name": app, "image": f"registry.example/team/{app}:1.2.3", "env": env,
+                                 "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"},
+                                           {"name": "metrics", "containerPort": 9090, "protocol": "TCP"}],
+                                 "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+                                 "volumeMounts": mounts}]},
+        "status": {"phase": "Running", "hostIP": f"10.10.{i % NODES}.1", "podIP": address(i),
+                   "podIPs": [{"ip": address(i)}], "qosClass": "Burstable", "startTime": times,
+                   "conditions": conditions,
+                   "containerStatuses": [{"name": app, "ready": True, "started": True, "restartCount": 0,
+                                          "image": f"registry.example/team/{app}:1.2.3",
+                                          "containerID": f"containerd://{i:064x}",
+                                          "imageID": f"registry.example/team/{app}@sha256:{i % APPS:064x}",
+                                          "state": {"running": {"startedAt": times}}}]}}
+
+
+def address(i):
+    return f"10.{128 + i // 65536}.{i // 256 % 256}.{i % 256}"
+
+
+def policy(i):
+    app = f"app{i % APPS}"
+    return {"metadata": {"name": f"policy{i}", "namespace": f"ns{i % NAMESPACES}", "resourceVersion": "1", "uid": f"p{i}"},
+            "spec": {"podSelector": {"matchLabels": {"app": app}}, "policyTypes": ["Ingress"],
+                     "ingress": [{"from": [{"podSelector": {"matchLabels": {"tier": f"t{i % 5}"}}},
+                                           {"namespaceSelector": {"matchLabels": {"team": f"t{i % 4}"}}}],
+                                  "ports": [{"protocol": "TCP", "port": "http"}]}]}}
+
+
+def objects(pods, policies, node, pod_cidr):
+    nodes = [{"metadata": {"name": node, "resourceVersion": "1"}, "spec": {"podCIDRs": [pod_cidr]},
+              "status": {"addresses": []}}]
+    nodes += [{"metadata": {"name": f"node{i}", "resourceVersion": "1"},
+               "spec": {"podCIDRs": [f"10.{100 + i // 256}.{i % 256}.0/24"]},
+               "status": {"addresses": [{"type": "InternalIP", "address": f"10.10.{i}.1"}]}} for i in range(NODES)]
+    namespaces = [{"metadata": {"name": f"ns{i}", "resourceVersion": "1", "labels": {"team": f"t{i % 4}"}}}
+                  for i in range(NAMESPACES)]
+    return {"nodes": nodes, "namespaces": namespaces, "pods": [pod(i) for i in range(pods)],
+            "networkpolicies": [policy(i) for i in range(policies)]}
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, listener, lists):
+        super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.lists = {kind: [json.dumps(o) for o in items] for kind, items in lists.items()}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        url = urllib.parse.urlparse(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        items = self.server.lists.get(url.path.rsplit("/", 1)[1])
+        if items is None:
+            self.send_error(404)
+        elif "watch" in query:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            time.sleep(float(query["timeoutSeconds"]))
+        else:
+            first, limit = int(query.get("continue", 0)), int(query.get("limit", len(items) or 1))
+            more = {"continue": str(first + limit)} if first + limit < len(items) else {}
+            metadata = json.dumps({"resourceVersion": "100000", **more})
+            body = f'{{"metadata":{metadata},"items":[{",".join(items[first:first + limit])}]}}'.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods against a bare veth pair, in short rounds that take turns; both ends of every load on one CPU."""
+import socket
+
+from measure import load
+from sluice_node import Namespace, Node, connect_nodes, run, wait_for
+from traffic import in_namespace
+
+SANDBOX = True
+ROUNDS = 60
+SECONDS = 0.25  # of one load of one contender in one round
+FIELD = {"rr": "p50_us", "bulk": "gbit_per_second", "crr": "per_second", "udp": "per_second"}
+
+
+class Contender:
+    """A client that drives a server at the other end of one kind of path."""
+
+    def __init__(self, build, client, host, address):
+        self.server = load.server(build, host.path)
+        self.client = load.Load(build, client.path, "drive", address)
+
+    def measure(self, kind):
+        return self.client.ask(f"{kind} {SECONDS}")[FIELD[kind]]
+
+
+def policies(node, pods):
+    """What both ends are under: a policy that isolates them in both directions and admits the traffic."""
+    peer = {"podSelector": {"matchLabels": {"app": "bench"}}}
+    ports = [{"protocol": "TCP", "port": 9000, "endPort": 9002}, {"protocol": "UDP", "port": 9003}]
+    node.write_policy("x", "bench", {
+        "podSelector": {"matchLabels": {"app": "bench"}}, "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [peer], "ports": ports}], "egress": [{"to": [peer], "ports": ports}]})
+    for pod, address in pods:
+        node.write_pod("x", pod, {"app": "bench"}, address=address)
+
+
+def bare_pair(mtu):
+    """Two namespaces and the veth pair between them."""
+    ends = [Namespace("bare-a"), Namespace("bare-b")]
+    run("ip", "link", "add", "eth0", "netns", "bare-a", "type", "veth", "peer", "name", "eth0", "netns", "bare-b")
+    for i, end in enumerate(ends):
+        end.ip("addr", "add", f"10.99.0.{i + 1}/24", "dev", "eth0")
+        end.ip("link", "set", "eth0", "mtu", str(mtu), "up")
+    return ends
+
+
+def bridged_pair(mtu):
+    """What the `bridge` plugin makes: two namespaces on a Linux bridge in a third."""
+    middle = Namespace("bridged")
+    ends = [Namespace("bridged-a"), Namespace("bridged-b")]
+    middle.ip("link", "add", "br0", "type", "bridge")
+    middle.ip("link", "set", "br0", "up")
+    for i, end in enumerate(ends):
+        run("ip", "link", "add", f"v{i}", "netns", "bridged", "type", "veth", "peer", "name", "eth0", "netns", end.name)
+        middle.ip("link", "set", f"v{i}", "master", "br0", "mtu", str(mtu), "up")
+        end.ip("addr", "add", f"10.98.0.{i + 1}/24", "dev", "eth0")
+        end.ip("link", "set", "eth0", "mtu", str(mtu), "up")
+    return ends
+
+
+def mtu_of(pod):
+    return int(pod.run("cat", "/sys/class/net/eth0/mtu"))
+
+
+def two_nodes(options):
+    one, two = Node(options.build, "one", "10.83.1.0/24"), Node(options.build, "two", "10.83.2.0/24")
+    connect_nodes(one, "192.0.2.1", two, "192.0.2.2")
+    for node in (one, two):
+        node.write_namespace("x")
+        node.start_daemon()
+    a, b = (one.add_pod("x", name, {"app": "bench"}) for name in "ab")
+    c = two.add_pod("x", "c", {"app": "bench"})
+    policies(one, [("c", c.address)])
+    policies(two, [("a", a.address), ("b", b.address)])
+    for node, pod in ((one, "a"), (two, "c")):
+        wait_for("the policy", lambda: node.get(f"/v1/endpoints/x/{pod}/policy")["isolatedEgress"])
+    return one, two, a, b, c
+
+
+def contenders(options):
+    one, two, a, b, c = two_nodes(options)
+    bare_a, bare_b = bare_pair(mtu_of(a))
+    bridged_a, bridged_b = bridged_pair(mtu_of(a))
+    ends = {"bare": (bare_a, bare_b, "10.99.0.2"), "same": (a, b, b.address), "cross": (a, c, c.address),
+            "bridge": (bridged_a, bridged_b, "10.98.0.2"), "nodes": (one, two, "192.0.2.2")}
+    made = {name: Contender(options.build, *where) for name, where in ends.items()}
+    for target in (b, c):
+        wait_for(f"{target.pod} to be reached", lambda: connects(a, target.address))
+    return made
+
+
+def connects(client, address):
+    def attempt():
+        with socket.create_connection((address, 9000), timeout=1):
+            return True
+    return in_namespace(client.path, attempt)
+
+
+def measure(record, options):
+    load.keep_off()
+    wanted = [name.removesuffix("_x").removesuffix("_p50") for name in options.names]
+    kinds = list(dict.fromkeys(name.split("_")[1] for name in wanted))
+    all_contenders = contenders(options)
+    rounds = ROUNDS // 5 if options.quick else ROUNDS
+    for kind in kinds:
+        takes = ["bare", *(w.split("_")[0] for w in wanted if w.endswith("_" + kind)), "bridge"]
+        if "cross" in takes:
+            takes.append("nodes")
+        got = {name: [] for name in takes}
+        for name in takes:
+            all_contenders[name].measure(kind)  # warms caches and the neighbour tables
+        for i in range(rounds):
+            for name in takes if i % 2 == 0 else reversed(takes):
+                got[name].append(all_contenders[name].measure(kind))
+        figure = kind + "_p50" if kind == "rr" else kind
+        for name in takes[1:]:
+            ratios = [mine / bare for mine, bare in zip(got[name], got["bare"])]
+            if name in ("same", "cross"):
+                record.put(f"{name}_{figure}_x", ratios, got["bare"])
+            else:
+                label = {"bridge": "a Linux bridge", "nodes": "the nodes themselves, without VXLAN"}[name]
+                record.row(f"{figure}, {label} / bare", "×", ratios)
+    record.conditions = (f"{rounds} rounds of {SECONDS} s in turns, both ends on CPU {load.CPU}; pods isolated in both "
+                         "directions by a policy that admits the load; same MTU on every pair")

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "daemon/datapath/datapath.h"
+#include "daemon/policy/cluster.h"
+
+namespace sluice::controller {
+
+// What a candidate generation is asked before it goes live, with the evaluator's answers.
+[[nodiscard]] datapath::CheckPackets check_packets(const policy::Cluster& cluster, std::uint64_t seed);
+
+}  // namespace sluice::controller
