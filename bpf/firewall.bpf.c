@@ -23,10 +23,13 @@ struct {
 	__type(value, struct sluice_policy);
 } generation SEC(".maps");
 
-/* A connection in its original direction. */
+/*
+ * A connection in its original direction. Copied and not pointed to: with pointers into the packet context, the
+ * verifier would walk all that follows once for each of the three ways to fill it in.
+ */
 struct connection {
-	const struct sluice_addr *src;
-	const struct sluice_addr *dst;
+	struct sluice_addr src;
+	struct sluice_addr dst;
 	__u32 src_endpoint;
 	__u32 dst_endpoint;
 	__be16 dport_be;
@@ -36,13 +39,13 @@ struct connection {
 static __always_inline struct connection original(const struct sluice_packet *pkt)
 {
 	if (pkt->state == SLUICE_STATE_RELATED)
-		return (struct connection){ &pkt->related_src, &pkt->related_dst,
+		return (struct connection){ pkt->related_src, pkt->related_dst,
 					    pkt->related_src_endpoint, pkt->related_dst_endpoint,
 					    pkt->related_dport_be, pkt->related_proto };
 	if (pkt->flags & SLUICE_PKT_REPLY)
-		return (struct connection){ &pkt->dst, &pkt->src, pkt->dst_endpoint, pkt->src_endpoint,
+		return (struct connection){ pkt->dst, pkt->src, pkt->dst_endpoint, pkt->src_endpoint,
 					    pkt->sport_be, pkt->proto };
-	return (struct connection){ &pkt->src, &pkt->dst, pkt->src_endpoint, pkt->dst_endpoint,
+	return (struct connection){ pkt->src, pkt->dst, pkt->src_endpoint, pkt->dst_endpoint,
 				    pkt->dport_be, pkt->proto };
 }
 
@@ -81,7 +84,7 @@ static __always_inline bool admits(const struct sluice_policy *policy, enum slui
 	const struct sluice_row *row;
 	__u32 port = 0;
 
-	key.peer_class = class_of(direction == SLUICE_EGRESS ? conn->dst : conn->src);
+	key.peer_class = class_of(direction == SLUICE_EGRESS ? &conn->dst : &conn->src);
 	if (uses_ports && policy->ports[direction])
 		port = port_class_of(policy->ports[direction], conn->proto, conn->dport_be);
 	key.page = port / SLUICE_ROW_BITS;
@@ -167,6 +170,8 @@ int firewall(struct __sk_buff *skb)
 		reason = judge(&conn);
 	}
 	pkt->verdict = reason;
+	/* Read back, so that the verifier knows no more of it and walks the rest once, not once a verdict. */
+	reason = *(volatile __u16 *)&pkt->verdict;
 	if (pkt->hook == SLUICE_HOOK_PROBE)
 		return SLUICE_PROBE_RESULT + reason;
 
