@@ -1,5 +1,6 @@
 # bpf_object(NAME): compiles NAME.bpf.c of the current folder and generates NAME.skel.h; the target
 # sluice_bpf_NAME carries the include path. Header dependencies come from clang's depfile.
+# Options: SOURCE, TARGET, CPU (clang's -mcpu), for another build of the same object.
 find_program(BPF_CLANG NAMES clang-16 clang REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip-16 llvm-strip REQUIRED)
 find_program(BPFTOOL NAMES bpftool PATHS /usr/sbin REQUIRED)
@@ -11,12 +12,21 @@ else()
 endif()
 
 function(bpf_object NAME)
+  cmake_parse_arguments(ARG "" "SOURCE;TARGET;CPU" "" ${ARGN})
   set(source "${CMAKE_CURRENT_SOURCE_DIR}/${NAME}.bpf.c")
+  set(target sluice_bpf_${NAME})
+  set(cpu v3)
+  foreach(option source target cpu)
+    string(TOUPPER ${option} given)
+    if(ARG_${given})
+      set(${option} "${ARG_${given}}")
+    endif()
+  endforeach()
   set(object "${CMAKE_CURRENT_BINARY_DIR}/${NAME}.bpf.o")
   set(skeleton "${CMAKE_CURRENT_BINARY_DIR}/${NAME}.skel.h")
   add_custom_command(
     OUTPUT "${object}"
-    COMMAND "${BPF_CLANG}" -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra -Werror
+    COMMAND "${BPF_CLANG}" -target bpf -mcpu=${cpu} -O2 -g -std=gnu11 -Wall -Wextra -Werror
             "-D__TARGET_ARCH_${BPF_TARGET_ARCH}"
             -I "${PROJECT_SOURCE_DIR}/bpf" -idirafter "/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}"
             -MD -MF "${object}.d" -c "${source}" -o "${object}"
@@ -30,11 +40,11 @@ function(bpf_object NAME)
     COMMAND "${CMAKE_COMMAND}" -E rename "${skeleton}.tmp" "${skeleton}"
     DEPENDS "${object}"
     VERBATIM)
-  add_custom_target(sluice_bpf_${NAME}_files DEPENDS "${skeleton}")
-  add_library(sluice_bpf_${NAME} INTERFACE)
-  add_dependencies(sluice_bpf_${NAME} sluice_bpf_${NAME}_files)
+  add_custom_target(${target}_files DEPENDS "${skeleton}")
+  add_library(${target} INTERFACE)
+  add_dependencies(${target} ${target}_files)
   # SYSTEM: generated code is not held to our warnings.
-  target_include_directories(sluice_bpf_${NAME} SYSTEM INTERFACE "${CMAKE_CURRENT_BINARY_DIR}")
-  target_include_directories(sluice_bpf_${NAME} INTERFACE "${PROJECT_SOURCE_DIR}/bpf")
-  target_link_libraries(sluice_bpf_${NAME} INTERFACE PkgConfig::LIBBPF)
+  target_include_directories(${target} SYSTEM INTERFACE "${CMAKE_CURRENT_BINARY_DIR}")
+  target_include_directories(${target} INTERFACE "${PROJECT_SOURCE_DIR}/bpf")
+  target_link_libraries(${target} INTERFACE PkgConfig::LIBBPF)
 endfunction()

@@ -125,6 +125,7 @@ class Node(Namespace):
         for path in (self.folder, self.bpffs):
             os.makedirs(path, exist_ok=True)
         run("mount", "-t", "bpf", "bpf", self.bpffs)
+        self.binary = os.path.join(self.build, "daemon", "sluiced")
         self.daemon = None
         self.pods = {}
         self.attached = 0  # how many there have been
@@ -141,7 +142,7 @@ class Node(Namespace):
         source = source or ["--source=yaml", f"--yaml-folder={self.folder}"]
         with open(self.log, "a") as log:
             self.daemon = self.start(
-                os.path.join(self.build, "daemon", "sluiced"), *source, f"--node-name={self.name}",
+                self.binary, *source, f"--node-name={self.name}",
                 f"--bpffs={self.bpffs}", f"--run-dir={self.home}/run", f"--state-dir={self.home}/state", *options,
                 stdout=log, stderr=subprocess.STDOUT)
         if wait:
@@ -274,3 +275,38 @@ def connect_nodes(one, address_one, two, address_two):
     for node in (one, two):
         node.write_node(one.name, one.pod_cidr, address_one)
         node.write_node(two.name, two.pod_cidr, address_two)
+
+
+class Fabric(Namespace):
+    """A bridge that nodes and hosts outside the cluster are plugged into."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.ip("link", "add", "fabric0", "type", "bridge")
+        self.ip("link", "set", "fabric0", "up")
+        self.hosts = []
+
+    def join(self, namespace, address):
+        run("ip", "link", "add", "up0", "netns", namespace.name, "type", "veth", "peer", "name", f"to-{namespace.name}",
+            "netns", self.name)
+        self.ip("link", "set", f"to-{namespace.name}", "master", "fabric0", "up")
+        namespace.ip("addr", "add", f"{address}/24", "dev", "up0")
+        namespace.ip("link", "set", "up0", "up")
+
+    def host(self, name, address):
+        new = Namespace(name)
+        self.join(new, address)
+        self.hosts.append(new)
+        return new
+
+    def join_nodes(self, addresses):
+        """{node: address}; each knows the others' Node objects."""
+        for node, address in addresses.items():
+            self.join(node, address)
+            for reader in addresses:
+                reader.write_node(node.name, node.pod_cidr, address)
+
+    def delete(self):
+        for host in self.hosts:
+            host.delete()
+        super().delete()
