@@ -12,7 +12,7 @@ from sluice_node import wait_for
 Attempt = collections.namedtuple("Attempt", "begin sent arrived answered port retransmissions")
 # What is certainly in force: `allow` from `begin` (seen to be live) to `end` (before the next change is written).
 Window = collections.namedtuple("Window", "allow begin end")
-GRACE_NS = 50_000_000  # what is sent so shortly before a change may have been judged after it
+GRACE_NS = 50_000_000  # what is sent so shortly before a change may be judged after it, on a machine that keeps up
 
 
 class Tool:
@@ -111,30 +111,29 @@ def judge(attempts, windows):
     """(counts of what became of the attempts, those that contradict what was in force: leaked or refused)
 
     Leaked: begun in a deny window and seen at the server, or answered, before it ended. Refused: made in an allow window
-    and never answered. Attempts at a change are undecided.
+    and never answered. Attempts at a change are undecided; how long a packet may be on its way is taken from those that
+    were answered.
     """
     begins = [window.begin for window in windows]
-    counts = collections.Counter(attempts=len(attempts))
+    slowest = max((a.answered - a.begin for a in attempts if a.answered), default=0)
+    grace = max(GRACE_NS, 2 * slowest)
+    counts = collections.Counter(attempts=len(attempts), slowest_ms=slowest // 1_000_000)
     wrong = []
     for attempt in attempts:
         counts["answered"] += attempt.answered > 0
         counts["retransmitted"] += attempt.retransmissions > 0
         number = bisect.bisect_right(begins, attempt.begin) - 1
         window = windows[number] if number >= 0 else None
-        if window is None or attempt.sent >= window.end:
-            counts["undecided"] += 1
-        elif not window.allow:
-            came = [t for t in (attempt.arrived, attempt.answered) if t]
-            if any(t < window.end or attempt.sent < window.end - GRACE_NS for t in came):
-                wrong.append((attempt, window))
-                counts["leaked"] += 1
-            else:
-                counts["denied"] += 1
-        elif attempt.answered:
-            counts["allowed"] += 1
-        elif attempt.sent < window.end - GRACE_NS:
+        what = "undecided"
+        if window and attempt.sent < window.end:
+            if not window.allow:
+                leaked = any(0 < t < window.end for t in (attempt.arrived, attempt.answered))
+                what = "leaked" if leaked else "denied"
+            elif attempt.answered:
+                what = "allowed"
+            elif attempt.sent < window.end - grace:
+                what = "refused"
+        counts[what] += 1
+        if what in ("leaked", "refused"):
             wrong.append((attempt, window))
-            counts["refused"] += 1
-        else:
-            counts["undecided"] += 1
     return counts, wrong

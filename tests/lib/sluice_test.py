@@ -12,6 +12,14 @@ from sluice_node import Node, wait_for
 class Ledger:
     """What a node's datapath has counted, and what the kernel has counted at the interfaces around it."""
 
+    @classmethod
+    def of(cls, node):
+        """At a moment of quiet, so that both have seen the same packets."""
+        def quiet():
+            ledger = cls(node)
+            return ledger if node.get("/v1/status")["packets"] == ledger.packets else None
+        return wait_for(f"a moment of quiet on node {node.name}", quiet, 10, 0.02)
+
     def __init__(self, node):
         self.packets = node.get("/v1/status")["packets"]
         links = {name: (rx, tx) for name, rx, tx in statistics(node)}
@@ -63,7 +71,7 @@ class SluiceTest(unittest.TestCase):
     A subclass can't leave it out by forgetting to call a setUp() or tearDown()."""
 
     def run(self, result=None):
-        before = {node: Ledger(node) for node in Node.running()}
+        before = {node: Ledger.of(node) for node in Node.running()}
         self.addCleanup(self.check_accounts, before)  # registered first: is called last
         return super().run(result)
 

@@ -144,8 +144,8 @@ class RecurringPortsTest(sluice_test.SluiceTest):
         print(f"\n{len(switch.windows)} flips, seed {seed}")
         for name, (totals, attempts) in results.items():
             counts, wrong = judge(attempts, switch.windows)
-            print(f"  {name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()),
-                  f"({totals['without_port']} without a port)")
+            print(f"  {name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) +
+                  f" ({totals['without_port']} without a port)")
             with self.subTest(name):
                 self.assertEqual((counts["leaked"], counts["refused"], totals["socket_drops"]), (0, 0, 0),
                                  wrong[:3])

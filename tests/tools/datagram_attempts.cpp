@@ -54,6 +54,10 @@ class DatagramClient : public Client {
         target_(socket_address(plan.address, sctp_ ? 0 : plan.port)) {
     if (sctp_) {
       sockets_.push_back(make_socket(SOCK_RAW, IPPROTO_SCTP));
+      // A raw socket sees the answers of every server; connected, it sees those of its own.
+      must_succeed(
+          connect(sockets_.front().get(), reinterpret_cast<const sockaddr*>(&target_), sizeof target_) == 0,
+          "connect");
     } else {
       for (unsigned i = 0; i < plan.ports; ++i) {
         sockets_.push_back(make_socket(SOCK_DGRAM));

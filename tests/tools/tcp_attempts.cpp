@@ -107,7 +107,11 @@ class TcpClient : public Client {
     tcp_info info{};
     socklen_t length = sizeof info;
     must_succeed(getsockopt(found->second.get(), IPPROTO_TCP, TCP_INFO, &info, &length) == 0, "TCP_INFO");
-    if (info.tcpi_state == TCP_ESTABLISHED) attempt.answered_ns = now_ns();
+    int error = 0;
+    length = sizeof error;
+    must_succeed(getsockopt(found->second.get(), SOL_SOCKET, SO_ERROR, &error, &length) == 0, "SO_ERROR");
+    // Reset: it was established, and the server did not wait any longer.
+    if (info.tcpi_state == TCP_ESTABLISHED || error == ECONNRESET) attempt.answered_ns = now_ns();
     attempt.retransmissions = static_cast<std::uint8_t>(std::min(info.tcpi_total_retrans, 255U));
     used_.erase(attempt.port);
     index_.erase(found->second.get());
@@ -132,6 +136,7 @@ class TcpServer : public Server {
     bind_port(listener_, plan.port);
     must_succeed(listen(listener_.get(), kBacklog) == 0, "listen");
     make_room(raw_, kRoom);
+    set_option(raw_, SOL_SOCKET, SO_TIMESTAMPNS, 1);
     epoll_.add(listener_.get(), EPOLLIN);
     epoll_.add(raw_.get(), EPOLLIN);
   }
@@ -153,16 +158,16 @@ class TcpServer : public Server {
     }
   }
 
-  // A SYN belongs to the last attempt begun from its port before it came.
+  // A SYN belongs to the last attempt begun from its port before the kernel had it.
   void enter_arrivals(std::vector<Attempt>& attempts) const override {
     std::map<std::uint16_t, std::vector<Attempt*>> by_port;
     for (auto& attempt : attempts) by_port[attempt.port].push_back(&attempt);
-    for (const auto& [time, port] : arrivals_) {
-      auto& of_port = by_port[port];
-      const auto after = std::upper_bound(of_port.begin(), of_port.end(), time,
+    for (const auto& arrival : arrivals_) {
+      auto& of_port = by_port[arrival.port];
+      const auto after = std::upper_bound(of_port.begin(), of_port.end(), arrival.stamp_ns,
                                           [](auto at, const auto* each) { return at < each->begin_ns; });
       if (after != of_port.begin() && (*std::prev(after))->arrived_ns == 0)
-        (*std::prev(after))->arrived_ns = time;
+        (*std::prev(after))->arrived_ns = arrival.read_ns;
     }
   }
 
@@ -181,16 +186,44 @@ class TcpServer : public Server {
 
   void read_raw() {
     std::array<std::uint8_t, 2048> packet{};
-    ssize_t size = 0;
-    while ((size = recv(raw_.get(), packet.data(), packet.size(), 0)) > 0) {
+    alignas(cmsghdr) std::array<char, 256> control{};
+    timespec wall{};
+    clock_gettime(CLOCK_REALTIME, &wall);
+    const auto offset = std::int64_t{wall.tv_sec} * 1'000'000'000 + wall.tv_nsec - now_ns();
+    while (true) {
+      iovec vector{packet.data(), packet.size()};
+      msghdr message{};
+      message.msg_iov = &vector;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      const auto size = recvmsg(raw_.get(), &message, 0);
+      if (size <= 0) return;
       const auto header = static_cast<std::size_t>(packet[0] & 15) * 4;
       tcphdr tcp{};
       if (static_cast<std::size_t>(size) < header + sizeof tcp) continue;
       std::memcpy(&tcp, packet.data() + header, sizeof tcp);
-      if (ntohs(tcp.dest) == plan_.port && tcp.syn && !tcp.ack)
-        arrivals_.emplace_back(now_ns(), ntohs(tcp.source));
+      if (ntohs(tcp.dest) != plan_.port || !tcp.syn || tcp.ack) continue;
+      const auto read = now_ns();
+      arrivals_.push_back({stamp_of(message, read + offset) - offset, read, ntohs(tcp.source)});
     }
   }
+
+  // Of CLOCK_REALTIME, as the kernel has it.
+  static std::int64_t stamp_of(msghdr& message, std::int64_t without) {
+    for (auto* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each)) {
+      if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_TIMESTAMPNS) continue;
+      timespec stamp{};
+      std::memcpy(&stamp, CMSG_DATA(each), sizeof stamp);
+      return std::int64_t{stamp.tv_sec} * 1'000'000'000 + stamp.tv_nsec;
+    }
+    return without;
+  }
+
+  struct Arrival {
+    std::int64_t stamp_ns, read_ns;  // when the kernel had it, when it was read here
+    std::uint16_t port;
+  };
 
   const Plan plan_;
   const Fd listener_, raw_;
@@ -198,7 +231,7 @@ class TcpServer : public Server {
   std::uint64_t serial_ = 0;
   std::unordered_map<int, std::pair<std::uint64_t, Fd>> connections_;
   std::deque<std::pair<std::int64_t, std::pair<std::uint64_t, int>>> deadlines_;
-  std::vector<std::pair<std::int64_t, std::uint16_t>> arrivals_;
+  std::vector<Arrival> arrivals_;
 };
 
 }  // namespace
