@@ -30,6 +30,14 @@ def wait_for(what, condition, seconds=60.0, pause=0.1):
     raise TimeoutError(f"waited {seconds:.0f} s for {what} ({str(last)[-800:]})")
 
 
+FIREWALL = "program firewall"  # in identities(): the one that a policy change exchanges
+
+
+def changed_identities(before, after):
+    """name -> (id before, id after), None where there is none."""
+    return {name: (before.get(name), after.get(name)) for name in before | after if before.get(name) != after.get(name)}
+
+
 class Host:
     """Something with a network namespace: a host of the fabric or a pod."""
 
@@ -117,10 +125,22 @@ class Cluster:
             any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"].get("conditions", []))
             and not p["metadata"].get("deletionTimestamp") for p in pods)
 
+    def daemon_pid(self, node):
+        """Without the API server: by its name and its network namespace."""
+        space = os.stat(self.nodes[node].path).st_ino
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{entry}/comm", encoding="utf-8") as file:
+                    if file.read() == "sluiced\n" and os.stat(f"/proc/{entry}/ns/net").st_ino == space:
+                        return int(entry)
+            except OSError:
+                continue
+        raise RuntimeError(f"no daemon on {node}")
+
     def sluicectl(self, node, *arguments):
-        pid, _ = self.daemon_process(node)
-        done = subprocess.run(["nsenter", "-t", str(pid), "--mount", "--net", "/opt/sluice/bin/sluicectl", *arguments,
-                               "-o", "json"], capture_output=True, text=True, check=False)
+        done = subprocess.run(["nsenter", "-t", str(self.daemon_pid(node)), "--mount", "--net",
+                               "/opt/sluice/bin/sluicectl", *arguments, "-o", "json"],
+                              capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"sluicectl {' '.join(arguments)} on {node}: {done.stdout}{done.stderr}")
         return json.loads(done.stdout)

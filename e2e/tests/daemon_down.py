@@ -5,7 +5,7 @@ import signal
 import time
 
 from lib.api import APPS, CORE
-from lib.cluster import wait_for
+from lib.cluster import FIREWALL, changed_identities, wait_for
 from lib.streams import Streams, verdict
 from lib.table import incoming, ns_peer, rule
 
@@ -91,8 +91,8 @@ def helm_upgrade(cluster, report):
     wait_for("helm upgrade to replace every daemon", replaced, 60)
     report.check("helm upgrade replaces every daemon", True)
     for node in cluster.nodes:
-        moved = {k: (v, programs[node].get(k)) for k, v in cluster.identities(node).items() if programs[node].get(k) != v
-                 and not k.startswith(("program firewall", "map generation", "map firewall"))}
+        moved = changed_identities(programs[node], cluster.identities(node))
+        moved.pop(FIREWALL, None)
         report.check(f"the new daemon of {node} adopts what it finds: no id changes", not moved, moved)
 
 

@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""1,000 policy updates under load: nothing is lost, and nothing but the firewall is exchanged."""
+"""1,000 policy updates under load, each in force on every node before the next: nothing is lost, and nothing but the
+firewall is exchanged."""
 import time
 
+from lib.cluster import FIREWALL, changed_identities
+from lib.live import live_generations
 from lib.streams import Streams, verdict
-from lib.table import block, incoming, ns_peer, rule, tcp, udp
+from lib.table import block, incoming, ns_peer, outgoing, rule, sctp, tcp, udp
 
 NAMESPACE = "swap"
 UPDATES = 1000
-PACE = 0.02  # seconds between updates, so that many of them become generations of their own
+DEADLINE = 30.0  # seconds for one update to be in force
 NODE = {"client": "n1", "near": "n1", "far": "n2"}
 
 
-def policies(number):
-    """Two policies that always allow the traffic, and something else that differs each time."""
-    different = rule([block(f"192.0.2.{number % 250}/32")], [tcp(1000 + number, 1000 + number + number % 7)])
-    if number % 2:
-        different = rule([ns_peer({})], [udp(1 + number)])
-    return (incoming(f"{NAMESPACE}/traffic", rule([ns_peer({})]), different),
-            incoming(f"{NAMESPACE}/other", different, rule([ns_peer({})], [tcp(None), udp(None)])))
+def update(number):
+    """A policy that allows the traffic and, beside it, something that no update before it has allowed: it changes what
+    every pod admits, or what every pod may send."""
+    address, port = number % 250, 1000 + number
+    make, beside = (
+        (incoming, rule([block(f"192.0.2.{address}/32")], [tcp(port, port + number % 7)])),
+        (outgoing, rule([block(f"198.51.100.{address}/32")], [udp(port)])),
+        (incoming, rule([block("203.0.113.0/24", f"203.0.113.{address}/32")], [sctp(port), tcp(port)])),
+        (outgoing, rule([block("192.0.2.0/24")], [tcp(port), udp(port, port + 100)])),
+    )[number % 4]
+    return make(f"{NAMESPACE}/{make.__name__}-{number % 8}", rule([ns_peer({})]), beside)
 
 
 def run(cluster, report):
@@ -27,35 +34,28 @@ def run(cluster, report):
             cluster.create_pod(NAMESPACE, name, node)
         pods = cluster.ready_pods(NAMESPACE, len(NODE))
         client, near, far = (pods[f"{NAMESPACE}/{n}"] for n in NODE)
-        udp_flows, tcp_flows = [(client, near), (client, far)], [(client, near)] * 5 + [(client, far)] * 5
+        flows = {"udp": [(client, near), (client, far)], "tcp": [(client, near)] * 5 + [(client, far)] * 5}
 
-        for policy in policies(0):
-            cluster.api.put_policy(policy)
-        time.sleep(1)
-        before = {n: cluster.identities(n) for n in cluster.nodes}
-        generations = {n: generation(cluster, n) for n in cluster.nodes}
-        streams = Streams(udp_flows, tcp_flows)
-        try:
-            begin = time.monotonic()
-            for number in range(1, UPDATES + 1):
-                cluster.api.put_policy(policies(number)[number % 2])
-                time.sleep(max(0.0, begin + number * PACE - time.monotonic()))
-            seconds = time.monotonic() - begin
-            time.sleep(1)
-            verdict(report, f"{UPDATES} policy updates", streams.end())
-        finally:
-            streams.kill()
+        with live_generations(cluster) as live:
+            apply(cluster, live, 0)
+            before = {n: cluster.identities(n) for n in cluster.nodes}
+            first = {n: live[n].generation() for n in cluster.nodes}
+            streams = Streams(**flows)
+            try:
+                begin = time.monotonic()
+                for number in range(1, UPDATES + 1):
+                    apply(cluster, live, number)
+                seconds = time.monotonic() - begin
+                verdict(report, f"{UPDATES} policy updates", streams.end())
+            finally:
+                streams.kill()
+            swaps = {n: live[n].generation() - first[n] for n in cluster.nodes}
+        report.note(f"{swaps} generations in {seconds:.0f} s")
         for node in cluster.nodes:
-            swaps = generation(cluster, node) - generations[node]
-            report.check(f"the updates reach the datapath of {node} ({swaps} generations in {seconds:.0f} s)",
-                         swaps >= UPDATES // 10, swaps)
-            moved = {name: (before[node].get(name), value) for name, value in cluster.identities(node).items()
-                     if before[node].get(name) != value}
-            others = {name: ids for name, ids in moved.items() if not of_firewall(name)}
-            report.check(f"no program, link or map of {node} but the firewall's has changed", not others, others)
-            report.check(f"the firewall of {node} is another program", "program firewall" in moved, moved)
+            report.check(f"each update is a generation of its own on {node}", swaps[node] >= UPDATES, swaps)
+            nothing_else_moved(report, node, before[node], cluster.identities(node))
 
-        streams = Streams(udp_flows, tcp_flows)
+        streams = Streams(**flows)
         try:
             time.sleep(seconds)
             verdict(report, "control run without updates", streams.end())
@@ -65,11 +65,16 @@ def run(cluster, report):
         cluster.delete_namespace(NAMESPACE)
 
 
-def generation(cluster, node):
-    live = cluster.sluicectl(node, "firewall")["live"]
-    return live["number"] if live else 0
+def apply(cluster, live, number):
+    """Writes the update and waits until it is in force on every node."""
+    before = {node: live[node].generation() for node in live}
+    cluster.api.put_policy(update(number))
+    for node, generation in before.items():
+        live[node].wait_beyond(generation, DEADLINE)
 
 
-def of_firewall(name):
-    """A generation is a program and its own arrays."""
-    return name.startswith(("program firewall", "map generation", "map firewall"))
+def nothing_else_moved(report, node, before, after):
+    moved = changed_identities(before, after)
+    others = {name: ids for name, ids in moved.items() if name != FIREWALL}
+    report.check(f"no program, link or map of {node} but the firewall's program has changed", not others, others)
+    report.check(f"the firewall of {node} is another program", FIREWALL in moved, moved)
