@@ -185,18 +185,20 @@ class Cluster:
 
     def ready_pods(self, namespace, count, seconds=120.0):
         """Waits until that many pods are Ready; name -> Host."""
+        def container(pod):
+            return pod["status"]["containerStatuses"][0]["containerID"].split("//")[1]
+
         def ready():
             pods = self.api.items(f"{CORE}/namespaces/{namespace}/pods")
             good = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True"
                                            for c in p["status"].get("conditions", []))]
-            if len(good) == count == len(pods):
-                return good
-            raise RuntimeError(f"{len(pods)} pods, {len(good)} Ready; last event: {self.last_warning(namespace)}")
-        pods = wait_for(f"{count} pods of {namespace} to be Ready", ready, seconds)
-        processes = processes_by_container()
+            if not len(good) == count == len(pods):
+                raise RuntimeError(f"{len(pods)} pods, {len(good)} Ready; last event: {self.last_warning(namespace)}")
+            processes = processes_by_container()
+            # A container that ended may still be told of as Ready.
+            return [(pod, processes[container(pod)]) for pod in good]
         hosts = {}
-        for pod in pods:
-            pid = processes[pod["status"]["containerStatuses"][0]["containerID"].split("//")[1]]
+        for pod, pid in wait_for(f"{count} pods of {namespace} to be Ready", ready, seconds):
             name = f"{namespace}/{pod['metadata']['name']}"
             hosts[name] = Host(name, f"/proc/{pid}/ns/net", pod["status"]["podIP"], pod["spec"]["nodeName"])
         return hosts

@@ -50,8 +50,8 @@ def verdict(report, name, result, flowed=True):
     sent = sum(u["sent"] for u in result["udp"])
     rounds = min((t["rounds"] for t in result["tcp"]), default=1)
     gap = max([s["max_gap_ms"] for s in result["udp"] + result["tcp"]], default=0)
-    report.check(f"{name}: no packet lost, no connection reset", lost == 0 and resets == 0 and sent > 0 and
-                 (rounds > 0 or not flowed), result)
+    report.check(f"{name}: no packet lost, no connection reset", lost == 0 and resets == 0 and
+                 (sent > 0 or not result["udp"]) and (rounds > 0 or not flowed), result)
     report.note(f"{sent} packets sent, {lost} lost; {len(result['tcp'])} connections, {resets} reset; "
                 f"longest pause {gap:.1f} ms")
 
