@@ -112,7 +112,7 @@ def measure_on(cluster, record, options):
         for server in servers:
             server.end()
     finally:
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
     for quantile in ("p50", "p99"):
         record.put(f"write_to_deny_{quantile}_ms", [g["write"] for g in got], [g["seen"] for g in got])
         record.put(f"event_to_deny_{quantile}_ms", [g["event"] for g in got], [g["seen"] for g in got])

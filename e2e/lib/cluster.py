@@ -160,19 +160,15 @@ class Cluster:
         wait_for(f"service account of {name}",
                  lambda: self.api.get(f"{CORE}/namespaces/{name}/serviceaccounts/default"), 30)
 
-    def delete_namespace(self, name):
-        path = f"{CORE}/namespaces/{name}"
-        for pod in self.api.items(f"{path}/pods"):
-            self.api.delete(f"{path}/pods/{pod['metadata']['name']}", grace=0)
-        self.api.delete(path)
-
-        def gone():
-            try:
-                self.api.get(path)
-            except ApiError as error:
-                return error.status == 404
-            return False
-        wait_for(f"namespace {name} to go", gone, 120)
+    def delete_namespaces(self, *names):
+        """Waits until all are gone. A namespace that is not there is left alone."""
+        for name in names:
+            path = f"{CORE}/namespaces/{name}"
+            for pod in self.api.items(f"{path}/pods"):
+                self.api.delete(f"{path}/pods/{pod['metadata']['name']}", grace=0)
+            self.api.delete(path)
+        wait_for(f"namespaces {', '.join(names)} to go", lambda: not set(names) & {
+            n["metadata"]["name"] for n in self.api.items(f"{CORE}/namespaces")}, 120)
 
     def create_pod(self, namespace, name, node, labels=None, container=None):
         """`container`: fields of the only container; default: one that waits."""

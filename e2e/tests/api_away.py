@@ -48,7 +48,7 @@ def run(cluster, report):
             report.check(f"the daemon of {node} finds nothing amiss", found["ready"] and not found["audit"], found)
     finally:
         servers.close()
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
 
 
 def wait_until(condition, seconds=30.0):

@@ -36,7 +36,7 @@ def run(cluster, report):
                 streams.kill()
             audit(cluster, report, name)
     finally:
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
 
 
 def without_daemon(cluster, report):

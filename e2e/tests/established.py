@@ -29,7 +29,7 @@ def run(cluster, report):
             finally:
                 streams.kill()
     finally:
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
 
 
 def sequence(cluster, report, streams, direction):

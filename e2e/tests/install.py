@@ -44,7 +44,7 @@ def run(cluster, report):
         report.check("the kubelets' probes reach every pod: none was restarted", not any(restarts.values()), restarts)
     finally:
         servers.close()
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
     given_back(cluster, report)
 
 

@@ -123,5 +123,4 @@ def run(cluster, report):
         wait_for("the policies to be gone", lambda: not table.wrong([], SURE), 30)
     finally:
         servers.close()
-        for namespace in NAMESPACES:
-            cluster.delete_namespace(namespace)
+        cluster.delete_namespaces(*NAMESPACES)

@@ -61,7 +61,7 @@ def run(cluster, report):
         finally:
             streams.kill()
     finally:
-        cluster.delete_namespace(NAMESPACE)
+        cluster.delete_namespaces(NAMESPACE)
 
 
 def apply(cluster, live, number):
