@@ -136,27 +136,113 @@ struct sluice_ct_key {
 	__be16 port_be[2];
 	__u8 proto;
 	__u8 pad[3];
-};
+} __attribute__((aligned(8)));
 
-enum sluice_ct_flags {
+enum sluice_ct_flags {		/* of an entry from its insertion to its end */
 	SLUICE_CT_ORIGIN_HIGH = 1 << 0,	/* the originator is addr[1] */
-	SLUICE_CT_REPLIED = 1 << 1,	/* a packet of the reply direction was seen */
-	SLUICE_CT_FIN_ORIGIN = 1 << 2,
-	SLUICE_CT_FIN_REPLY = 1 << 3,
-	SLUICE_CT_CLOSED = 1 << 4,	/* RST, or FIN of both sides */
-	SLUICE_CT_MASQUERADE = 1 << 5,	/* nat_addr:nat_port replaces the originator's address */
-	SLUICE_CT_ALIAS = 1 << 6,	/* the outside's view: nat_addr:nat_port_be is the originator inside */
+	SLUICE_CT_MASQUERADE = 1 << 1,	/* nat_addr:nat_port_be replaces the originator's address */
+	SLUICE_CT_ALIAS = 1 << 2,	/* the outside's view: nat_addr:nat_port_be is the originator inside */
 };
 
+enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors it */
+	SLUICE_CT_REPLIED = 1 << 0,	/* a packet of the reply direction was seen */
+	SLUICE_CT_FIN_ORIGIN = 1 << 1,
+	SLUICE_CT_FIN_REPLY = 1 << 2,
+	SLUICE_CT_CLOSED = 1 << 3,	/* RST, or FIN of both sides */
+};
+
+/*
+ * A program reads and writes an entry through the pointer that its lookup gave, without a lock. The kernel
+ * keeps the memory while the program runs, but not the element for its key: of a preallocated hash, a deleted
+ * element goes to the head of a free list at once, a replaced one is the next that the CPU which replaced
+ * another uses (extra_elems), and the next insertion writes another key and value into it, without waiting
+ * for RCU readers. So a write may come late, into the entry of another connection, and a read may see that
+ * one's fields, or some of each. Therefore nothing in an entry is believed unless it is bound to the
+ * connection, by a hash of its key:
+ * - nat_addr, nat_port_be and flags are written by the insertion only. `seal` binds them to the key and to
+ *   each other; a reader copies them out, then compares.
+ * - `stamp` and `progress` are bound to the seal, hence to the key, the direction and the translation: in
+ *   another connection's entry, or in a later one of the same tuple the other way round, they mean nothing.
+ * - last_seen_ns is about now whoever writes it: a late write lets an entry live longer, once.
+ */
 struct sluice_ct_entry {
 	__u64 last_seen_ns;	/* renewed at most once in SLUICE_CT_RENEW_NS */
-	__u64 created_ns;
-	__u64 stamp;		/* see struct sluice_live; what admitted the connection last */
+	__u64 stamp;		/* sluice_ct_stamp() of what admitted the connection last */
+	__u64 seal;		/* sluice_ct_seal() */
 	struct sluice_addr nat_addr;
 	__be16 nat_port_be;
 	__u16 flags;		/* enum sluice_ct_flags */
-	__u32 pad;
+	__u32 progress;		/* sluice_ct_progress_word() */
 };
+
+#define SLUICE_INLINE static inline __attribute__((always_inline))
+
+/* Multilinear hash (modulo 2^64): each word times an odd constant of its own, here of the binary digits of
+ * pi. The constants are no secret: to gain by a collision one would also have to hit the nanoseconds in which
+ * an element changes hands. Its upper bits are the better ones. */
+#define SLUICE_HASH_1 0x243f6a8885a308d3ULL
+#define SLUICE_HASH_2 0x13198a2e03707345ULL
+#define SLUICE_HASH_3 0xa4093822299f31d1ULL
+#define SLUICE_HASH_4 0x082efa98ec4e6c89ULL
+#define SLUICE_HASH_5 0x452821e638d01377ULL
+#define SLUICE_HASH_6 0xbe5466cf34e90c6dULL
+#define SLUICE_HASH_7 0xc0ac29b7c97c50ddULL
+#define SLUICE_HASH_8 0x3f84d5b5b5470917ULL
+
+/* Half of an address. In the order of its bytes the ones that differ most come last; they must be the low
+ * ones of the number, or the product would lose them. */
+SLUICE_INLINE __u64 sluice_addr_number(const struct sluice_addr *addr, int half)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, addr->bytes + 8 * half, sizeof(word));
+	return __builtin_bswap64(word);
+}
+
+SLUICE_INLINE __u64 sluice_hash(const struct sluice_addr *a, const struct sluice_addr *b, __u64 rest)
+{
+	return sluice_addr_number(a, 0) * SLUICE_HASH_1 + sluice_addr_number(a, 1) * SLUICE_HASH_2 +
+	       sluice_addr_number(b, 0) * SLUICE_HASH_3 + sluice_addr_number(b, 1) * SLUICE_HASH_4 +
+	       rest * SLUICE_HASH_5;
+}
+
+SLUICE_INLINE __u64 sluice_ct_hash(const struct sluice_ct_key *key)
+{
+	__u64 ports_and_proto;
+
+	__builtin_memcpy(&ports_and_proto, key->port_be, sizeof(ports_and_proto));
+	return sluice_hash(&key->addr[0], &key->addr[1], ports_and_proto);
+}
+
+/* `hash`: sluice_ct_hash() of the entry's key. */
+SLUICE_INLINE __u64 sluice_ct_seal(__u64 hash, const struct sluice_addr *nat_addr, __be16 nat_port_be,
+				   __u16 flags)
+{
+	return hash + sluice_addr_number(nat_addr, 0) * SLUICE_HASH_6 +
+	       sluice_addr_number(nat_addr, 1) * SLUICE_HASH_7 +
+	       (nat_port_be | (__u32)flags << 16) * SLUICE_HASH_8;
+}
+
+/* A stamp (see struct sluice_live) as the entry with this seal holds it. */
+SLUICE_INLINE __u64 sluice_ct_stamp(__u64 seal, __u64 stamp)
+{
+	return seal + stamp;
+}
+
+#define SLUICE_CT_PROGRESS_MASK 0xffU	/* above it, the upper bits of the seal */
+
+SLUICE_INLINE __u32 sluice_ct_progress_word(__u64 seal, __u32 progress)
+{
+	return ((__u32)(seal >> 32) & ~SLUICE_CT_PROGRESS_MASK) | progress;
+}
+
+/* Progress that is not of the connection with this seal is unknown: taken for the one that lives longest. */
+SLUICE_INLINE __u32 sluice_ct_progress(__u64 seal, __u32 word)
+{
+	if ((word ^ (__u32)(seal >> 32)) & ~SLUICE_CT_PROGRESS_MASK)
+		return SLUICE_CT_REPLIED;
+	return word & SLUICE_CT_PROGRESS_MASK;
+}
 
 #define SLUICE_NS_PER_S 1000000000ULL
 #define SLUICE_CT_RENEW_NS SLUICE_NS_PER_S
@@ -171,18 +257,17 @@ enum {
 	SLUICE_CT_OTHER_S = 300,
 };
 
-/* Idle lifetime of an entry; an alias mirrors the flags of the entry that it names. 1, 6, 17, 58: IANA
- * protocol numbers of ICMP, TCP, UDP, ICMPv6. */
-static inline __attribute__((always_inline)) __u64 sluice_ct_lifetime_ns(__u8 proto, __u16 flags)
+/* Idle lifetime of an entry. 1, 6, 17, 58: IANA protocol numbers of ICMP, TCP, UDP, ICMPv6. */
+SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 {
 	__u64 seconds = SLUICE_CT_OTHER_S;
 
 	if (proto == 6)
-		seconds = flags & SLUICE_CT_CLOSED  ? SLUICE_CT_TCP_CLOSED_S :
-			  flags & SLUICE_CT_REPLIED ? SLUICE_CT_TCP_ESTABLISHED_S :
+		seconds = progress & SLUICE_CT_CLOSED  ? SLUICE_CT_TCP_CLOSED_S :
+			  progress & SLUICE_CT_REPLIED ? SLUICE_CT_TCP_ESTABLISHED_S :
 						      SLUICE_CT_TCP_NEW_S;
 	else if (proto == 17)
-		seconds = flags & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
+		seconds = progress & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
 	else if (proto == 1 || proto == 58)
 		seconds = SLUICE_CT_ICMP_S;
 	return seconds * SLUICE_NS_PER_S;
@@ -195,14 +280,24 @@ struct sluice_fragment_key {
 	__u32 id;		/* IPv4: identification, host order */
 	__u8 proto;
 	__u8 pad[3];
-};
+} __attribute__((aligned(8)));
 
 struct sluice_fragment {
 	__u64 seen_ns;
 	__be16 sport_be;
 	__be16 dport_be;
-	__u32 pad;
+	__u32 seal;		/* sluice_fragment_seal(): elements change hands as conntrack's do */
 };
+
+SLUICE_INLINE __u32 sluice_fragment_seal(const struct sluice_fragment_key *key, __be16 sport_be,
+					 __be16 dport_be)
+{
+	__u64 id_and_proto;
+
+	__builtin_memcpy(&id_and_proto, &key->id, sizeof(id_and_proto));
+	return (__u32)((sluice_hash(&key->src, &key->dst, id_and_proto) +
+			(sport_be | (__u32)dport_be << 16) * SLUICE_HASH_6) >> 32);
+}
 
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
 struct sluice_endpoint {	/* `endpoints`: ARRAY by endpoint id */
@@ -386,6 +481,7 @@ struct sluice_packet {
 	__be16 nat_port_be;
 	__u16 verdict;		/* enum sluice_drop_reason; NONE: allowed */
 	__u32 pad2;
+	__u64 ct_seal;		/* of the connection's main entry, once it exists */
 	__u64 stamp;		/* stamp under which the firewall judged */
 	__u64 now_ns;
 };
@@ -469,7 +565,7 @@ SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
 SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
 SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
 SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
-SLUICE_ASSERT(sizeof(struct sluice_packet) == 200, "sluice_packet");
+SLUICE_ASSERT(sizeof(struct sluice_packet) == 208, "sluice_packet");
 SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
 SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");
 SLUICE_ASSERT(sizeof(struct sluice_module_info) == 16, "sluice_module_info");

@@ -4,9 +4,7 @@
  * array `generation`; judged are the source's egress and the destination's ingress, of the connection's
  * original direction, in one invocation.
  */
-#include <linux/in.h>
-
-#include "lib/packet.h"
+#include "lib/conntrack.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -140,13 +138,12 @@ static __always_inline void count_verdict(const struct sluice_packet *pkt, __u32
 		st->denied_ingress++;
 }
 
-/* A connection that conntrack has is admitted anew, in both directions at once. */
 static __always_inline void restamp(const struct sluice_packet *pkt)
 {
 	struct sluice_ct_entry *entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
 
 	if (entry)
-		entry->stamp = pkt->stamp;
+		ct_restamp(entry, pkt);
 }
 
 SEC("tc")

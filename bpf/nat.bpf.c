@@ -18,59 +18,70 @@ static __always_inline bool sent_to_node(const struct sluice_packet *pkt)
 	return pkt->hook == SLUICE_HOOK_UPLINK && !pkt->dst_endpoint;
 }
 
+/* The connection behind a masqueraded tuple. */
+struct inside {
+	struct sluice_addr ADDR_ON_STACK addr;	/* of the originator, with its port */
+	__be16 port_be;
+	struct ct_snapshot ct;
+};
+
 /*
- * From the outside's tuple to the connection that it stands for: `inside` and `inside_port_be` become the
- * originator, pkt->ct_key the main entry's key. `outside` is the tuple as the outside sends it.
+ * From the outside's tuple, as the outside sends it, to the connection that it stands for; pkt->ct_key becomes
+ * the main entry's key. NONE, TO_STACK, or a drop reason: the stack would reset a connection that is only busy.
  */
-static __always_inline struct sluice_ct_entry *unmask(struct sluice_packet *pkt, const struct tuple *outside,
-						      struct sluice_addr *inside, __be16 *inside_port_be)
+static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct tuple *outside,
+				    struct inside *inside)
 {
-	const struct sluice_ct_entry *alias;
-	struct sluice_ct_entry *entry;
+	struct ct_snapshot *ct = &inside->ct;
 	struct tuple tuple = *outside;
+	enum ct_found found;
 
 	ct_key_make(&pkt->ct_key, &tuple);
-	alias = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
-	if (!alias || !(alias->flags & SLUICE_CT_ALIAS))
-		return NULL;
-	addr_copy(inside, &alias->nat_addr);
-	*inside_port_be = alias->nat_port_be;
-	tuple.dst = inside;
-	tuple.dport_be = alias->nat_port_be;
+	found = ct_find(&pkt->ct_key, ct);
+	if (found == CT_TORN)
+		return SLUICE_DROP_CT_BUSY;
+	if (found == CT_ABSENT || !(ct->flags & SLUICE_CT_ALIAS))
+		return TO_STACK;
+	addr_copy(&inside->addr, &ct->nat_addr);
+	inside->port_be = ct->nat_port_be;
+	tuple.dst = &inside->addr;
+	tuple.dport_be = inside->port_be;
 	if (tuple.proto == IPPROTO_ICMP)
-		tuple.sport_be = alias->nat_port_be;
+		tuple.sport_be = inside->port_be;
 	ct_key_make(&pkt->ct_key, &tuple);
-	entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+	found = ct_find(&pkt->ct_key, ct);
+	if (found == CT_TORN)
+		return SLUICE_DROP_CT_BUSY;
 	/* An alias that its connection gave up for another port lives on until it expires. */
-	if (!entry || !(entry->flags & SLUICE_CT_MASQUERADE) || entry->nat_port_be != outside->dport_be ||
-	    ct_expired(entry, tuple.proto, pkt->now_ns))
-		return NULL;
-	return entry;
+	if (found == CT_ABSENT || !(ct->flags & SLUICE_CT_MASQUERADE) ||
+	    ct->nat_port_be != outside->dport_be || ct_expired(ct, tuple.proto, pkt->now_ns))
+		return TO_STACK;
+	return SLUICE_DROP_NONE;
 }
 
 /* What the connection's entry means for the packet; `reply`: it runs against the original direction. */
-static __always_inline void apply_entry(struct sluice_packet *pkt, const struct sluice_ct_entry *entry,
-					bool reply)
+static __always_inline void apply_entry(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
 {
-	if (!reply && entry->flags & SLUICE_CT_MASQUERADE) {
-		addr_copy(&pkt->nat_addr, &entry->nat_addr);
-		pkt->nat_port_be = entry->nat_port_be;
+	pkt->ct_seal = ct->seal;
+	if (!reply && ct->flags & SLUICE_CT_MASQUERADE) {
+		addr_copy(&pkt->nat_addr, &ct->nat_addr);
+		pkt->nat_port_be = ct->nat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	}
 	/* A SYN on an existing connection is judged again. */
-	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && entry->stamp == live_stamp())
+	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && ct_admitted(ct))
 		pkt->flags |= SLUICE_PKT_ADMITTED;
 }
 
-static __always_inline void established(struct sluice_packet *pkt, struct sluice_ct_entry *entry, bool reply)
+static __always_inline void established(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
 {
 	pkt->state = SLUICE_STATE_ESTABLISHED;
 	if (reply)
 		pkt->flags |= SLUICE_PKT_REPLY;
-	apply_entry(pkt, entry, reply);
-	if (ct_touch(entry, pkt))
-		alias_touch(entry, pkt);
+	apply_entry(pkt, ct, reply);
+	if (ct_touch(ct, pkt))
+		alias_touch(ct, pkt);
 }
 
 /* ---- new connections ---------------------------------------------------------------------- */
@@ -107,24 +118,22 @@ static __always_inline __u32 new_connection(struct __sk_buff *skb, struct sluice
 static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	struct tuple outside = packet_tuple(pkt);
-	struct sluice_ct_entry *entry;
-	struct sluice_addr ADDR_ON_STACK inside;
-	__be16 inside_port_be;
+	struct inside inside;
+	__u32 reason = unmask(pkt, &outside, &inside);
 
-	entry = unmask(pkt, &outside, &inside, &inside_port_be);
-	if (!entry)
-		return TO_STACK;
-	const struct translation tr = { false, addr_v4(&pkt->dst), addr_v4(&inside), pkt->dport_be,
-					inside_port_be };
+	if (reason)
+		return reason;
+	const struct translation tr = { false, addr_v4(&pkt->dst), addr_v4(&inside.addr), pkt->dport_be,
+					inside.port_be };
 
 	if (!rewrite(skb, pkt, &tr))
 		return SLUICE_DROP_REWRITE_FAILED;
-	addr_copy(&pkt->dst, &inside);
-	pkt->dport_be = inside_port_be;
+	addr_copy(&pkt->dst, &inside.addr);
+	pkt->dport_be = inside.port_be;
 	if (pkt->proto == IPPROTO_ICMP)
-		pkt->sport_be = inside_port_be;
+		pkt->sport_be = inside.port_be;
 	pkt->flags |= SLUICE_PKT_TRANSLATED;
-	established(pkt, entry, true);
+	established(pkt, &inside.ct, true);
 	return SLUICE_DROP_NONE;
 }
 
@@ -132,20 +141,24 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 {
 	struct tuple tuple = packet_tuple(pkt);
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple), reply;
-	struct sluice_ct_entry *entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
+	struct ct_snapshot ct;
+	enum ct_found found = ct_find(&pkt->ct_key, &ct);
 
-	if (!entry || entry->flags & SLUICE_CT_ALIAS)
+	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. */
+	if (unlikely(found == CT_TORN))
+		return SLUICE_DROP_CT_BUSY;
+	if (found == CT_ABSENT || ct.flags & SLUICE_CT_ALIAS)
 		return new_connection(skb, pkt);
-	reply = from_high != !!(entry->flags & SLUICE_CT_ORIGIN_HIGH);
-	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN || ct_expired(entry, pkt->proto, pkt->now_ns))) {
+	reply = from_high != !!(ct.flags & SLUICE_CT_ORIGIN_HIGH);
+	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN || ct_expired(&ct, pkt->proto, pkt->now_ns))) {
 		/* Another connection of the same tuple, in whichever direction. A SYN that is only
 		 * repeated must keep its masquerade port. */
 		pkt->flags |= SLUICE_PKT_CT_REPLACE;
-		if (!reply && entry->flags & SLUICE_CT_MASQUERADE)
-			pkt->nat_port_be = entry->nat_port_be;
+		if (!reply && ct.flags & SLUICE_CT_MASQUERADE)
+			pkt->nat_port_be = ct.nat_port_be;
 		return new_connection(skb, pkt);
 	}
-	established(pkt, entry, reply);
+	established(pkt, &ct, reply);
 	return SLUICE_DROP_NONE;
 }
 
@@ -194,47 +207,61 @@ static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct s
 {
 	const struct embedded *in = &quote->in;
 	struct tuple outside = { &quote->dst, &quote->src, in->dport_be, in->sport_be, in->proto };
-	struct sluice_addr ADDR_ON_STACK inside;
-	struct sluice_ct_entry *entry = unmask(pkt, &outside, &inside, &quote->sport_be);
+	struct inside inside;
+	__u32 reason = unmask(pkt, &outside, &inside);
 
-	if (!entry)
-		return TO_STACK;
+	if (reason)
+		return reason;
+	quote->sport_be = inside.port_be;
 	if (in->proto == IPPROTO_ICMP)
 		quote->dport_be = quote->sport_be;
-	const struct translation tr = { false, in->src_be, addr_v4(&inside), in->sport_be, quote->sport_be };
+	const struct translation tr = { false, in->src_be, addr_v4(&inside.addr), in->sport_be,
+					quote->sport_be };
 
 	if (!rewrite_error(skb, pkt, in, &tr))
 		return SLUICE_DROP_REWRITE_FAILED;
-	addr_copy(&quote->src, &inside);
-	addr_copy(&pkt->dst, &inside);
+	addr_copy(&quote->src, &inside.addr);
+	addr_copy(&pkt->dst, &inside.addr);
 	pkt->flags |= SLUICE_PKT_TRANSLATED;
 	judge_as(pkt, quote, true);
-	apply_entry(pkt, entry, true);
+	apply_entry(pkt, &inside.ct, true);
 	return SLUICE_DROP_NONE;
+}
+
+/* An error about a connection that conntrack has under the quoted tuple. False: it has none such. */
+static __always_inline bool related_tracked(struct sluice_packet *pkt, const struct quote *quote,
+					    __u32 *reason)
+{
+	struct tuple tuple = { &quote->src, &quote->dst, quote->sport_be, quote->dport_be, quote->in.proto };
+	bool from_high = ct_key_make(&pkt->ct_key, &tuple), forward;
+	struct ct_snapshot ct;
+	enum ct_found found = ct_find(&pkt->ct_key, &ct);
+
+	if (unlikely(found == CT_TORN)) {
+		*reason = SLUICE_DROP_CT_BUSY;
+		return true;
+	}
+	if (found == CT_ABSENT || ct.flags & SLUICE_CT_ALIAS ||
+	    ct_expired(&ct, quote->in.proto, pkt->now_ns))
+		return false;
+	forward = from_high == !!(ct.flags & SLUICE_CT_ORIGIN_HIGH);
+	judge_as(pkt, quote, forward);
+	/* The error runs against what it quotes. */
+	apply_entry(pkt, &ct, forward);
+	*reason = SLUICE_DROP_NONE;
+	return true;
 }
 
 static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
-	struct sluice_ct_entry *entry;
 	struct quote quote;
-	bool forward;
+	__u32 reason;
 
 	if (quote_read(skb, pkt, &quote)) {
-		struct tuple tuple = { &quote.src, &quote.dst, quote.sport_be, quote.dport_be,
-				       quote.in.proto };
-
 		if (sent_to_node(pkt))
 			return related_masqueraded(skb, pkt, &quote);
-		forward = ct_key_make(&pkt->ct_key, &tuple);
-		entry = bpf_map_lookup_elem(&conntrack, &pkt->ct_key);
-		if (entry && !(entry->flags & SLUICE_CT_ALIAS) &&
-		    !ct_expired(entry, quote.in.proto, pkt->now_ns)) {
-			forward = forward == !!(entry->flags & SLUICE_CT_ORIGIN_HIGH);
-			judge_as(pkt, &quote, forward);
-			/* The error runs against what it quotes. */
-			apply_entry(pkt, entry, forward);
-			return SLUICE_DROP_NONE;
-		}
+		if (related_tracked(pkt, &quote, &reason))
+			return reason;
 	}
 	if (sent_to_node(pkt))
 		return TO_STACK;
@@ -276,16 +303,18 @@ int nat(struct __sk_buff *skb)
 
 /* ---- after the firewall -------------------------------------------------------------------------- */
 /* Another CPU has just made the entry: its masquerade port counts. */
-static __always_inline __u32 adopt(struct sluice_packet *pkt, const struct sluice_ct_entry *entry)
+static __always_inline __u32 adopt(struct sluice_packet *pkt)
 {
 	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
+	struct ct_snapshot ct;
 
-	if (!entry || entry->flags & SLUICE_CT_ALIAS || masquerade != !!(entry->flags & SLUICE_CT_MASQUERADE))
+	if (ct_find(&pkt->ct_key, &ct) != CT_FOUND || ct.flags & SLUICE_CT_ALIAS ||
+	    masquerade != !!(ct.flags & SLUICE_CT_MASQUERADE))
 		return SLUICE_DROP_CT_BUSY;
-	if (masquerade && entry->nat_port_be != pkt->nat_port_be) {
+	if (masquerade && ct.nat_port_be != pkt->nat_port_be) {
 		port_release(pkt);
-		addr_copy(&pkt->nat_addr, &entry->nat_addr);
-		pkt->nat_port_be = entry->nat_port_be;
+		addr_copy(&pkt->nat_addr, &ct.nat_addr);
+		pkt->nat_port_be = ct.nat_port_be;
 	}
 	return SLUICE_DROP_NONE;
 }
@@ -293,31 +322,30 @@ static __always_inline __u32 adopt(struct sluice_packet *pkt, const struct sluic
 static __always_inline __u32 insert(struct sluice_packet *pkt)
 {
 	bool replace = pkt->flags & SLUICE_PKT_CT_REPLACE;
-	struct sluice_ct_entry value = {
-		.last_seen_ns = pkt->now_ns,
-		.created_ns = pkt->now_ns,
-		.stamp = pkt->stamp,
-	};
+	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns };
+	__u32 progress = 0;
 	long error;
 
 	/* ct_key_make() put the lower one first; the packet's source is the originator. */
 	if (!addr_equal(&pkt->ct_key.addr[0], &pkt->src) || pkt->ct_key.port_be[0] != pkt->sport_be)
 		value.flags |= SLUICE_CT_ORIGIN_HIGH;
-	if (pkt->flags & SLUICE_PKT_TCP_RST)
-		value.flags |= SLUICE_CT_CLOSED;
-	if (pkt->flags & SLUICE_PKT_TCP_FIN)
-		value.flags |= SLUICE_CT_FIN_ORIGIN;
 	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
 		value.flags |= SLUICE_CT_MASQUERADE;
 		value.nat_addr = pkt->nat_addr;
 		value.nat_port_be = pkt->nat_port_be;
 	}
+	if (pkt->flags & SLUICE_PKT_TCP_RST)
+		progress |= SLUICE_CT_CLOSED;
+	if (pkt->flags & SLUICE_PKT_TCP_FIN)
+		progress |= SLUICE_CT_FIN_ORIGIN;
+	value.seal = sluice_ct_seal(sluice_ct_hash(&pkt->ct_key), &value.nat_addr, value.nat_port_be,
+				    value.flags);
+	value.stamp = sluice_ct_stamp(value.seal, pkt->stamp);
+	value.progress = sluice_ct_progress_word(value.seal, progress);
 	error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, replace ? BPF_ANY : BPF_NOEXIST);
 	if (!error)
 		return SLUICE_DROP_NONE;
-	if (error == -EEXIST)
-		return adopt(pkt, bpf_map_lookup_elem(&conntrack, &pkt->ct_key));
-	return ct_insert_failed(error);
+	return error == -EEXIST ? adopt(pkt) : ct_insert_failed(error);
 }
 
 static __always_inline __u32 commit(struct sluice_packet *pkt)

@@ -39,14 +39,68 @@ static __always_inline struct tuple packet_tuple(const struct sluice_packet *pkt
 	return (struct tuple){ &pkt->src, &pkt->dst, pkt->sport_be, pkt->dport_be, pkt->proto };
 }
 
-static __always_inline bool ct_expired(const struct sluice_ct_entry *entry, __u8 proto, __u64 now_ns)
+/* What an entry tells for certain: copied out of it and found to belong together and to the key. */
+struct ct_snapshot {
+	struct sluice_ct_entry *entry;
+	__u64 seal;
+	struct sluice_addr ADDR_ON_STACK nat_addr;
+	__be16 nat_port_be;
+	__u16 flags;
+};
+
+enum ct_found {
+	CT_ABSENT,
+	CT_FOUND,
+	CT_TORN,	/* the element was changing hands, twice */
+};
+
+/* volatile: what is compared with the seal is what is used later, not the entry read again. */
+static __always_inline bool ct_copy(struct ct_snapshot *to, __u64 hash)
 {
-	/* Signed: another CPU may have renewed the entry after this packet's clock was read. */
-	return (__s64)(now_ns - entry->last_seen_ns) > (__s64)sluice_ct_lifetime_ns(proto, entry->flags);
+	const volatile word64 *nat_addr = (const volatile word64 *)&to->entry->nat_addr;
+	const volatile word32 *port_and_flags = (const volatile word32 *)&to->entry->nat_port_be;
+	word64 *copy = (word64 *)&to->nat_addr;
+	__u32 word = *port_and_flags;
+
+	copy[0] = nat_addr[0];
+	copy[1] = nat_addr[1];
+	to->nat_port_be = word;
+	to->flags = word >> 16;
+	to->seal = *(const volatile word64 *)&to->entry->seal;
+	return to->seal == sluice_ct_seal(hash, &to->nat_addr, to->nat_port_be, to->flags);
 }
 
-#define CT_PROGRESS \
-	(SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED)
+static __always_inline enum ct_found ct_find(const struct sluice_ct_key *key, struct ct_snapshot *found)
+{
+	found->entry = bpf_map_lookup_elem(&conntrack, key);
+	if (!found->entry)
+		return CT_ABSENT;
+	if (ct_copy(found, sluice_ct_hash(key)))
+		return CT_FOUND;
+	/* The next lookup does not meet an element that is not the key's any more. */
+	found->entry = bpf_map_lookup_elem(&conntrack, key);
+	if (!found->entry)
+		return CT_ABSENT;
+	return ct_copy(found, sluice_ct_hash(key)) ? CT_FOUND : CT_TORN;
+}
+
+static __always_inline __u32 ct_progress(const struct ct_snapshot *ct)
+{
+	return sluice_ct_progress(ct->seal, *(const volatile __u32 *)&ct->entry->progress);
+}
+
+static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto, __u64 now_ns)
+{
+	/* Signed: another CPU may have renewed the entry after this packet's clock was read. */
+	return (__s64)(now_ns - ct->entry->last_seen_ns) >
+	       (__s64)sluice_ct_lifetime_ns(proto, ct_progress(ct));
+}
+
+/* Did the live generation admit the connection? */
+static __always_inline bool ct_admitted(const struct ct_snapshot *ct)
+{
+	return ct->entry->stamp == sluice_ct_stamp(ct->seal, live_stamp());
+}
 
 /* The outside's tuple of a masqueraded connection. An echo has one identifier for both ports. */
 static __always_inline void alias_key_make(struct sluice_ct_key *key, const struct tuple *outside)
@@ -59,43 +113,53 @@ static __always_inline void alias_key_make(struct sluice_ct_key *key, const stru
 }
 
 /* Renews the entry and takes note of the packet's part in the connection's life. Two CPUs may lose one
- * another's flags: then the entry only lives longer. Returns whether an alias has to be told. */
-static __always_inline bool ct_touch(struct sluice_ct_entry *entry, const struct sluice_packet *pkt)
+ * another's progress: then the entry only lives longer. Returns whether an alias has to be told. */
+static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	__u16 flags = entry->flags;
+	__u32 progress = ct_progress(ct), word;
 
 	if (reply)
-		flags |= SLUICE_CT_REPLIED;
+		progress |= SLUICE_CT_REPLIED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
-		flags |= reply ? SLUICE_CT_FIN_REPLY : SLUICE_CT_FIN_ORIGIN;
+		progress |= reply ? SLUICE_CT_FIN_REPLY : SLUICE_CT_FIN_ORIGIN;
 	if (pkt->flags & SLUICE_PKT_TCP_RST ||
-	    (flags & SLUICE_CT_FIN_ORIGIN && flags & SLUICE_CT_FIN_REPLY))
-		flags |= SLUICE_CT_CLOSED;
-	if (flags == entry->flags &&
-	    (__s64)(pkt->now_ns - entry->last_seen_ns) < (__s64)SLUICE_CT_RENEW_NS)
+	    (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY))
+		progress |= SLUICE_CT_CLOSED;
+	word = sluice_ct_progress_word(ct->seal, progress);
+	if (word == ct->entry->progress &&
+	    (__s64)(pkt->now_ns - ct->entry->last_seen_ns) < (__s64)SLUICE_CT_RENEW_NS)
 		return false;
-	entry->flags = flags;
-	entry->last_seen_ns = pkt->now_ns;
-	return flags & SLUICE_CT_MASQUERADE;
+	ct->entry->progress = word;
+	ct->entry->last_seen_ns = pkt->now_ns;
+	return ct->flags & SLUICE_CT_MASQUERADE;
 }
 
 /* The alias lives as long as its connection, so that its port is not given to another one. */
-static __always_inline void alias_touch(const struct sluice_ct_entry *entry,
-					const struct sluice_packet *pkt)
+static __always_inline void alias_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	struct tuple outside = { &entry->nat_addr, reply ? &pkt->src : &pkt->dst, entry->nat_port_be,
+	const struct sluice_addr *inside = reply ? &pkt->dst : &pkt->src;
+	__be16 inside_port_be = reply ? pkt->dport_be : pkt->sport_be;
+	struct tuple outside = { &ct->nat_addr, reply ? &pkt->src : &pkt->dst, ct->nat_port_be,
 				 reply ? pkt->sport_be : pkt->dport_be, pkt->proto };
 	struct sluice_ct_entry *alias;
-	struct sluice_ct_key ADDR_ON_STACK key;
+	struct sluice_ct_key key;
+	__u64 seal;
 
 	alias_key_make(&key, &outside);
 	alias = bpf_map_lookup_elem(&conntrack, &key);
-	if (!alias || !(alias->flags & SLUICE_CT_ALIAS))
+	seal = sluice_ct_seal(sluice_ct_hash(&key), inside, inside_port_be, SLUICE_CT_ALIAS);
+	if (!alias || alias->seal != seal)
 		return;
-	alias->flags = SLUICE_CT_ALIAS | (entry->flags & CT_PROGRESS);
+	alias->progress = sluice_ct_progress_word(seal, ct_progress(ct));
 	alias->last_seen_ns = pkt->now_ns;
+}
+
+/* The connection is admitted anew, in both directions at once. */
+static __always_inline void ct_restamp(struct sluice_ct_entry *entry, const struct sluice_packet *pkt)
+{
+	entry->stamp = sluice_ct_stamp(pkt->ct_seal, pkt->stamp);
 }
 
 #endif

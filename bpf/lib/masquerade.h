@@ -22,37 +22,36 @@ static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct
 }
 
 /* Takes pkt->nat_port_be: 0, -EEXIST if it is another connection's, or the kernel's error. */
-static __always_inline long port_take(const struct sluice_packet *pkt, const struct sluice_ct_entry *value)
+static __always_inline long port_take(const struct sluice_packet *pkt, struct sluice_ct_entry *alias)
 {
-	struct sluice_ct_entry *found;
-	struct sluice_ct_key ADDR_ON_STACK key;
+	struct ct_snapshot found;
+	struct sluice_ct_key key;
 	long error;
 
 	alias_key_of(pkt, &key);
-	error = bpf_map_update_elem(&conntrack, &key, value, BPF_NOEXIST);
+	alias->seal = sluice_ct_seal(sluice_ct_hash(&key), &alias->nat_addr, alias->nat_port_be, alias->flags);
+	alias->progress = sluice_ct_progress_word(alias->seal, 0);
+	error = bpf_map_update_elem(&conntrack, &key, alias, BPF_NOEXIST);
 	if (error != -EEXIST)
 		return error;
-	found = bpf_map_lookup_elem(&conntrack, &key);
-	if (!found)
+	if (ct_find(&key, &found) != CT_FOUND)
 		return -EEXIST;
-	if (found->flags & SLUICE_CT_ALIAS && found->nat_port_be == value->nat_port_be &&
-	    addr_equal(&found->nat_addr, &value->nat_addr)) {
+	if (found.seal == alias->seal) {
 		/* This very connection's, which begins anew. */
-		found->flags = SLUICE_CT_ALIAS;
-		found->last_seen_ns = value->last_seen_ns;
+		found.entry->progress = alias->progress;
+		found.entry->last_seen_ns = alias->last_seen_ns;
 		return 0;
 	}
-	if (!ct_expired(found, pkt->proto, pkt->now_ns) || bpf_map_delete_elem(&conntrack, &key))
+	if (!ct_expired(&found, pkt->proto, pkt->now_ns) || bpf_map_delete_elem(&conntrack, &key))
 		return -EEXIST;
-	return bpf_map_update_elem(&conntrack, &key, value, BPF_NOEXIST);
+	return bpf_map_update_elem(&conntrack, &key, alias, BPF_NOEXIST);
 }
 
 /* Reserves a port; pkt->nat_port_be holds the connection's former one, if it had one. */
 static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struct sluice_addr *node)
 {
-	struct sluice_ct_entry value = {
+	struct sluice_ct_entry alias = {
 		.last_seen_ns = pkt->now_ns,
-		.created_ns = pkt->now_ns,
 		.nat_addr = pkt->src,
 		.nat_port_be = pkt->sport_be,
 		.flags = SLUICE_CT_ALIAS,
@@ -66,7 +65,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 			pkt->nat_port_be = bpf_htons(SLUICE_SNAT_PORT_MIN + offset);
 			offset = offset + 1 == SNAT_PORTS ? 0 : offset + 1;
 		}
-		error = port_take(pkt, &value);
+		error = port_take(pkt, &alias);
 		if (!error)
 			return SLUICE_DROP_NONE;
 		if (error != -EEXIST)
@@ -77,7 +76,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 
 static __always_inline void port_release(const struct sluice_packet *pkt)
 {
-	struct sluice_ct_key ADDR_ON_STACK key;
+	struct sluice_ct_key key;
 
 	alias_key_of(pkt, &key);
 	bpf_map_delete_elem(&conntrack, &key);

@@ -134,13 +134,15 @@ static __always_inline void fragment_remember(const struct sluice_packet *pkt,
 	struct sluice_fragment_key key;
 
 	fragment_key(pkt, rest, &key);
+	value.seal = sluice_fragment_seal(&key, value.sport_be, value.dport_be);
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 
 static __always_inline __u32 fragment_recall(struct sluice_packet *pkt, const struct ipv4_rest *rest)
 {
-	const struct sluice_fragment *first;
+	const volatile struct sluice_fragment *first;
 	struct sluice_fragment_key key;
+	__be16 sport_be, dport_be;
 
 	/* It would overlap the TCP header that was judged (RFC 1858, 3). */
 	if (rest->fragment_offset == 1 && pkt->proto == IPPROTO_TCP)
@@ -149,8 +151,12 @@ static __always_inline __u32 fragment_recall(struct sluice_packet *pkt, const st
 	first = bpf_map_lookup_elem(&fragments, &key);
 	if (!first || pkt->now_ns - first->seen_ns > FRAGMENT_LIFETIME_NS)
 		return SLUICE_DROP_FRAGMENT_UNKNOWN;
-	pkt->sport_be = first->sport_be;
-	pkt->dport_be = first->dport_be;
+	sport_be = first->sport_be;
+	dport_be = first->dport_be;
+	if (first->seal != sluice_fragment_seal(&key, sport_be, dport_be))
+		return SLUICE_DROP_FRAGMENT_UNKNOWN;
+	pkt->sport_be = sport_be;
+	pkt->dport_be = dport_be;
 	return SLUICE_DROP_NONE;
 }
 

@@ -13,10 +13,14 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-// An alias is renewed together with the entry that it names and mirrors its flags: the same rule serves both.
-bool expired(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
+// An entry that does not belong together (see struct sluice_ct_entry) is read while it changes hands; one
+// that stays so is of no use to the programs either.
+bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
+  if (entry.seal != sluice_ct_seal(sluice_ct_hash(&key), &entry.nat_addr, entry.nat_port_be, entry.flags))
+    return true;
   const auto idle = static_cast<std::int64_t>(now - entry.last_seen_ns);
-  return idle > static_cast<std::int64_t>(sluice_ct_lifetime_ns(key.proto, entry.flags));
+  const auto progress = sluice_ct_progress(entry.seal, entry.progress);
+  return idle > static_cast<std::int64_t>(sluice_ct_lifetime_ns(key.proto, progress));
 }
 
 }  // namespace
@@ -28,11 +32,11 @@ Result<void> ConntrackGc::collect() {
   std::uint64_t removed = 0;
   const auto now = now_ns();
   for (const auto& [key, entry] : *entries) {
-    if (!expired(key, entry, now)) continue;
+    if (!over(key, entry, now)) continue;
     // The programs may have begun the connection anew since the table was read.
     auto again = maps_.conntrack.lookup(key);
     if (!again) return tl::unexpected(again.error());
-    if (*again && !expired(key, **again, now)) continue;
+    if (*again && !over(key, **again, now)) continue;
     auto erased = maps_.conntrack.erase(key);
     if (!erased) return tl::unexpected(erased.error());
     --left;

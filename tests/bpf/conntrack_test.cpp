@@ -25,11 +25,10 @@ class Conntrack : public World {
             .flags = flags};
   }
   void deliver(const Frame& frame) { ASSERT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "delivered"); }
-  std::uint16_t flags() { return connection(kTcp).value_or(sluice_ct_entry{}).flags; }
+  std::uint32_t progress() { return connection(kTcp).value_or(Connection{}).progress; }
   // Lets the entry look as if its last packet came so long ago.
   void age(const Tuple& tuple, std::uint64_t seconds) {
-    change_connection(tuple,
-                      [&](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - seconds * SLUICE_NS_PER_S; });
+    change_connection(tuple, [&](Connection& c) { c.last_seen_ns = now_ns() - seconds * SLUICE_NS_PER_S; });
   }
   std::uint64_t judged() { return counters().judged; }
 
@@ -40,11 +39,12 @@ class Conntrack : public World {
 TEST_F(Conntrack, OneEntryServesBothDirections) {
   deliver(forward("S"));
   ASSERT_EQ(connections(), 1U);
-  EXPECT_EQ(flags(), 0) << "originator has the lower address, nothing came back yet";
+  EXPECT_EQ(connection(kTcp)->flags, 0) << "the originator has the lower address";
+  EXPECT_EQ(progress(), 0U) << "nothing came back yet";
   EXPECT_EQ(connection(kTcp)->stamp, SLUICE_STAMP(1, 0));
   deliver(back("SA"));
   EXPECT_EQ(connections(), 1U);
-  EXPECT_EQ(flags(), SLUICE_CT_REPLIED);
+  EXPECT_EQ(progress(), SLUICE_CT_REPLIED);
   EXPECT_EQ(judged(), 1U) << "the answer is admitted by the connection";
 }
 
@@ -82,10 +82,10 @@ TEST_F(Conntrack, ASynOnAConnectionIsJudgedAndBeginsItAnew) {
   deliver(back("SA"));
   deliver(forward("FA"));
   deliver(back("FA"));
-  EXPECT_TRUE(flags() & SLUICE_CT_CLOSED);
+  EXPECT_TRUE(progress() & SLUICE_CT_CLOSED);
   deliver(forward("S"));
   EXPECT_EQ(judged(), 2U);
-  EXPECT_EQ(flags(), 0);
+  EXPECT_EQ(progress(), 0U);
 }
 
 TEST_F(Conntrack, ASynTheOtherWayIsJudgedInItsOwnDirection) {
@@ -94,7 +94,7 @@ TEST_F(Conntrack, ASynTheOtherWayIsJudgedInItsOwnDirection) {
   // podB may be reached but not reach out: it must not use the connection's entry to do so.
   set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
   EXPECT_EQ(send(SLUICE_HOOK_POD, back("S")).outcome, "dropped POLICY_EGRESS");
-  EXPECT_EQ(flags(), SLUICE_CT_REPLIED) << "and what was there stays";
+  EXPECT_EQ(progress(), SLUICE_CT_REPLIED) << "and what was there stays";
   deliver(back("A"));
 }
 
@@ -102,20 +102,20 @@ TEST_F(Conntrack, FinOfBothSidesClosesAndRstToo) {
   deliver(forward("S"));
   deliver(back("SA"));
   deliver(forward("FA"));
-  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN);
+  EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN);
   deliver(back("FA"));
-  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED);
+  EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED);
   forget_connections();
   deliver(forward("S"));
   deliver(back("R"));
-  EXPECT_EQ(flags(), SLUICE_CT_REPLIED | SLUICE_CT_CLOSED);
+  EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_CLOSED);
 }
 
 TEST_F(Conntrack, LifetimesByState) {
   struct Row {
     const char* sentence;
     std::uint8_t proto;
-    std::uint16_t flags;
+    std::uint32_t progress;
     unsigned seconds;
   };
   const Row rows[] = {
@@ -138,16 +138,16 @@ TEST_F(Conntrack, LifetimesByState) {
     const Tuple tuple{frame.src, ports ? frame.sport : std::uint16_t{0}, frame.dst,
                       ports ? frame.dport : std::uint16_t{0}, row.proto};
     deliver(frame);
-    change_connection(tuple, [&](sluice_ct_entry& e) { e.flags = row.flags; });
+    change_connection(tuple, [&](Connection& c) { c.progress = row.progress; });
     age(tuple, row.seconds - 2);
     const std::uint64_t before = judged();
     deliver(frame);
     EXPECT_EQ(judged(), before) << "alive two seconds before its end";
-    change_connection(tuple, [&](sluice_ct_entry& e) { e.created_ns = 1; });
+    change_connection(tuple, [&](Connection& c) { c.progress |= SLUICE_CT_FIN_REPLY; });
     age(tuple, row.seconds + 1);
     deliver(frame);
     EXPECT_EQ(judged(), before + 1) << "a new connection a second after it";
-    EXPECT_NE(connection(tuple)->created_ns, 1U) << "with an entry of its own";
+    EXPECT_EQ(connection(tuple)->progress, 0U) << "with an entry of its own";
     EXPECT_EQ(connections(), 1U);
   }
 }
@@ -163,14 +163,14 @@ TEST_F(Conntrack, AnExpiredEntryLetsNoAnswerIn) {
 
 TEST_F(Conntrack, TheTimeIsRenewedAtMostOnceASecond) {
   deliver(forward("S"));
-  change_connection(kTcp, [](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - SLUICE_NS_PER_S / 4; });
+  change_connection(kTcp, [](Connection& c) { c.last_seen_ns = now_ns() - SLUICE_NS_PER_S / 4; });
   const std::uint64_t written = connection(kTcp)->last_seen_ns;
   age(kTcp, 5);
   deliver(forward("A"));
   EXPECT_GE(connection(kTcp)->last_seen_ns, written) << "five seconds ago is renewed";
   // A clock that this CPU has not reached yet is neither old nor renewed.
   const std::uint64_t ahead = now_ns() + 100 * SLUICE_NS_PER_S;
-  change_connection(kTcp, [&](sluice_ct_entry& e) { e.last_seen_ns = ahead; });
+  change_connection(kTcp, [&](Connection& c) { c.last_seen_ns = ahead; });
   const std::uint64_t before = judged();
   deliver(forward("A"));
   EXPECT_EQ(connection(kTcp)->last_seen_ns, ahead);
@@ -182,12 +182,11 @@ TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
   const std::uint32_t before = connections();
   // Entries of other tuples up to the brim.
   std::uint32_t made_count = 0;
-  sluice_ct_entry entry{};
-  entry.last_seen_ns = now_ns();
   for (std::uint32_t i = 0; i < 2 * kConntrackMax; ++i) {
     const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2",
                       static_cast<std::uint16_t>(i >> 8), IPPROTO_SCTP};
     const sluice_ct_key key = key_of(tuple);
+    const sluice_ct_entry entry = entry_of(key, {});
     if (bpf_map_update_elem(map("conntrack"), &key, &entry, BPF_NOEXIST) == 0) ++made_count;
   }
   ASSERT_EQ(before + made_count, kConntrackMax);
@@ -198,10 +197,7 @@ TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
 }
 
 TEST_F(Conntrack, ATupleThatAnAliasHasIsNotTaken) {
-  sluice_ct_entry alias{};
-  alias.flags = SLUICE_CT_ALIAS;
-  alias.last_seen_ns = now_ns();
-  put("conntrack", key_of(kUdp), alias);
+  put_connection(kUdp, {.flags = SLUICE_CT_ALIAS});
   EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward(), [](Frame& f) { f.proto = IPPROTO_UDP; })).outcome,
             "dropped CT_BUSY");
   EXPECT_EQ(connection(kUdp)->flags, SLUICE_CT_ALIAS);

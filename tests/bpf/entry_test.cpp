@@ -157,10 +157,17 @@ TEST_F(Entry, FragmentsFollowTheirFirst) {
   key.proto = IPPROTO_UDP;
   auto stale = get<sluice_fragment>("fragments", key);
   ASSERT_TRUE(stale);
+  const sluice_fragment whole = *stale;
   stale->seen_ns = now_ns() - 31 * SLUICE_NS_PER_S;
   put("fragments", key, *stale);
   later.id = 9;
   EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped FRAGMENT_UNKNOWN") << "after 30 seconds";
+  sluice_fragment torn = whole;
+  torn.dport_be ^= 1;
+  put("fragments", key, torn);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped FRAGMENT_UNKNOWN") << "ports of another's first";
+  put("fragments", key, whole);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "delivered");
 }
 
 TEST_F(Entry, FromTheNodesStack) {

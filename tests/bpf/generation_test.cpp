@@ -14,7 +14,7 @@ class Generations : public World {
   const Tuple kTuple{"10.1.0.2", 4000, "10.1.0.3", 80};
   std::string call() { return send(SLUICE_HOOK_POD, kCall).outcome; }
   std::string answer() { return send(SLUICE_HOOK_POD, kAnswer).outcome; }
-  std::uint64_t stamp() { return connection(kTuple).value_or(sluice_ct_entry{}).stamp; }
+  std::uint64_t stamp() { return connection(kTuple).value_or(Connection{}).stamp; }
 };
 
 TEST_F(Generations, AConnectionIsJudgedOnceInEach) {

@@ -69,7 +69,7 @@ TEST_F(IcmpError, WithoutAConnectionIsInvalid) {
 TEST_F(IcmpError, OfAnExpiredConnectionIsInvalid) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, kCall).outcome, "delivered");
   change_connection({"10.1.0.2", 4000, "10.1.0.3", 53},
-                    [](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - 1000 * SLUICE_NS_PER_S; });
+                    [](Connection& c) { c.last_seen_ns = now_ns() - 1000 * SLUICE_NS_PER_S; });
   EXPECT_EQ(send(SLUICE_HOOK_POD, from_pod_b(error(kCall, "10.1.0.3"))).outcome, "dropped CT_INVALID");
 }
 

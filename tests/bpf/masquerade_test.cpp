@@ -76,8 +76,9 @@ TEST_F(Masquerade, TranslatesBothWaysWithRightChecksums) {
     EXPECT_EQ(back.outcome, "delivered");
     EXPECT_EQ(back.out, row.back);
     const auto entry = connection(inside(row.proto));
-    EXPECT_TRUE(entry->flags & SLUICE_CT_REPLIED);
-    EXPECT_TRUE(connection(outside(row.proto, nat))->flags & SLUICE_CT_REPLIED) << "the alias lives as long";
+    EXPECT_TRUE(entry->progress & SLUICE_CT_REPLIED);
+    EXPECT_TRUE(connection(outside(row.proto, nat))->progress & SLUICE_CT_REPLIED)
+        << "the alias lives as long";
     const std::uint64_t judged = counters().judged;
     const Seen second = send(SLUICE_HOOK_POD, out(row.proto, "A"));
     EXPECT_EQ(second.outcome, "out_uplink");
@@ -153,7 +154,7 @@ TEST_F(Masquerade, ARepeatedSynKeepsItsPort) {
 
 TEST_F(Masquerade, AnExpiredConnectionBeginsAnewUnderItsPort) {
   const std::uint16_t nat = open(IPPROTO_UDP);
-  const auto long_ago = [](sluice_ct_entry& e) { e.last_seen_ns = now_ns() - 1000 * SLUICE_NS_PER_S; };
+  const auto long_ago = [](Connection& c) { c.last_seen_ns = now_ns() - 1000 * SLUICE_NS_PER_S; };
   change_connection(inside(IPPROTO_UDP), long_ago);
   change_connection(outside(IPPROTO_UDP, nat), long_ago);
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "to_stack")
@@ -180,7 +181,7 @@ TEST_F(Masquerade, ASynFromOutsideIsJudgedAsThePodsConnection) {
 TEST_F(Masquerade, AnAliasThatItsConnectionGaveUpLeadsNowhere) {
   const std::uint16_t nat = open(IPPROTO_UDP);
   const auto other = static_cast<std::uint16_t>(nat == SLUICE_SNAT_PORT_MAX ? nat - 1 : nat + 1);
-  change_connection(inside(IPPROTO_UDP), [&](sluice_ct_entry& e) { e.nat_port_be = htons(other); });
+  change_connection(inside(IPPROTO_UDP), [&](Connection& c) { c.nat_port_be = htons(other); });
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "to_stack");
 }
 
@@ -201,13 +202,13 @@ class MasqueradePorts : public Masquerade {
  protected:
   // Takes every port towards the peer, as of `age` seconds ago.
   void take_all(std::uint64_t age) {
-    sluice_ct_entry alias{};
+    Connection alias;
     alias.flags = SLUICE_CT_ALIAS;
     alias.nat_addr = address("10.1.0.3");
     alias.nat_port_be = htons(9);
     alias.last_seen_ns = now_ns() - age * SLUICE_NS_PER_S;
     for (unsigned nat = SLUICE_SNAT_PORT_MIN; nat <= SLUICE_SNAT_PORT_MAX; ++nat)
-      put("conntrack", key_of(outside(IPPROTO_UDP, static_cast<std::uint16_t>(nat))), alias);
+      put_connection(outside(IPPROTO_UDP, static_cast<std::uint16_t>(nat)), alias);
   }
 };
 
@@ -229,12 +230,10 @@ TEST_F(MasqueradePorts, ThoseOfDeadConnectionsAreTakenOver) {
 }
 
 TEST_F(MasqueradePorts, AFullTableGivesThePortBack) {
-  sluice_ct_entry entry{};
-  entry.last_seen_ns = now_ns();
   std::uint32_t made_count = 0;
   for (std::uint32_t i = 0; made_count < kConntrackMax - 1; ++i) {
     const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2", 1, IPPROTO_SCTP};
-    put("conntrack", key_of(tuple), entry);
+    put_connection(tuple, {});
     ++made_count;
   }
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped CT_FULL") << "room for the alias only";

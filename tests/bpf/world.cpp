@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/world.h"
 
+#include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -97,23 +99,12 @@ class Sandbox : public ::testing::Environment {
 
 [[maybe_unused]] const auto* const kSandbox = ::testing::AddGlobalTestEnvironment(new Sandbox);
 
-struct Image {
-  const char* name;
-  const void* (*bytes)(std::size_t*);
-};
-const Image kImages[] = {{"entry", entry_bpf__elf_bytes},     {"nat", nat_bpf__elf_bytes},
-                         {"bridge", bridge_bpf__elf_bytes},   {"router", router_bpf__elf_bytes},
-                         {"deliver", deliver_bpf__elf_bytes}, {"probe", probe_bpf__elf_bytes},
-                         {"arrival", arrival_bpf__elf_bytes}};
-
-Object open_image(const std::string& name, const std::string& pins) {
-  const auto* image =
-      std::find_if(std::begin(kImages), std::end(kImages), [&](const Image& i) { return i.name == name; });
+Object open_image(const void* (*elf_bytes)(std::size_t*), const std::string& pins) {
   bpf_object_open_opts options{};
   options.sz = sizeof options;
   options.pin_root_path = pins.c_str();
   std::size_t size = 0;
-  const void* bytes = image->bytes(&size);
+  const void* bytes = elf_bytes(&size);
   Object object(bpf_object__open_mem(bytes, size, &options));
   need(object != nullptr, "bpf_object__open_mem");
   if (bpf_map* conntrack = bpf_object__find_map_by_name(object.get(), "conntrack"))
@@ -173,17 +164,19 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-Object World::load(const char* name) {
-  Object object = open_image(name, pins_);
-  need(bpf_object__load(object.get()) == 0, name);
-  return object;
+void World::load(const void* (*elf_bytes)(std::size_t*)) {
+  Object object = open_image(elf_bytes, pins_);
+  need(bpf_object__load(object.get()) == 0, "bpf_object__load");
+  objects_.push_back(std::move(object));
 }
 
 void World::SetUp() {
   static int number = 0;
   pins_ = Sandbox::directory() + "/" + std::to_string(++number);
-  for (const char* name : {"entry", "nat", "bridge", "router", "deliver", "probe", "arrival"})
-    objects_.push_back(load(name));
+  for (const auto& module :
+       {entry_bpf__elf_bytes, nat_bpf__elf_bytes, bridge_bpf__elf_bytes, router_bpf__elf_bytes,
+        deliver_bpf__elf_bytes, probe_bpf__elf_bytes, arrival_bpf__elf_bytes})
+    load(module);
   set_slot(SLUICE_MODULE_NAT, program("nat"));
   set_slot(SLUICE_MODULE_NAT_COMMIT, program("nat_commit"));
   set_slot(SLUICE_MODULE_BRIDGE, program("bridge"));
@@ -236,7 +229,7 @@ int World::map(const std::string& name) const {
   throw std::runtime_error("no map " + name);
 }
 
-int World::run(int program, int ifindex, const Bytes& in, Bytes& out) {
+World::Run World::run(int program, int ifindex, const Bytes& in, Bytes& out, int times) {
   out.assign(in.size() + 256, 0);
   __sk_buff context{};
   context.ifindex = static_cast<std::uint32_t>(ifindex);
@@ -247,10 +240,10 @@ int World::run(int program, int ifindex, const Bytes& in, Bytes& out) {
   options.data_size_out = static_cast<std::uint32_t>(out.size());
   options.ctx_in = &context;
   options.ctx_size_in = sizeof context;
-  options.repeat = 1;
+  options.repeat = times;
   need(bpf_prog_test_run_opts(program, &options) == 0, "BPF_PROG_TEST_RUN");
   out.resize(options.data_size_out);
-  return static_cast<int>(options.retval);
+  return {static_cast<int>(options.retval), options.duration};
 }
 
 Seen World::send(sluice_hook hook, const Bytes& frame) {
@@ -273,7 +266,7 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
   const auto before = endings(stats());
   const std::uint64_t in_before = stats().in[hook];
   Seen seen;
-  const int action = run(program(ways[hook].program), ifindex, frame, seen.bytes);
+  const int action = run(program(ways[hook].program), ifindex, frame, seen.bytes).returned;
   seen.out = describe(seen.bytes);
   const auto after = endings(stats());
   EXPECT_EQ(stats().in[hook], in_before + 1);
@@ -315,9 +308,19 @@ bool World::loads_with_clock(bool coarse) {
   return entry_bpf__load(entry.get()) == 0;
 }
 
+int World::run_program(const char* name) {
+  Bytes out;
+  return run(program(name), made.pod_a, Bytes(ETH_HLEN + sizeof(iphdr)), out).returned;
+}
+
+std::uint32_t World::mean_ns(const char* program_name, const Bytes& frame, int times) {
+  Bytes out;
+  return run(program(program_name), made.pod_a, frame, out, times).mean_ns;
+}
+
 int World::run_probe(const Bytes& data) {
   Bytes out;
-  return run(program("probe"), made.pod_a, data, out);
+  return run(program("probe"), made.pod_a, data, out).returned;
 }
 
 int World::probe(const sluice_probe& asked) {

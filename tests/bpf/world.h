@@ -31,6 +31,8 @@ inline constexpr std::uint32_t kPodA = 1, kPodB = 2;
 inline constexpr std::uint32_t kVni = 83;
 inline constexpr std::uint32_t kConntrackMax = 8192;
 
+[[nodiscard]] std::uint64_t now_ns();
+
 struct ObjectCloser {
   void operator()(bpf_object* object) const { bpf_object__close(object); }
 };
@@ -56,6 +58,16 @@ struct Tuple {  // a connection, originator first
   std::uint8_t proto = IPPROTO_UDP;
 };
 
+struct Connection {  // what an entry of conntrack says, freed of seal and tags
+  std::uint64_t last_seen_ns = now_ns();
+  std::uint64_t stamp = 0;
+  sluice_addr nat_addr = {};
+  __be16 nat_port_be = 0;
+  std::uint16_t flags = 0;     // enum sluice_ct_flags
+  std::uint32_t progress = 0;  // enum sluice_ct_progress
+};
+[[nodiscard]] sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection);
+
 struct Generation {  // constants of a firewall program
   std::uint32_t number = 1;
   std::uint32_t slot = 0;
@@ -65,7 +77,6 @@ struct Generation {  // constants of a firewall program
 
 [[nodiscard]] sluice_addr address(const std::string& ipv4);
 [[nodiscard]] sluice_route_key prefix(const std::string& ipv4, unsigned length);
-[[nodiscard]] std::uint64_t now_ns();
 
 // Interfaces of the test's namespace.
 struct Interfaces {
@@ -84,11 +95,16 @@ class World : public ::testing::Test {
   Seen send_on(int ifindex, const Bytes& frame) { return run_entry("entry_pod", ifindex, frame); }
   Seen send_short(const Bytes& frame, std::uint32_t length);  // to entry_pod, cut after `length` bytes
   Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
-  bool loads_with_clock(bool coarse);  // the entry object
+  bool loads_with_clock(bool coarse);                 // the entry object
+  void load(const void* (*elf_bytes)(std::size_t*));  // an object, by its skeleton's function
+  int run_program(const char* name);                  // its return value
+  // What a run took, repeated with the same packet.
+  std::uint32_t mean_ns(const char* program_name, const Bytes& frame, int times);
   // The probe's answer: 0 or SLUICE_PROBE_RESULT + reason.
   int probe(const sluice_probe& asked);
   int run_probe(const Bytes& data);
 
+  [[nodiscard]] int program(const char* name) const;
   [[nodiscard]] int map(const std::string& name) const;
   template <typename Key, typename Value>
   void put(const std::string& name, const Key& key, const Value& value) {
@@ -112,8 +128,12 @@ class World : public ::testing::Test {
 
   // Conntrack.
   [[nodiscard]] static sluice_ct_key key_of(const Tuple& tuple);
-  std::optional<sluice_ct_entry> connection(const Tuple& tuple);
-  void change_connection(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change);
+  std::optional<Connection> connection(const Tuple& tuple);  // expects it to be whole
+  void put_connection(const Tuple& tuple, const Connection& connection);
+  void change_connection(const Tuple& tuple, const std::function<void(Connection&)>& change);
+  // The entry as it stands in the map, as other CPUs may leave it.
+  std::optional<sluice_ct_entry> entry(const Tuple& tuple);
+  void change_entry(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change);
   std::uint32_t connections();
   void forget_connections();
 
@@ -143,11 +163,13 @@ class World : public ::testing::Test {
   Firewall firewall_;
 
  private:
-  Object load(const char* name);
-  int program(const char* name) const;
   void set_arrival(const std::array<std::uint32_t, 3>& value);
   Seen run_entry(const char* name, int ifindex, const Bytes& frame);
-  int run(int program, int ifindex, const Bytes& in, Bytes& out);
+  struct Run {
+    int returned;
+    std::uint32_t mean_ns;
+  };
+  static Run run(int program, int ifindex, const Bytes& in, Bytes& out, int times = 1);
 
   std::string pins_;
   std::vector<Object> objects_;

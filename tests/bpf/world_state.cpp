@@ -37,15 +37,50 @@ sluice_ct_key World::key_of(const Tuple& tuple) {
   return key;
 }
 
-std::optional<sluice_ct_entry> World::connection(const Tuple& tuple) {
+sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection) {
+  sluice_ct_entry made{};
+  made.last_seen_ns = connection.last_seen_ns;
+  made.nat_addr = connection.nat_addr;
+  made.nat_port_be = connection.nat_port_be;
+  made.flags = connection.flags;
+  made.seal = sluice_ct_seal(sluice_ct_hash(&key), &made.nat_addr, made.nat_port_be, made.flags);
+  made.stamp = sluice_ct_stamp(made.seal, connection.stamp);
+  made.progress = sluice_ct_progress_word(made.seal, connection.progress);
+  return made;
+}
+
+std::optional<Connection> World::connection(const Tuple& tuple) {
+  const auto found = entry(tuple);
+  if (!found) return std::nullopt;
+  const Connection made{found->last_seen_ns, found->stamp - found->seal,
+                        found->nat_addr,     found->nat_port_be,
+                        found->flags,        found->progress & SLUICE_CT_PROGRESS_MASK};
+  const sluice_ct_entry whole = entry_of(key_of(tuple), made);
+  EXPECT_EQ(std::memcmp(&whole, &*found, sizeof whole), 0) << "an entry that does not belong together";
+  return made;
+}
+
+void World::put_connection(const Tuple& tuple, const Connection& connection) {
+  const sluice_ct_key key = key_of(tuple);
+  put("conntrack", key, entry_of(key, connection));
+}
+
+void World::change_connection(const Tuple& tuple, const std::function<void(Connection&)>& change) {
+  auto found = connection(tuple);
+  ASSERT_TRUE(found);
+  change(*found);
+  put_connection(tuple, *found);
+}
+
+std::optional<sluice_ct_entry> World::entry(const Tuple& tuple) {
   return get<sluice_ct_entry>("conntrack", key_of(tuple));
 }
 
-void World::change_connection(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change) {
-  auto entry = connection(tuple);
-  ASSERT_TRUE(entry);
-  change(*entry);
-  put("conntrack", key_of(tuple), *entry);
+void World::change_entry(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change) {
+  auto found = entry(tuple);
+  ASSERT_TRUE(found);
+  change(*found);
+  put("conntrack", key_of(tuple), *found);
 }
 
 std::uint32_t World::connections() {

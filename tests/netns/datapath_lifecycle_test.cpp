@@ -227,24 +227,30 @@ TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S;
-  const auto insert = [&](std::uint16_t port, std::uint64_t idle_s, std::uint16_t flags) {
+  const auto insert = [&](std::uint16_t port, std::uint64_t idle_s, std::uint16_t flags,
+                          std::uint32_t progress, std::uint64_t torn = 0) {
     sluice_ct_key key{};
     key.proto = IPPROTO_UDP;
     key.port_be[0] = htons(port);
     sluice_ct_entry entry{};
     entry.last_seen_ns = now_ns - idle_s * SLUICE_NS_PER_S;
     entry.flags = flags;
+    entry.seal = sluice_ct_seal(sluice_ct_hash(&key), &entry.nat_addr, entry.nat_port_be, flags);
+    entry.progress = sluice_ct_progress_word(entry.seal, progress);
+    entry.seal += torn;
     return bpf_map_update_elem(conntrack.get(), &key, &entry, 0);
   };
-  ASSERT_EQ(insert(1, SLUICE_CT_UDP_NEW_S + 10, 0), 0);
-  ASSERT_EQ(insert(2, 0, 0), 0);
-  ASSERT_EQ(insert(3, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_REPLIED), 0);
-  ASSERT_EQ(insert(4, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_ALIAS), 0);
-  ASSERT_EQ(insert(5, SLUICE_CT_UDP_NEW_S + 10, SLUICE_CT_ALIAS | SLUICE_CT_REPLIED), 0);
+  constexpr std::uint64_t kIdle = SLUICE_CT_UDP_NEW_S + 10;
+  ASSERT_EQ(insert(1, kIdle, 0, 0), 0);
+  ASSERT_EQ(insert(2, 0, 0, 0), 0);
+  ASSERT_EQ(insert(3, kIdle, 0, SLUICE_CT_REPLIED), 0);
+  ASSERT_EQ(insert(4, kIdle, SLUICE_CT_ALIAS, 0), 0);
+  ASSERT_EQ(insert(5, kIdle, SLUICE_CT_ALIAS, SLUICE_CT_REPLIED), 0);
+  ASSERT_EQ(insert(6, 0, 0, 0, 1), 0) << "its seal is not the key's";
   datapath_->collect();
   const auto status = datapath_->conntrack();
   EXPECT_EQ(status.entries, 3U);
-  EXPECT_EQ(status.expired_total, 2U);
+  EXPECT_EQ(status.expired_total, 3U);
   EXPECT_EQ(status.max_entries, 1024U);
 }
 

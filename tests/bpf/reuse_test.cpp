@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Elements of conntrack that the kernel gave to another connection while a program still had them in hand.
+#include "reuse.skel.h"
+#include "tests/bpf/world.h"
+
+namespace sluice::bpftest {
+namespace {
+
+struct Handover {  // as in reuse.bpf.c
+  sluice_ct_key held;
+  sluice_ct_key heir;
+  sluice_ct_entry value;
+  std::uint32_t replaced;
+  std::uint32_t pad;
+};
+
+// podA has a connection to podB's port 80, held by a program, and one to port 81, which inherits the element.
+class Reuse : public World {
+ protected:
+  static Frame to(std::uint16_t port, const std::string& flags = "A") {
+    return {.src = "10.1.0.2",
+            .dst = "10.1.0.3",
+            .proto = IPPROTO_TCP,
+            .sport = 4000,
+            .dport = port,
+            .flags = flags};
+  }
+  static Frame from(std::uint16_t port, const std::string& flags = "A") {
+    return {.from = "podB",
+            .src = "10.1.0.3",
+            .dst = "10.1.0.2",
+            .proto = IPPROTO_TCP,
+            .sport = port,
+            .dport = 4000,
+            .flags = flags};
+  }
+  static Tuple tuple(std::uint16_t port) { return {"10.1.0.2", 4000, "10.1.0.3", port, IPPROTO_TCP}; }
+
+  void SetUp() override {
+    World::SetUp();
+    load(reuse_bpf__elf_bytes);
+    for (const std::uint16_t port : {std::uint16_t{80}, std::uint16_t{81}}) open(port);
+  }
+  void open(std::uint16_t port) {
+    ASSERT_EQ(send(SLUICE_HOOK_POD, to(port, "S")).outcome, "delivered");
+    ASSERT_EQ(send(SLUICE_HOOK_POD, from(port, "SA")).outcome, "delivered");
+  }
+  // Lets the program act on the entry of port 80 when its element has become that of port 81.
+  int act(const char* program, bool replaced) {
+    const sluice_ct_entry value = *entry(tuple(81));
+    if (!replaced) erase("conntrack", key_of(tuple(81)));
+    put("handover", std::uint32_t{0},
+        Handover{key_of(tuple(80)), key_of(tuple(81)), value, replaced ? 1U : 0U, 0});
+    return run_program(program);
+  }
+};
+
+class HandedOver : public Reuse, public ::testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(By, HandedOver, ::testing::Bool(),
+                         [](const auto& by) { return by.param ? "Replacement" : "Deletion"; });
+
+TEST_P(HandedOver, ALateStampAdmitsNoOtherConnection) {
+  // Now port 81 is denied; the packet in hand has just been admitted under the rules that say so.
+  set_live(1, 1);
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  const sluice_ct_entry before = *entry(tuple(81));
+  ASSERT_EQ(act("late_restamp", GetParam()), 1) << "the element did not change hands";
+  ASSERT_NE(entry(tuple(81))->stamp, before.stamp) << "nothing was written late";
+  EXPECT_EQ(send(SLUICE_HOOK_POD, to(81)).outcome, "dropped POLICY_EGRESS");
+  EXPECT_EQ(send(SLUICE_HOOK_POD, from(81)).outcome, "dropped POLICY_EGRESS");
+}
+
+TEST_P(HandedOver, ALateStampIsHealedWhereTheRulesAdmit) {
+  ASSERT_EQ(act("late_restamp", GetParam()), 1);
+  const std::uint64_t judged = counters().judged;
+  EXPECT_EQ(send(SLUICE_HOOK_POD, to(81)).outcome, "delivered");
+  EXPECT_EQ(counters().judged, judged + 1) << "asks the firewall once";
+  EXPECT_EQ(connection(tuple(81))->stamp, SLUICE_STAMP(1, 0));
+}
+
+TEST_P(HandedOver, ALateEndClosesNoOtherConnection) {
+  const sluice_ct_entry before = *entry(tuple(81));
+  ASSERT_EQ(act("late_touch", GetParam()), 1) << "the element did not change hands";
+  ASSERT_NE(entry(tuple(81))->progress, before.progress) << "nothing was written late";
+  change_entry(tuple(81), [](sluice_ct_entry& e) {
+    e.last_seen_ns = now_ns() - (SLUICE_CT_TCP_ESTABLISHED_S - 10) * SLUICE_NS_PER_S;
+  });
+  const std::uint64_t judged = counters().judged;
+  EXPECT_EQ(send(SLUICE_HOOK_POD, from(81)).outcome, "delivered");
+  EXPECT_EQ(counters().judged, judged) << "alive";
+  EXPECT_EQ(connection(tuple(81))->progress, SLUICE_CT_REPLIED) << "and healed";
+}
+
+TEST_P(HandedOver, ALateReadIsRefused) { EXPECT_EQ(act("late_read", GetParam()), 2); }
+
+TEST_F(Reuse, ALateStampDoesNotReachTheSameTupleTheOtherWayRound) {
+  // Judged as podA's connection to port 80, written into podB's connection to podA.
+  const std::uint64_t seal = entry(tuple(80))->seal;
+  change_connection(tuple(80), [](Connection& c) { c.flags = SLUICE_CT_ORIGIN_HIGH; });
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  change_entry(tuple(80), [&](sluice_ct_entry& e) { e.stamp = sluice_ct_stamp(seal, SLUICE_STAMP(1, 0)); });
+  EXPECT_EQ(send(SLUICE_HOOK_POD, from(80)).outcome, "dropped POLICY_EGRESS");
+}
+
+TEST_F(Reuse, ForeignOrHalfWrittenFieldsAreNotBelieved) {
+  struct Row {
+    const char* sentence;
+    void (*change)(sluice_ct_entry&);
+  };
+  const Row rows[] = {
+      {"another direction", [](sluice_ct_entry& e) { e.flags ^= SLUICE_CT_ORIGIN_HIGH; }},
+      {"another kind of entry", [](sluice_ct_entry& e) { e.flags |= SLUICE_CT_ALIAS; }},
+      {"a translation", [](sluice_ct_entry& e) { e.flags |= SLUICE_CT_MASQUERADE; }},
+      {"another address", [](sluice_ct_entry& e) { e.nat_addr = address("192.0.2.1"); }},
+      {"another port", [](sluice_ct_entry& e) { e.nat_port_be = htons(61000); }},
+      {"the seal of another", [](sluice_ct_entry& e) { e.seal += 1; }},
+      {"nothing yet", [](sluice_ct_entry& e) { e = {}; }},
+  };
+  const sluice_ct_entry whole = *entry(tuple(80));
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.sentence);
+    change_entry(tuple(80), row.change);
+    const sluice_ct_entry before = *entry(tuple(80));
+    for (const char* flags : {"A", "S", "R"}) {
+      EXPECT_EQ(send(SLUICE_HOOK_POD, to(80, flags)).outcome, "dropped CT_BUSY") << flags;
+      EXPECT_EQ(send(SLUICE_HOOK_POD, from(80, flags)).outcome, "dropped CT_BUSY") << flags;
+    }
+    const sluice_ct_entry after = *entry(tuple(80));
+    EXPECT_EQ(std::memcmp(&before, &after, sizeof before), 0) << "and nothing is written into it";
+    put("conntrack", key_of(tuple(80)), whole);
+    EXPECT_EQ(send(SLUICE_HOOK_POD, to(80)).outcome, "delivered");
+  }
+}
+
+TEST_F(Reuse, AWholeEntryOfAnotherKeyIsNotBelieved) {
+  put("conntrack", key_of(tuple(80)), *entry(tuple(81)));
+  EXPECT_EQ(send(SLUICE_HOOK_POD, to(80)).outcome, "dropped CT_BUSY");
+}
+
+TEST_F(Reuse, OfMasqueradedConnectionsNeitherEntryIsBelieved) {
+  const Frame out{.src = "10.1.0.2", .dst = "198.51.100.7", .sport = 4000, .dport = 443};
+  const Tuple inside{"10.1.0.2", 4000, "198.51.100.7", 443};
+  ASSERT_EQ(send(SLUICE_HOOK_POD, out).outcome, "out_uplink");
+  const std::uint16_t nat = ntohs(connection(inside)->nat_port_be);
+  const Frame answer{.from = "02:00:00:00:00:99",
+                     .to = "uplink",
+                     .src = "198.51.100.7",
+                     .dst = "192.0.2.1",
+                     .sport = 443,
+                     .dport = nat};
+  const Tuple outside{"192.0.2.1", nat, "198.51.100.7", 443};
+  for (const Tuple& torn : {inside, outside}) {
+    SCOPED_TRACE(torn.src);
+    const sluice_ct_entry whole = *entry(torn);
+    change_entry(torn, [](sluice_ct_entry& e) { e.nat_addr = address("10.1.0.3"); });
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer).outcome, "dropped CT_BUSY") << "the stack would reset it";
+    put("conntrack", key_of(torn), whole);
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer).outcome, "delivered");
+  }
+}
+
+TEST_F(Reuse, AnErrorAboutATornEntryIsDropped) {
+  Frame error = from(80);
+  error.proto = IPPROTO_ICMP;
+  error.icmp = kUnreachable;
+  error.quoted = packet(to(80));
+  ASSERT_EQ(send(SLUICE_HOOK_POD, error).outcome, "delivered");
+  change_entry(tuple(80), [](sluice_ct_entry& e) { e.flags ^= SLUICE_CT_ORIGIN_HIGH; });
+  EXPECT_EQ(send(SLUICE_HOOK_POD, error).outcome, "dropped CT_BUSY");
+}
+
+}  // namespace
+}  // namespace sluice::bpftest
