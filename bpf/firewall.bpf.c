@@ -146,6 +146,19 @@ static __always_inline void restamp(const struct sluice_packet *pkt)
 		ct_restamp(entry, pkt);
 }
 
+/*
+ * The same packet, read after `stamp`: every rule is found by what is read through this pointer, and a CPU
+ * that reorders loads (arm64) still keeps those whose address depends on another. eBPF's load-acquire is
+ * newer than the kernels that we load on.
+ */
+static __always_inline struct sluice_packet *packet_after(struct sluice_packet *pkt, __u64 stamp)
+{
+	asm volatile("%[zero] &= 0\n"
+		     "%[pkt] += %[zero]"
+		     : [pkt] "+r"(pkt), [zero] "+r"(stamp));
+	return pkt;
+}
+
 SEC("tc")
 int firewall(struct __sk_buff *skb)
 {
@@ -159,6 +172,7 @@ int firewall(struct __sk_buff *skb)
 	/* Before any rule is read: a stamp must never vouch for rules newer than those read here. Nor may
 	 * a program that was replaced meanwhile vouch for its successor. */
 	stamp = live_stamp();
+	pkt = packet_after(pkt, stamp);
 	if (SLUICE_STAMP_GENERATION(stamp) != generation_number)
 		stamp = SLUICE_STAMP(generation_number, 0);
 	pkt->stamp = stamp;
