@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the modules cost a packet, by BPF_PROG_TEST_RUN: bench/chain.cpp measures, this reads."""
+"""What the modules cost a packet, by BPF_PROG_TEST_RUN: bench/chain/chain.cpp measures, this reads."""
 import json
 import os
 import subprocess

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What stands before the modules when BPF_PROG_TEST_RUN repeats a packet: makes each repetition another
+ * connection, or another question, and goes on. Without what comes behind, the same programs are the baselines.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct turn {
+	__u32 count;
+	__u32 sources;	/* to ask from in turns */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct turn);
+} turn SEC(".maps");
+
+enum front_slot { FRONT_ENTRY = 0, FRONT_PROBE = 1, FRONT_NOTHING = 2, FRONT_SLOTS };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, FRONT_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} front SEC(".maps");
+
+/* Another source port in each repetition. */
+static __always_inline void renumber(struct __sk_buff *skb)
+{
+	struct udphdr *ports = (void *)(long)skb->data + ETH_HLEN + sizeof(struct iphdr);
+	__u32 zero = 0;
+	struct turn *now = bpf_map_lookup_elem(&turn, &zero);
+
+	if (now && (void *)(ports + 1) <= (void *)(long)skb->data_end)
+		ports->source = bpf_htons(now->count++);
+}
+
+/* Another source address, from 10.2.0.0 on. */
+static __always_inline void ask_for_another(struct __sk_buff *skb)
+{
+	struct sluice_probe *asked = (void *)(long)skb->data + ETH_HLEN;
+	__u32 zero = 0;
+	struct turn *now = bpf_map_lookup_elem(&turn, &zero);
+
+	if (!now || (void *)(asked + 1) > (void *)(long)skb->data_end)
+		return;
+	now->count = now->count + 1 < now->sources ? now->count + 1 : 0;
+	asked->src.word_be[3] = bpf_htonl(0x0a020000 + now->count);
+}
+
+SEC("tc")
+int nothing(struct __sk_buff *skb __attribute__((unused)))
+{
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int new_connections(struct __sk_buff *skb)
+{
+	renumber(skb);
+	bpf_tail_call_static(skb, &front, FRONT_ENTRY);
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int new_connections_only(struct __sk_buff *skb)
+{
+	renumber(skb);
+	bpf_tail_call_static(skb, &front, FRONT_NOTHING);
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int other_peers(struct __sk_buff *skb)
+{
+	ask_for_another(skb);
+	bpf_tail_call_static(skb, &front, FRONT_PROBE);
+	return TC_ACT_OK;
+}
