@@ -28,9 +28,12 @@ void ClusterState::apply(Event event) {
   if (auto* object = std::get_if<model::Object>(&event)) return put(std::move(*object));
   if (auto* key = std::get_if<model::ObjectKey>(&event)) return erase(*key);
 
-  auto& replace = std::get<Replace>(event);
+  for (auto& [kind, objects] : std::get<source::FullState>(event)) replace(kind, std::move(objects));
+}
+
+void ClusterState::replace(model::Kind kind, std::vector<model::Object> objects) {
   std::vector<std::string> known;
-  switch (replace.kind) {
+  switch (kind) {
     case model::Kind::kNode:
       known = keys_of(nodes_);
       break;
@@ -45,13 +48,13 @@ void ClusterState::apply(Event event) {
       break;
   }
   std::set<model::ObjectKey> gone;
-  for (const auto& name : known) gone.insert(key_from(replace.kind, name));
-  for (auto& object : replace.objects) {
+  for (const auto& name : known) gone.insert(key_from(kind, name));
+  for (auto& object : objects) {
     gone.erase(model::key_of(object));
     put(std::move(object));
   }
   for (const auto& key : gone) erase(key);
-  synced_ |= 1u << static_cast<unsigned>(replace.kind);
+  synced_ |= 1u << static_cast<unsigned>(kind);
 }
 
 void ClusterState::put(model::Object object) {

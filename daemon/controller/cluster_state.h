@@ -14,14 +14,12 @@
 #include "daemon/ipam/ipam.h"
 #include "daemon/model/objects.h"
 #include "daemon/policy/cluster.h"
+#include "daemon/source/source.h"
 
 namespace sluice::controller {
 
-struct Replace {
-  model::Kind kind;
-  std::vector<model::Object> objects;
-};
-using Event = std::variant<Replace, model::Object, model::ObjectKey>;  // full state | upsert | removal
+// Full state of some kinds | upsert | removal.
+using Event = std::variant<source::FullState, model::Object, model::ObjectKey>;
 
 class ClusterState {
  public:
@@ -42,6 +40,7 @@ class ClusterState {
   [[nodiscard]] bool take_nodes_changed();
 
  private:
+  void replace(model::Kind kind, std::vector<model::Object> objects);
   void put(model::Object object);
   void erase(const model::ObjectKey& key);
   void refresh_pod(const std::string& key);  // the cluster's pod from the source's and the attachments

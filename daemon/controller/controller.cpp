@@ -79,9 +79,7 @@ void Controller::push(Event event) {
   wake_.notify_all();
 }
 
-void Controller::replace(model::Kind kind, std::vector<model::Object> objects) {
-  push(Replace{kind, std::move(objects)});
-}
+void Controller::replace(source::FullState state) { push(std::move(state)); }
 void Controller::upsert(model::Object object) { push(std::move(object)); }
 void Controller::remove(model::ObjectKey key) { push(std::move(key)); }
 

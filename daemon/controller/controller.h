@@ -46,7 +46,7 @@ class Controller final : public source::Sink, public server::Api {
   void start(source::Source& source, PodLookup lookup);  // the source outlives stop()
   void stop();
 
-  void replace(model::Kind kind, std::vector<model::Object> objects) override;
+  void replace(source::FullState state) override;
   void upsert(model::Object object) override;
   void remove(model::ObjectKey key) override;
   void rejected(const std::string& what) override;

@@ -108,8 +108,17 @@ Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, 
   return applied;
 }
 
+// Two peers cannot change their classes by one write: a packet between them could be judged by the new class of one
+// and the old class of the other.
+bool Firewall::several_peers_change(const policy::Ruleset& next) const {
+  return std::count_if(next.peers.begin(), next.peers.end(), [&](const auto& each) {
+           const auto before = applied_->peers.find(each.first);
+           return before != applied_->peers.end() && before->second != each.second;
+         }) > 1;
+}
+
 bool Firewall::fits_in_place(const policy::Ruleset& next) const {
-  if (!live_ || !live_->features().cover(Features::of(next))) return false;
+  if (!live_ || !live_->features().cover(Features::of(next)) || several_peers_change(next)) return false;
   return std::all_of(next.endpoints.begin(), next.endpoints.end(), [&](const auto& each) {
     const auto before = applied_->endpoints.find(each.first);
     return before == applied_->endpoints.end() || before->second == each.second;

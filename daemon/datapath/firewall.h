@@ -47,6 +47,7 @@ class Firewall {
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 
  private:
+  [[nodiscard]] bool several_peers_change(const policy::Ruleset& next) const;
   [[nodiscard]] bool fits_in_place(const policy::Ruleset& next) const;
   [[nodiscard]] Result<bool> apply_in_place(const policy::Ruleset& next);
   [[nodiscard]] Result<GenerationStatus> apply_generation(const policy::Ruleset& next,

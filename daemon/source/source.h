@@ -13,11 +13,15 @@
 
 namespace sluice::source {
 
+// All objects of each kind that is named.
+using FullState = std::map<model::Kind, std::vector<model::Object>>;
+
 class Sink {
  public:
   virtual ~Sink() = default;
   // All calls may come from any thread, those for one kind in order.
-  virtual void replace(model::Kind kind, std::vector<model::Object> objects) = 0;
+  // What is told in one call becomes visible at once: no rules are made of a part of it.
+  virtual void replace(FullState state) = 0;
   virtual void upsert(model::Object object) = 0;
   virtual void remove(model::ObjectKey key) = 0;
   // An object that cannot be used; the one known under that name before, if any, stays in force.

@@ -228,6 +228,18 @@ TEST_F(Transactions, APeerThatComesOrChangesIsWrittenInPlace) {
   EXPECT_EQ(must(datapath_->first_numbers()).peer_class, kClassC + 1);
 }
 
+TEST_F(Transactions, PeersThatChangeTogetherMakeAGeneration) {
+  add_three_pods();
+  auto rules = web_from_a_to_b();
+  apply(rules);
+  rules.peers[a().address()] = kClassC;
+  rules.peers[c().address()] = kClassA;
+  EXPECT_TRUE(apply(rules).generation);
+  EXPECT_FALSE(connects(a(), b(), kWeb));
+  EXPECT_TRUE(connects(c(), b(), kWeb));
+  expect_no_differences();
+}
+
 TEST_F(Transactions, ABlockDecidesForAddressesThatAreNoPods) {
   add_three_pods();
   auto rules = web_from_a_to_b();

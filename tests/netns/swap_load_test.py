@@ -178,6 +178,36 @@ class SwapLoadTest(sluice_test.SluiceTest):
         for tool in tcp:
             self.assertEqual([a for a in tool.end()[1] if a.arrived or a.answered], [])
 
+    @staticmethod
+    def coloured(pods, to_b, from_a=None):
+        """The pods of one colour, and policies by which b admits another, and a goes to no other."""
+        peers = [[{"podSelector": {"matchLabels": {"colour": colour}}}] for colour in (to_b, from_a)]
+        rules = [policy("to-b", "b", ingress=[]), policy("from-a", "a", egress=[])]
+        rules[0]["spec"]["ingress"] = [{"from": peers[0]}]
+        rules[1]["spec"]["egress"] = [{"to": peers[1]} if from_a else {}]
+        return rules + [{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []},
+                         "metadata": {"name": n, "namespace": "x", "labels": {"pod": n, "colour": pods}}} for n in "ab"]
+
+    def test_labels_and_rules_change_together(self):
+        self.nothing_comes_through(self.coloured("red", to_b="blue"), self.coloured("blue", to_b="red"))
+
+    def test_labels_of_both_ends_change_together(self):
+        self.nothing_comes_through(*(self.coloured(colour, to_b="red", from_a="blue") for colour in ("red", "blue")))
+
+    def nothing_comes_through(self, one, other):
+        self.switch.write("swap", *one)
+        for name in "ab":
+            self.node.remove(f"pod-x-{name}")  # the objects are in the file "swap" now
+            self.addCleanup(self.node.write_pod, "x", name, {"pod": name})
+        flood = Flood(self.a, self.b, 7500)
+        self.addCleanup(flood.kill)
+        wait_for("the flood", lambda: flood.counts()["sent"] > 1000)
+        for number in range(FLIPS):
+            self.switch.write("swap", *(other, one)[number % 2])
+        result = flood.end()
+        print(f"\n  {FLIPS} flips of labels and rules: {result['sent']} packets sent, {result['received']} admitted")
+        self.assertEqual(result["received"], 0)
+
     def test_a_mix_would_be_seen(self):
         """What the test before this one is worth: either mix lets packets through."""
         for mix, admitted in ((self.ONE[:1] + self.OTHER[1:3] + self.ONE[3:], [True, True]),

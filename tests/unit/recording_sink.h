@@ -20,6 +20,7 @@ class RecordingSink final : public Sink {
     std::map<model::ObjectKey, model::Object> objects;
     std::map<model::Kind, int> replaced;  // how often
     std::vector<std::string> rejections;
+    int full_states = 0;  // calls of replace()
     int upserts = 0;
 
     [[nodiscard]] std::vector<std::string> names(model::Kind kind) const {
@@ -44,11 +45,14 @@ class RecordingSink final : public Sink {
     }
   };
 
-  void replace(model::Kind kind, std::vector<model::Object> objects) override {
+  void replace(FullState told) override {
     change([&](State& state) {
-      std::erase_if(state.objects, [&](const auto& entry) { return entry.first.kind == kind; });
-      for (auto& object : objects) state.objects.insert_or_assign(model::key_of(object), std::move(object));
-      ++state.replaced[kind];
+      ++state.full_states;
+      std::erase_if(state.objects, [&](const auto& entry) { return told.contains(entry.first.kind); });
+      for (auto& [kind, objects] : told) {
+        for (auto& object : objects) state.objects.insert_or_assign(model::key_of(object), std::move(object));
+        ++state.replaced[kind];
+      }
     });
   }
   void upsert(model::Object object) override {

@@ -129,6 +129,16 @@ TEST_F(YamlSourceTest, TellsOnlyOfKindsThatChanged) {
   EXPECT_EQ(state.replaced.at(Kind::kNode), 1);
 }
 
+TEST_F(YamlSourceTest, WhatOneFileChangesOfSeveralKindsIsToldInOneCall) {
+  place("all.yaml", pod("a"));
+  start();
+  const auto before = sink_.state().full_states;
+  place("all.yaml", pod("b") + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: y}\n");
+  ASSERT_TRUE(wait_for_pods({"b"}));
+  EXPECT_TRUE(sink_.state().has(Kind::kNamespace, "y"));
+  EXPECT_EQ(sink_.state().full_states, before + 1);
+}
+
 TEST_F(YamlSourceTest, ABrokenFileKeepsItsLastGoodObjects) {
   write("a.yaml", pod("one"));
   write("b.yaml", pod("two"));

@@ -159,7 +159,9 @@ void Watcher::tell(Listed listed) {
     present.insert(std::move(key));
   }
   if (!keeps_earlier) {
-    sink_.replace(kind_, std::move(listed.objects));
+    FullState state;
+    state.emplace(kind_, std::move(listed.objects));
+    sink_.replace(std::move(state));
   } else {
     // An object that is there but cannot be used stays as the sink knows it, which replace() cannot say.
     for (auto& object : listed.objects) sink_.upsert(std::move(object));

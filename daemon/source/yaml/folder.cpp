@@ -67,12 +67,14 @@ Result<Folder::Scanned> Folder::scan(Sink& sink) {
       }
     }
   }
+  FullState changed;
   for (std::size_t i = 0; i < model::kKinds; ++i) {
     if (told_once_ && objects[i] == told_[i]) continue;
     ++scanned.changed_kinds;
     told_[i] = objects[i];
-    sink.replace(static_cast<model::Kind>(i), std::move(objects[i]));
+    changed.emplace(static_cast<model::Kind>(i), std::move(objects[i]));
   }
+  if (!changed.empty()) sink.replace(std::move(changed));
   told_once_ = true;
 
   for (auto& problem : scanned.problems) {
