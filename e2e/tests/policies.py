@@ -6,6 +6,7 @@ import re
 import time
 
 from lib import probe
+from lib.accounts import unaccounted
 from lib.api import CORE, NETWORKING
 from lib.cluster import wait_for
 from lib.table import verdict
@@ -118,7 +119,8 @@ def run(cluster, report):
                 wrong, when = table.settle(step.expect)
                 if wrong:
                     break
-            report.check(case.name, not wrong, describe(wrong, when))
+            lost = unaccounted(cluster)
+            report.check(case.name, not wrong and not lost, describe(wrong, when) if wrong else f"unaccounted: {lost}")
             table.clear()
         wait_for("the policies to be gone", lambda: not table.wrong([], SURE), 30)
     finally:
