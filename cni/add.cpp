@@ -13,6 +13,7 @@
 #include "cni/pod_network.h"
 #include "cni/result_json.h"
 #include "common/guard.h"
+#include "common/host_link.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
@@ -25,8 +26,9 @@ tl::unexpected<Failure> exists(const AttachmentKey& key) {
               "DEL comes before another ADD of the same interface");
 }
 
-// An ADD that was killed has left the host's end behind. It may go only if the daemon knows no such
-// attachment: else this is a second ADD, and the link is in use.
+// An ADD that was killed has left the link behind, or a DEL is not quite done with it. It may go only if the
+// daemon knows no such attachment: else this is a second ADD, and the link is in use. The daemon says so only
+// when no link waits for its deletion any more.
 Outcome<void> remove_leftover(const Context& context, NetlinkSocket& host, const std::string& name) {
   const auto& key = context.environment.key;
   const auto known =
@@ -39,7 +41,6 @@ Outcome<void> remove_leftover(const Context& context, NetlinkSocket& host, const
   if (auto deleted = delete_if_there(host, name); !deleted)
     return fail(server::kCniInternal, fmt::format("{}, left by an earlier ADD, cannot be deleted", name),
                 deleted.error());
-  context.log << fmt::format("sluice-cni: deleted {}, left by an ADD that did not end\n", name);
   return {};
 }
 
@@ -47,12 +48,12 @@ Outcome<void> create_link(const Context& context, NetlinkSocket& host, const Net
                           const std::string& name) {
   const auto& ifname = context.environment.key.ifname;
   auto made = host.add_veth(name, ifname, netns.fd());
-  if (!made && made.error().code == EEXIST && host.link(name)) {
+  if (!made && made.error().code == EEXIST) {  // one end or the other
     if (auto removed = remove_leftover(context, host, name); !removed) return removed;
     made = host.add_veth(name, ifname, netns.fd());
   }
   if (made) return {};
-  if (made.error().code == EEXIST)  // and not the host's end
+  if (made.error().code == EEXIST)
     return fail(server::kCniAlreadyExists, fmt::format("the container has an interface {} already", ifname),
                 fmt::format("in {}; another plugin made it, or an earlier one was not removed",
                             context.environment.netns));
@@ -116,7 +117,7 @@ Outcome<std::string> add(const Context& context) {
 
   auto host = NetlinkSocket::make();
   if (!host) return fail(server::kCniInternal, "no netlink", host.error());
-  const auto name = host_ifname(key);
+  const auto name = host_link_name(key.container_id, key.ifname);
   if (auto created = create_link(context, *host, *netns, name); !created)
     return tl::unexpected(created.error());
   bool daemon_holds = false;

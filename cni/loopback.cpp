@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `loopback` plugin, which container runtimes call for every pod beside the network's own and expect to find
-// on the node: the same binary under that name. It brings the namespace's lo up; the rest is the kernel's doing.
+// The `loopback` plugin, which container runtimes call for every pod beside the network's own and expect to
+// find on the node: the same binary under that name. It brings the namespace's lo up; the rest is the
+// kernel's doing.
 #include "cni/commands.h"
 #include "cni/netns.h"
 #include "cni/result_json.h"

@@ -8,15 +8,14 @@
 #include <cstdint>
 
 #include "cni/daemon.h"
+#include "common/host_link.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
 
 namespace {
 
-constexpr std::string_view kHostPrefix = "slu";
-constexpr std::size_t kHostDigits = 11;  // fills the 15 characters of a name, but one
-constexpr int kLoopbackIndex = 1;        // in every network namespace
+constexpr int kLoopbackIndex = 1;  // in every network namespace
 constexpr unsigned kMinMtu = 68, kMaxMtu = 65535;
 
 Prefix everything() { return Prefix(Address::from_v4_be(0), SLUICE_V4_PREFIX_BITS); }
@@ -46,23 +45,11 @@ Result<PodNetwork> parse(const nlohmann::json& answer) {
     return failure("'mtu' is not a number from {} to {}", kMinMtu, kMaxMtu);
   network.mtu = mtu->get<unsigned>();
   network.host_ifname = text_of(answer, "hostIfname");
-  if (!is_host_ifname(network.host_ifname)) return failure("'hostIfname' is '{}'", network.host_ifname);
+  if (!is_host_link_name(network.host_ifname)) return failure("'hostIfname' is '{}'", network.host_ifname);
   return network;
 }
 
 }  // namespace
-
-std::string host_ifname(const AttachmentKey& key) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char c : key.container_id + "/" + key.ifname)
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return fmt::format("{}{:011x}", kHostPrefix, hash & 0xfffffffffff);
-}
-
-bool is_host_ifname(const std::string& name) {
-  return name.starts_with(kHostPrefix) && name.size() == kHostPrefix.size() + kHostDigits &&
-         name.find_first_not_of("0123456789abcdef", kHostPrefix.size()) == std::string::npos;
-}
 
 std::string PodNetwork::cidr() const { return fmt::format("{}/{}", address.to_string(), length); }
 

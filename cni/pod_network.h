@@ -12,11 +12,6 @@
 
 namespace sluice::cni {
 
-// "slu" and 11 hexadecimal digits of a hash: the same attachment always has the same name, so that DEL needs
-// no record of what ADD did.
-[[nodiscard]] std::string host_ifname(const AttachmentKey& key);
-[[nodiscard]] bool is_host_ifname(const std::string& name);
-
 struct PodNetwork {  // the daemon's answer to add and check
   Address address;
   unsigned length = 0;  // of its prefix, as written

@@ -6,17 +6,17 @@
 #include "cni/daemon.h"
 #include "cni/deletions.h"
 #include "cni/pod_network.h"
+#include "common/host_link.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
 
-Outcome<void> release(const Context& context) {
+namespace {
+
+// Gone once the daemon starts, if it cannot be told.
+Outcome<void> settle(const Context& context, const Refusal& refusal) {
   const auto& key = context.environment.key;
-  // Not to be interrupted: it is what an interrupted ADD has to do.
-  const Daemon daemon(context.config.socket, -1);
-  const auto answer = daemon.post("/v1/cni/del", to_json(key), kDelPatience);
-  if (answer) return {};
-  const auto& [kind, failure] = answer.error();
+  const auto& [kind, failure] = refusal;
   if (kind == Refusal::Kind::kRefused) {
     if (failure.code == server::kCniUnknownContainer) return {};
     return tl::unexpected(failure);
@@ -31,15 +31,31 @@ Outcome<void> release(const Context& context) {
   return {};
 }
 
+tl::expected<nlohmann::json, Refusal> ask(const Context& context) {
+  // Not to be interrupted: it is what an interrupted ADD has to do.
+  return Daemon(context.config.socket, -1)
+      .post("/v1/cni/del", to_json(context.environment.key), kDelPatience);
+}
+
+}  // namespace
+
+Outcome<void> release(const Context& context) {
+  const auto answer = ask(context);
+  return answer ? Outcome<void>() : settle(context, answer.error());
+}
+
 Outcome<std::string> del(const Context& context) {
-  // The link first: an interface without its program would be one without policy, and an address may be given
-  // to the next pod as soon as the daemon has it back. The pod's end goes with the host's; if its namespace
-  // is gone, both are.
-  const auto name = host_ifname(context.environment.key);
+  // The daemon makes the attachment dead before it answers, and deletes the link, which takes longer, itself.
+  const auto answer = ask(context);
+  if (answer) return "";
+  // The link first: an address may be given to the next pod as soon as the daemon has it back. The pod's end
+  // goes with the host's; if its namespace is gone, both are.
+  const auto& key = context.environment.key;
+  const auto name = host_link_name(key.container_id, key.ifname);
   auto host = NetlinkSocket::make();
   const auto deleted = host ? delete_if_there(*host, name) : Result<void>(tl::unexpected(host.error()));
   if (!deleted) return fail(server::kCniInternal, fmt::format("{} cannot be deleted", name), deleted.error());
-  if (const auto released = release(context); !released) return tl::unexpected(released.error());
+  if (const auto settled = settle(context, answer.error()); !settled) return tl::unexpected(settled.error());
   return "";
 }
 

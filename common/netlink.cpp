@@ -217,6 +217,12 @@ Result<void> NetlinkSocket::delete_link(const std::string& name) {
   return exchange(socket_.get(), request, fmt::format("delete interface {}", name));
 }
 
+Result<void> NetlinkSocket::delete_link(int index) {
+  Request request(RTM_DELLINK, NLM_F_ACK);
+  request.header(link_header(index));
+  return exchange(socket_.get(), request, fmt::format("delete interface number {}", index));
+}
+
 Result<Link> NetlinkSocket::link(const std::string& name) {
   if (auto good = check_name(name); !good) return tl::unexpected(good.error());
   Request request(RTM_GETLINK, 0);

@@ -69,6 +69,7 @@ class NetlinkSocket {
   // VXLAN (RFC 7348) in external (collect metadata) mode, no learning.
   [[nodiscard]] Result<void> add_vxlan_external(const std::string& name, std::uint16_t port);
   [[nodiscard]] Result<void> delete_link(const std::string& name);
+  [[nodiscard]] Result<void> delete_link(int index);
   // ENODEV in Error::code when there is none of that name.
   [[nodiscard]] Result<Link> link(const std::string& name);
   [[nodiscard]] Result<Link> link(int index);

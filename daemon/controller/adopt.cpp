@@ -8,10 +8,18 @@
 #include <cerrno>
 #include <set>
 
+#include "common/host_link.h"
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
 
 namespace sluice::controller {
+
+using namespace std::chrono_literals;
+
+namespace {
+// From making the link to asking the daemon, CNI ADD waits 5 s at most.
+constexpr auto kAddAsksWithin = 30s;
+}  // namespace
 
 Result<void> Controller::adopt() {
   for (const auto& damaged : ipam_.damaged()) spdlog::error("{}", damaged);
@@ -57,10 +65,7 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
   }
   spdlog::info("released {}: its ADD (container {}) was cut short", attachment.ipv4.to_string(),
                attachment.key.container_id);
-  if (same) {
-    if (auto done = netlink->delete_link(attachment.host_ifname); !done && done.error().code != ENODEV)
-      spdlog::error("{}", done.error().message);
-  }
+  if (same) retire(endpoint_of(attachment));
   if (auto done = ipam_.release(attachment.key); !done) spdlog::error("{}", done.error().message);
 }
 
@@ -77,16 +82,13 @@ void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
   spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id,
                endpoint.ipv4.to_string());
   if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
-  if (endpoint.ifname.empty()) return;
-  auto netlink = NetlinkSocket::make();
-  if (!netlink) return spdlog::error("{}", netlink.error().message);
-  if (auto done = netlink->delete_link(endpoint.ifname); !done && done.error().code != ENODEV)
-    spdlog::error("{}", done.error().message);
+  retire(endpoint);
 }
 
-// A pod whose namespace went without DEL (its sandbox failed half-way, the runtime lost its state) has no
-// interface any more; its address must not wait for a DEL or GC that may never come.
-void Controller::reclaim() {
+// An attachment without its link: the pod's namespace went without DEL (its sandbox failed half-way, the
+// runtime lost its state), and its address must not wait for a DEL or GC that may never come. A link of ours
+// without an attachment: its ADD was killed, or the daemon was before it had deleted the link.
+void Controller::reconcile_links() {
   auto netlink = NetlinkSocket::make();
   auto links = netlink ? netlink->links() : tl::unexpected(netlink.error());
   if (!links) return spdlog::error("{}", links.error().message);
@@ -103,6 +105,33 @@ void Controller::reclaim() {
     spdlog::info("released {} of container {}: its interface {} is gone", attachment.ipv4.to_string(),
                  attachment.key.container_id, attachment.host_ifname);
   }
+  remove_links_of_nobody(*links);
+}
+
+void Controller::remove_links_of_nobody(const std::vector<Link>& links) {
+  std::set<std::uint32_t> known;
+  for (const auto& [key, attachment] : ipam_.attachments()) known.insert(attachment.host_ifindex);
+  for (const auto& endpoint : unclaimed_) known.insert(endpoint.ifindex);
+  std::set<std::string> awaited;
+  for (const auto& add : adds_) awaited.insert(add->wanted.host_ifname);
+  const auto now = Clock::now();
+  std::map<std::uint32_t, Clock::time_point> still;
+  for (const auto& link : links) {
+    const auto ifindex = static_cast<std::uint32_t>(link.index);
+    if (!is_host_link_name(link.name) || link.kind != "veth" || known.contains(ifindex) ||
+        awaited.contains(link.name) || remover_.removing(ifindex))
+      continue;
+    const auto seen = links_of_nobody_.find(ifindex);
+    const auto since = seen == links_of_nobody_.end() ? now : seen->second;
+    // It is the daemon that brings a link up; one that is down may belong to an ADD that is about to ask.
+    if (!link.up && now - since < kAddAsksWithin) {
+      still.emplace(ifindex, since);
+      continue;
+    }
+    spdlog::info("deleting {}: no attachment has it", link.name);
+    remover_.remove({link.name, ifindex});
+  }
+  links_of_nobody_ = std::move(still);
 }
 
 // Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as
@@ -119,7 +148,7 @@ void Controller::reconcile_damaged() {
         return false;
       }
       state_.detach(endpoint.id);
-      ipam_.unhold(endpoint.id, endpoint.ipv4);
+      retire(endpoint);
       policy_dirty_ = true;
       return true;
     }

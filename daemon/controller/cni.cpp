@@ -2,11 +2,14 @@
 // The daemon's half of the CNI commands (CNI specification 1.1, section 2).
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "common/host_link.h"
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
 
@@ -20,6 +23,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kPodKnownWithin = 5s;
+constexpr auto kLinksGoneWithin = 5s;
 
 // A string field of a request; missing, or of another type: empty.
 std::string text(const json& body, const char* field) {
@@ -174,13 +178,57 @@ Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
            {"hostMac", link->mac.to_string()}}};
 }
 
+// At once dead, without waiting for anything; what takes time happens on the side. The order counts: a daemon
+// killed in between leaves a record without an endpoint, or a link without either, and the next removes both.
 Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   const auto attachment = ipam_.find(key);
-  if (!attachment) return ipam_.release(key);  // what a damaged record of it may hold
+  if (!attachment) return forget_unrecorded(key);
   if (auto done = datapath_->detach(attachment->endpoint); !done) return done;
   state_.detach(attachment->endpoint);
   policy_dirty_ = true;
+  retire(endpoint_of(*attachment));
   return ipam_.release(key);
+}
+
+// What a damaged record of it may hold, and the link of an ADD that never came to the daemon.
+Result<void> Controller::forget_unrecorded(const ipam::AttachmentKey& key) {
+  const auto name = host_link_name(key.container_id, key.ifname);
+  const auto unclaimed = std::find_if(unclaimed_.begin(), unclaimed_.end(),
+                                      [&](const datapath::Endpoint& e) { return e.ifname == name; });
+  if (unclaimed != unclaimed_.end()) {
+    if (auto done = datapath_->detach(unclaimed->id); !done) return done;
+    state_.detach(unclaimed->id);
+    policy_dirty_ = true;
+    retire(*unclaimed);
+    unclaimed_.erase(unclaimed);
+    return ipam_.release(key);
+  }
+  auto netlink = NetlinkSocket::make();
+  const auto link = netlink ? netlink->link(name) : tl::unexpected(netlink.error());
+  if (link)
+    remover_.remove({name, static_cast<std::uint32_t>(link->index)});
+  else if (link.error().code != ENODEV)
+    return tl::unexpected(link.error());
+  return ipam_.release(key);
+}
+
+void Controller::retire(const datapath::Endpoint& endpoint) {
+  ipam_.hold(endpoint.id, endpoint.ipv4);
+  retired_.insert_or_assign(endpoint.ifindex, endpoint);
+  remover_.remove({endpoint.ifname, endpoint.ifindex});
+}
+
+void Controller::finish_removals() {
+  std::vector<std::uint32_t> gone;
+  {
+    const std::lock_guard lock(mutex_);
+    gone.swap(gone_);
+  }
+  for (const auto ifindex : gone) {
+    if (auto done = datapath_->interface_gone(ifindex); !done) spdlog::error("{}", done.error().message);
+    const auto retired = retired_.extract(ifindex);
+    if (retired) ipam_.unhold(retired.mapped().id, retired.mapped().ipv4);
+  }
 }
 
 Answer Controller::cni_del(const json& body) {
@@ -203,7 +251,7 @@ Answer Controller::cni_del(const json& body) {
 Answer Controller::cni_check(const json& body) {
   auto key = key_from(body);
   if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
-  return on_thread([this, key = *key]() -> Answer {
+  auto answer = on_thread([this, key = *key]() -> Answer {
     const auto attachment = ipam_.find(key);
     if (!attachment)
       return cni_error(server::kCniUnknownContainer,
@@ -214,6 +262,10 @@ Answer Controller::cni_check(const json& body) {
       return cni_error(server::kCniTryAgainLater, not_ready());
     return attachment_answer(*attachment);
   });
+  // Who hears that there is none, as an ADD that finds its interface in place, may rely on its link being
+  // gone.
+  if (answer.http != 200) remover_.wait(kLinksGoneWithin);
+  return answer;
 }
 
 Answer Controller::cni_gc(const json& body) {

@@ -42,7 +42,14 @@ Controller::Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapat
     : options_(std::move(options)),
       ipam_(std::move(ipam)),
       datapath_(std::move(datapath)),
-      compiler_(numbers_of(*datapath_)) {}
+      compiler_(numbers_of(*datapath_)),
+      remover_([this](std::uint32_t ifindex) {
+        {
+          const std::lock_guard lock(mutex_);
+          gone_.push_back(ifindex);
+        }
+        wake_.notify_all();
+      }) {}
 
 Controller::~Controller() { stop(); }
 
@@ -69,6 +76,8 @@ void Controller::stop() {
   }
   wake_.notify_all();
   if (thread_.joinable()) thread_.join();
+  remover_.stop();
+  finish_removals();
 }
 
 void Controller::push(Event event) {
@@ -109,7 +118,9 @@ void Controller::loop() {
     std::deque<std::function<void()>> jobs;
     {
       std::unique_lock lock(mutex_);
-      const auto pending = [this] { return stopping_ || !events_.empty() || !jobs_.empty(); };
+      const auto pending = [this] {
+        return stopping_ || !events_.empty() || !jobs_.empty() || !gone_.empty();
+      };
       auto until = housekeeping_at_;
       if (policy_dirty_ || node_dirty_) until = std::min(until, retry_at_);
       for (const auto& add : adds_) until = std::min(until, add->deadline);
@@ -128,13 +139,14 @@ void Controller::loop() {
     if (housekeeping)
       node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
     if (node_dirty_ && Clock::now() >= retry_at_) reconcile_node();
+    finish_removals();
     for (auto& job : jobs) job();
     progress_adds();
     if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
     if (housekeeping) {
       reconcile_damaged();
-      reclaim();
       replay_deletions();
+      reconcile_links();
       datapath_->collect();
       housekeeping_at_ = Clock::now() + kHousekeeping;
     }

@@ -10,14 +10,17 @@
 #include <functional>
 #include <future>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "common/netlink.h"
 #include "common/paths.h"
 #include "daemon/controller/cluster_state.h"
+#include "daemon/controller/link_remover.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/ipam/ipam.h"
 #include "daemon/policy/compiler.h"
@@ -94,7 +97,8 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_node();
   void reconcile_policy();
   void reconcile_damaged();
-  void reclaim();
+  void reconcile_links();
+  void remove_links_of_nobody(const std::vector<Link>& links);
   void replay_deletions();
 
   // CNI, on the controller's thread.
@@ -103,6 +107,10 @@ class Controller final : public source::Sink, public server::Api {
   [[nodiscard]] Result<Added> attach(const std::shared_ptr<PendingAdd>& request);
   void finish_adds(const Result<datapath::Applied>& applied);
   Result<void> forget(const ipam::AttachmentKey& key);
+  Result<void> forget_unrecorded(const ipam::AttachmentKey& key);
+  // Its link is deleted on the side; until that is done, address and id are given to nobody else.
+  void retire(const datapath::Endpoint& endpoint);
+  void finish_removals();
   [[nodiscard]] server::Answer attachment_answer(const ipam::Attachment& attachment) const;
   [[nodiscard]] datapath::Endpoint endpoint_of(const ipam::Attachment& attachment) const;
   [[nodiscard]] nlohmann::json endpoint_json(std::uint32_t id) const;
@@ -119,7 +127,9 @@ class Controller final : public source::Sink, public server::Api {
   // Owned by the thread.
   std::list<std::shared_ptr<PendingAdd>> adds_;
   std::vector<Added> added_;
-  std::vector<datapath::Endpoint> unclaimed_;  // pinned endpoints whose record is damaged
+  std::vector<datapath::Endpoint> unclaimed_;                   // pinned endpoints whose record is damaged
+  std::map<std::uint32_t, datapath::Endpoint> retired_;         // by ifindex, until the link is gone
+  std::map<std::uint32_t, Clock::time_point> links_of_nobody_;  // by ifindex: since when
   std::optional<datapath::NodeConfig> node_config_;
   std::vector<std::string> reasons_;  // changes not applied yet
   bool policy_dirty_ = true;
@@ -138,7 +148,9 @@ class Controller final : public source::Sink, public server::Api {
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::string not_ready_ = "starting";
   Clock::time_point heartbeat_ = Clock::now();
+  std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;
+  LinkRemover remover_;
   std::thread thread_;
 };
 

@@ -136,6 +136,16 @@ Result<void> Attacher::detach(std::uint32_t ifindex) const {
   return tcx_ ? Result<void>() : detach_clsact(ifindex);
 }
 
+Result<void> Attacher::sweep() const {
+  for (const auto ifindex : pins_.links()) {
+    const auto link = open_link(pins_.link(ifindex));
+    if (!link) return tl::unexpected(link.error());
+    if (link->ifindex == ifindex) continue;
+    if (auto done = Pins::remove(pins_.link(ifindex)); !done) return done;
+  }
+  return {};
+}
+
 Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
   LinkStatus status;
   status.ifindex = ifindex;

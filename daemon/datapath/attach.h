@@ -25,6 +25,8 @@ class Attacher {
   [[nodiscard]] Result<void> attach(std::uint32_t ifindex, sluice_hook hook) const;
   // No error if nothing is attached or the interface is gone.
   [[nodiscard]] Result<void> detach(std::uint32_t ifindex) const;
+  // Removes pins of interfaces that are gone.
+  [[nodiscard]] Result<void> sweep() const;
   // What is attached there. ENOENT in Error::code: nothing.
   [[nodiscard]] Result<LinkStatus> attached(std::uint32_t ifindex) const;
   // The error says what is attached instead of the hook's program.

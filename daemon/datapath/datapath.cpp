@@ -78,12 +78,13 @@ class KernelDatapath final : public Datapath {
     return endpoints_.attach(ground_.netlink, endpoint, mtu);
   }
   Result<void> detach(std::uint32_t id) override {
-    auto gone = endpoints_.detach(ground_.netlink, id);
+    auto gone = endpoints_.detach(id);
     if (!gone) return tl::unexpected(gone.error());
     // The next pod with this address must not inherit connections that were admitted for this one.
     if (*gone) firewall_.rejudge_connections();
     return {};
   }
+  Result<void> interface_gone(std::uint32_t ifindex) override { return attacher_.detach(ifindex); }
   Result<void> verify(const Endpoint& endpoint) override {
     return endpoints_.verify(ground_.netlink, endpoint);
   }

@@ -124,8 +124,12 @@ class Datapath {
   // endpoint's packets are dropped (POLICY_MISSING), so the caller applies a ruleset that has the endpoint
   // before it answers ADD. On failure everything is undone.
   [[nodiscard]] virtual Result<void> attach(const Endpoint& endpoint, unsigned mtu) = 0;
-  // No error if it is gone already. Deletes link pin and map entries (not the interface).
+  // From here on all that the endpoint sends and all that is sent to it is dropped. The entry program stays
+  // on the interface, which without it would be one without policy: the caller deletes the interface and then
+  // calls interface_gone(). No error if there is no such endpoint.
   [[nodiscard]] virtual Result<void> detach(std::uint32_t id) = 0;
+  // Removes what is pinned for an interface that is no more.
+  [[nodiscard]] virtual Result<void> interface_gone(std::uint32_t ifindex) = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says
   // which is not.
   [[nodiscard]] virtual Result<void> verify(const Endpoint& endpoint) = 0;

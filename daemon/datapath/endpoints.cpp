@@ -93,7 +93,7 @@ Result<void> Endpoints::adopt() {
     if (!attacher_.attached(value.ifindex)) continue;  // the interface is gone, or attach() was cut short
     if (auto done = attacher_.attach(value.ifindex, SLUICE_HOOK_POD); !done) return done;
   }
-  return {};
+  return attacher_.sweep();
 }
 
 Result<std::vector<Endpoint>> Endpoints::list(NetlinkSocket& netlink) const {
@@ -166,22 +166,14 @@ Result<void> Endpoints::erase(std::uint32_t id, const sluice_endpoint& value) co
       .and_then([&] { return maps_.endpoints.update(id, sluice_endpoint{}); });
 }
 
-Result<bool> Endpoints::detach(NetlinkSocket& netlink, std::uint32_t id) {
+Result<bool> Endpoints::detach(std::uint32_t id) {
   auto present = find(id);
   if (!present) return tl::unexpected(present.error());
   if (!*present) return false;
   const auto value = **present;
-  // Down before its program goes: without the program, the pod's packets would reach the node's stack
-  // unjudged.
-  if (attacher_.attached(value.ifindex)) {
-    LinkChange down;
-    down.up = false;
-    auto done = netlink.change_link(static_cast<int>(value.ifindex), down);
-    if (!done && done.error().code != ENODEV) return tl::unexpected(done.error());
-  }
-  if (auto done = attacher_.detach(value.ifindex); !done) return tl::unexpected(done.error());
   if (auto done = erase(id, value); !done) return tl::unexpected(done.error());
   attached_.erase(id);
+  // Its program stays and drops: without it, the pod's packets would reach the node's stack unjudged.
   return true;
 }
 

@@ -24,7 +24,7 @@ class Endpoints {
   [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
   // False: there was none.
-  [[nodiscard]] Result<bool> detach(NetlinkSocket& netlink, std::uint32_t id);
+  [[nodiscard]] Result<bool> detach(std::uint32_t id);
   [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 

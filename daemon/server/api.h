@@ -2,20 +2,23 @@
 // What the daemon answers over its Unix socket (mode 0600, HTTP/1.1, JSON) to the CNI binary and to
 // sluicectl, and over TCP to probes and Prometheus. The server knows only this interface; the controller
 // implements it.
+// clang-format off
 //
-//   POST /v1/cni/add
-//   {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID"}
-//                    ->
-//                    {"address":"10.244.1.5/24","gateway":"10.244.1.1","mac":"02:53:0a:f4:01:05","mtu":1450,"hostIfname":…,"hostMac":…}
-//                       when the pod's rules are live
-//   POST /v1/cni/del    {"containerID","ifname"} -> {}
+//   POST /v1/cni/add    {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID"} ->
+//                       {"address":"10.244.1.5/24","gateway":"10.244.1.1","mac":"02:53:0a:f4:01:05","mtu":1450,
+//                        "hostIfname":…,"hostMac":…} when the pod's rules are live
+//   POST /v1/cni/del    {"containerID","ifname"} -> {} when nothing passes any more, either way. The daemon deletes the
+//                       link after that; the address rests until it is gone
 //   POST /v1/cni/check  {"containerID","ifname"} -> what add answered, if all is as it should be
 //   POST /v1/cni/gc     {"network","attachments":[{"containerID","ifname"}]} ->
-//   {"released":[{"containerID","ifname","hostIfname"}]} GET  /v1/cni/status -> {} or an error GET /v1/status
-//   | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/modules GET
-//   /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes GET  /healthz (alive) |
-//   /readyz (CNI ADD would work) | /metrics
+//                       {"released":[{"containerID","ifname","hostIfname"}]}; links as with del
+//   GET  /v1/cni/status -> {} or an error
+//   GET  /v1/status | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/modules
+//   GET  /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes
+//   GET  /healthz (alive) | /readyz (CNI ADD would work) | /metrics
+//
 // Errors: HTTP 4xx/5xx with {"code": <CNI error code>, "msg": …, "details": …} (CNI spec 1.1, "Error").
+// clang-format on
 #pragma once
 
 #include <functional>

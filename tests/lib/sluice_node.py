@@ -245,6 +245,18 @@ class Node(Namespace):
         self.pods.pop(f"{pod.ns}/{pod.pod}", None)
         self.remove(f"pod-{pod.ns}-{pod.pod}")
 
+    def links(self):
+        """{ifindex: name} of the node's interfaces."""
+        return {link["ifindex"]: link["ifname"] for link in json.loads(self.ip("-j", "link"))}
+
+    def pod_links(self):
+        return [name for name in self.links().values() if name.startswith("slu") and not name.startswith("sluice_")]
+
+    def stale_pins(self):
+        """Interfaces that something is pinned for and that are no more."""
+        pins = os.listdir(os.path.join(self.bpffs, "sluice", "v1", "links"))
+        return sorted(set(map(int, pins)) - set(self.links()))
+
     # ---- what is live
     def generation(self):
         live = self.get("/v1/firewall")["live"]

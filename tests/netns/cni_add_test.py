@@ -97,7 +97,7 @@ class Add(CniTest):
         ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth9", netns=self.pod.netns)
         self.fail_with(101, "ADD")
         self.assertEqual(["lo"], link_names())
-        self.assertEqual([], self.daemon.requests)
+        self.assertEqual(["/v1/cni/check"], self.daemon.paths())
         self.assertIn("eth0", link_names(self.pod.netns))
 
     def test_must_be_first_in_the_chain(self):

@@ -73,7 +73,7 @@ class FakeDaemon:
         self.fail_at = {}
         self.answer = dict(ANSWER)
         self.pod_was_up = []
-        self.released = []
+        self.deletes_links = True
         self.asked = threading.Event()
         self.ended = threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
@@ -158,14 +158,14 @@ class FakeDaemon:
             self.attached[key] = dict(self.answer, hostIfname=request["hostIfname"])
             return 200, self.attached[key]
         if path == "/v1/cni/del":
-            self.attached.pop(key, None)
+            attached = self.attached.pop(key, None)
+            if attached and self.deletes_links and attached["hostIfname"] in link_names():
+                ip("link", "delete", attached["hostIfname"])
             return 200, {}
         if path == "/v1/cni/check":
             if key in self.attached:
                 return 200, self.attached[key]
             return 404, {"code": 3, "msg": "no such attachment", "details": ""}
-        if path == "/v1/cni/gc":
-            return 200, {"released": self.released}
         return 200, {}
 
 

@@ -202,6 +202,7 @@ TEST_F(Lifecycle, AnEndpointWhoseInterfaceVanishedCanBeDetached) {
   EXPECT_FALSE(datapath_->verify(endpoint));
   must(datapath_->detach(endpoint.id));
   EXPECT_TRUE(must(datapath_->endpoints()).empty());
+  must(datapath_->interface_gone(endpoint.ifindex));
   EXPECT_FALSE(std::filesystem::exists(pin(fmt::format("links/{}", endpoint.ifindex))));
 }
 

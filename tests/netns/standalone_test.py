@@ -56,14 +56,12 @@ class NodeTest(sluice_test.SluiceTest):
             echo.close()
         for pod in list(cls.node.pods.values()):
             cls.node.delete_pod(pod)
-        left = [l["ifname"] for l in json.loads(cls.node.run("ip", "-j", "link")) if l["ifname"].startswith("slu") and
-                not l["ifname"].startswith("sluice")]
-        pins = os.listdir(os.path.join(cls.node.bpffs, "sluice", "v1", "links"))
+        wait_for("the pods' links to go", lambda: not cls.node.pod_links())
         cls.node.kill_daemon(signal.SIGTERM)
+        pins = cls.node.stale_pins()
         cls.world.delete()
         cls.node.delete()
-        assert not left, f"interfaces left behind: {left}"
-        assert not [p for p in pins if p.startswith("slu") and not p.startswith("sluice")], f"pins left behind: {pins}"
+        assert not pins, f"pins left behind, by ifindex: {pins}"
 
     def setUp(self):
         self.policies = []

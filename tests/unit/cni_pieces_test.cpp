@@ -13,30 +13,31 @@
 #include "cni/netns.h"
 #include "cni/pod_network.h"
 #include "cni/result_json.h"
+#include "common/host_link.h"
 
 namespace sluice::cni {
 namespace {
 
 using nlohmann::json;
 
-TEST(CniHostIfname, IsStableAndItsOwnForEachAttachment) {
-  EXPECT_EQ(host_ifname({"a", "eth0"}), host_ifname({"a", "eth0"}));
+TEST(HostLinkName, IsStableAndItsOwnForEachAttachment) {
+  EXPECT_EQ(host_link_name("a", "eth0"), host_link_name("a", "eth0"));
   std::set<std::string> names;
   for (int i = 0; i < 5000; ++i)
-    for (const char* ifname : {"eth0", "net1"}) names.insert(host_ifname({std::to_string(i), ifname}));
+    for (const char* ifname : {"eth0", "net1"}) names.insert(host_link_name(std::to_string(i), ifname));
   EXPECT_EQ(names.size(), 10000U);
   for (const auto& name : names) {
     EXPECT_LE(name.size(), 15U);
-    EXPECT_TRUE(is_host_ifname(name)) << name;
+    EXPECT_TRUE(is_host_link_name(name)) << name;
   }
   // The border between the parts counts.
-  EXPECT_NE(host_ifname({"ab", "c"}), host_ifname({"a", "bc"}));
+  EXPECT_NE(host_link_name("ab", "c"), host_link_name("a", "bc"));
 }
 
-TEST(CniHostIfname, OthersAreNotTakenForOurs) {
+TEST(HostLinkName, OthersAreNotTakenForOurs) {
   for (const char* name : {"", "eth0", "slu", "slu0", "sluice_host", "slu0123456789A", "slu0123456789g",
                            "slu0123456789ab", "xlu0123456789a"})
-    EXPECT_FALSE(is_host_ifname(name)) << name;
+    EXPECT_FALSE(is_host_link_name(name)) << name;
 }
 
 TEST(CniPodNetwork, AnswerOfTheDaemon) {
