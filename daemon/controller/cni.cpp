@@ -283,15 +283,21 @@ Answer Controller::cni_gc(const json& body) {
     for (const auto& [key, attachment] : ipam_.attachments())
       if (attachment.network == network && !valid.contains(key)) stale.push_back(attachment);
     Answer answer{200, {{"released", json::array()}}};
+    std::string failed;
     for (const auto& attachment : stale) {
-      if (auto done = forget(attachment.key); !done)
-        return cni_error(server::kCniInternal, done.error().message);
+      if (auto done = forget(attachment.key); !done) {
+        // One that cannot be given back must not keep the others (CNI spec 1.1, "GC").
+        failed += (failed.empty() ? "" : "; ") + done.error().message;
+        continue;
+      }
       answer.body["released"].push_back({{"containerID", attachment.key.container_id},
                                          {"ifname", attachment.key.ifname},
                                          {"hostIfname", attachment.host_ifname}});
       spdlog::info("GC: released {} of container {}", attachment.ipv4.to_string(),
                    attachment.key.container_id);
     }
+    if (!failed.empty())
+      return cni_error(server::kCniInternal, "stale attachments cannot be given back", failed);
     return answer;
   });
 }
