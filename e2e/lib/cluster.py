@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster that e2e/cluster makes: its hosts, its pods' network namespaces, the daemon on each node."""
+import contextlib
+import glob
 import json
 import os
 import subprocess
@@ -96,6 +98,20 @@ class Cluster:
 
     def down(self):
         self.script("down")
+
+    def leftovers(self):
+        """What `down` should have taken away."""
+        def read(path):
+            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+                return file.read()
+            return ""
+        spaces = [host.path for host in (*self.nodes.values(), self.cp, self.out) if os.path.exists(host.path)]
+        groups = glob.glob(f"/sys/fs/cgroup/**/{glob.escape(self.name)}n[0-9]*", recursive=True)
+        mounts = [line for line in read("/proc/mounts").splitlines() if self.run_dir + "/" in line]
+        processes = [f"{entry}: {text}" for entry in filter(str.isdigit, os.listdir("/proc"))
+                     if self.run_dir + "/" in (text := read(f"/proc/{entry}/cmdline").replace("\0", " "))]
+        folders = [self.run_dir] if os.path.exists(self.run_dir) else []
+        return spaces + groups + mounts + processes + folders
 
     def kubectl(self, *arguments, **kwargs):
         return self.script("kubectl", *arguments, **kwargs)

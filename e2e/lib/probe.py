@@ -195,15 +195,16 @@ def enter(path):
             raise OSError(ctypes.get_errno(), f"setns {path}")
 
 
-def run(attempts, seconds):
-    """Makes all attempts at once and waits until each is answered or refused, or the time is over."""
-    thread = threading.Thread(target=_run, args=(attempts, seconds))
+def run(attempts, seconds, expected=None, least=0.0):
+    """Makes all attempts at once and waits until each is answered or refused, or the time is over. With `expected`, those
+    that should be answered, no longer than for them, but `least` seconds for the others."""
+    thread = threading.Thread(target=_run, args=(attempts, seconds, expected, least))
     thread.start()
     thread.join()
     return attempts
 
 
-def _run(attempts, seconds):
+def _run(attempts, seconds, expected, least):
     selector = selectors.DefaultSelector()
     waiting = set()
     for source in {a.source for a in attempts}:
@@ -212,9 +213,10 @@ def _run(attempts, seconds):
             attempt.start()
             selector.register(attempt.socket, attempt.events(), attempt)
             waiting.add(attempt)
-    end = time.monotonic() + seconds
-    again = time.monotonic() + UDP_AGAIN
-    while waiting and (now := time.monotonic()) < end:
+    missing = set(attempts if expected is None else expected)
+    begin = time.monotonic()
+    again = begin + UDP_AGAIN
+    while waiting and (now := time.monotonic()) < begin + seconds and (missing or now < begin + least):
         if now >= again:
             again = now + UDP_AGAIN
             for attempt in waiting:
@@ -223,9 +225,11 @@ def _run(attempts, seconds):
                         attempt.send()
                     except OSError as error:
                         attempt.fail(error)
-        for key, mask in selector.select(max(0, min(end, again) - now)):
+        until = begin + (seconds if missing else least)
+        for key, mask in selector.select(max(0, min(until, again) - now)):
             if key.data.ready(mask):
                 waiting.discard(key.data)
+                missing.discard(key.data)
                 selector.unregister(key.fileobj)
             elif mask & selectors.EVENT_WRITE:
                 selector.modify(key.fileobj, selectors.EVENT_READ, key.data)

@@ -17,8 +17,9 @@ WEB = {"x/a": 80, "x/b": 80, "x/c": 80, "y/a": 80, "y/b": 81}
 NAMESPACES = {"x": {"ns": "x", "team": "red"}, "y": {"ns": "y", "team": "red"}, "z": {"ns": "z"}}
 PORTS = [(protocol, port) for protocol in ("tcp", "udp", "sctp") for port in (80, 81)]
 DEADLINE = 15.0  # seconds for a change to take effect everywhere
-PATIENCE = 0.6   # seconds after which an unanswered question is taken as denied, while waiting for a change
-SURE = 1.3       # the same for the final look: a lost SYN is sent again after one second
+# Seconds for an answer that is expected (a lost SYN is sent again after one second), and for one that should not come.
+PATIENCE = (0.6, 0.3)  # while waiting for a change
+SURE = (2.5, 0.6)      # in the final look
 
 
 def make_pods(cluster):
@@ -61,10 +62,10 @@ class Table:
                 asked.append((probe.Attempt(source, protocol, target.address, port), target, want))
         return asked
 
-    def wrong(self, expect, seconds, only=None):
+    def wrong(self, expect, patience, only=None):
         """(source, target, protocol, port) -> what was expected, of every pair that behaves otherwise."""
         asked = self.questions(expect, only)
-        probe.run([a for a, _, _ in asked], seconds)
+        probe.run([a for a, _, _ in asked], patience[0], {a for a, _, want in asked if want == "allow"}, patience[1])
         return {(a.source, target, a.protocol, a.port): want for a, target, want in asked
                 if (a.answer is not None) != (want == "allow")}
 
