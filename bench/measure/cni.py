@@ -52,35 +52,43 @@ def reference(name, host, subnet):
         "ipam": {"type": "host-local", "subnet": subnet, "dataDir": f"/run/{name}"}})
 
 
-def measure(record, options):
-    if not os.path.exists(os.path.join(REFERENCE, "ptp")):
-        raise SystemExit("the reference plugins are missing: scripts/setup --bench")
-    node = Node(options.build, "one", "10.83.0.0/22")
+def node_of(options, name, pod_cidr, attach):
+    node = Node(options.build, name, pod_cidr)
     node.write_node()
     node.write_namespace("x")
-    node.start_daemon()
+    node.start_daemon(f"--attach={attach}")
     # Half of the pods that come are isolated, so that ADD has rules to make live.
     node.write_policy("x", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
                                    "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 80}]}]})
     for i in range(PODS):
         node.add_pod("x", f"stays{i}", {"app": "web" if i % 2 else "other"})
+    return node
+
+
+def measure(record, options):
+    if not os.path.exists(os.path.join(REFERENCE, "ptp")):
+        raise SystemExit("the reference plugins are missing: scripts/setup --bench")
+    nodes = [node_of(options, "one", "10.83.0.0/22", "auto"), node_of(options, "two", "10.86.0.0/22", "clsact")]
     other = Namespace("other")
-    plugins = [Plugin(os.path.join(options.build, "cni", "sluice-cni"), node, node.config()),
-               reference("ptp", other, "10.84.0.0/22"), reference("bridge", other, "10.85.0.0/22")]
+    plugins = [*(Plugin(os.path.join(options.build, "cni", "sluice-cni"), node, node.config(name=node.name))
+                 for node in nodes), reference("ptp", other, "10.84.0.0/22"), reference("bridge", other, "10.85.0.0/22")]
     rounds = ROUNDS // 5 if options.quick else ROUNDS
     for i in range(rounds):
-        node.write_pod("x", f"p{i}", {"app": "web" if i % 2 else "other"})
+        for node in nodes:
+            node.write_pod("x", f"p{i}", {"app": "web" if i % 2 else "other"})
         for plugin in plugins if i % 2 else reversed(plugins):
-            pod = Pod(node, "x", f"p{i}", netns=f"p{i}-{plugin.name}")
-            args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=p{i}" if plugin.host is node else ""
+            pod = Pod(plugin.host, "x", f"p{i}", netns=f"p{i}-{plugin.name}")
+            args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=x;K8S_POD_NAME=p{i}" if plugin.host in nodes else ""
             plugin.call("ADD", pod, args)
             plugin.call("DEL", pod, args)
             pod.delete()
-        node.remove(f"pod-x-p{i}")
-    mine, ptp, bridge = (p.times for p in plugins)
+        for node in nodes:
+            node.remove(f"pod-x-p{i}")
+    mine, clsact, ptp, bridge = (p.times for p in plugins)
     record.put("cni_add_p50_ms", mine["ADD"], ptp["ADD"])
     record.put("cni_add_p99_ms", mine["ADD"], ptp["ADD"])
     record.put("cni_del_p50_ms", mine["DEL"], ptp["DEL"])
+    record.row("ADD, Sluice with --attach=clsact", "ms", clsact["ADD"])
     record.row("ADD, bridge + host-local", "ms", bridge["ADD"])
     record.row("DEL, bridge + host-local", "ms", bridge["DEL"])
     record.conditions = f"{rounds} pods one by one, {PODS} others attached, half of them under a NetworkPolicy"

@@ -16,7 +16,7 @@ from lib.api import NETWORKING  # noqa: E402
 from lib.table import labels, incoming, pod_peer, rule  # noqa: E402
 
 SANDBOX = False  # e2e/cluster makes its own namespaces
-ROUNDS = 100
+ROUNDS = 80
 INTERVAL_US = 500  # between new connections: the resolution of the figures
 NAMESPACE = "bench"
 NODE = {"client": "n1", "near": "n1", "far": "n2"}

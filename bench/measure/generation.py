@@ -79,6 +79,8 @@ def measure(record, options):
     record.put("generation_kernel_ms", [m["kernel_ms"] for m in mine], [m["least_ms"] for m in mine])
     for step in STEPS:
         record.row(f"generation: {step}", "ms", [m[f"{step}_ms"] for m in mine])
+    for part, what in (("load", "loading the program"), ("run", "running the check"), ("open", "opening pinned maps")):
+        record.row(f"of it in the kernel: {what}", "ms", [m[f"kernel_{part}_ms"] for m in mine])
     record.row("generation: bpf() calls", "", [m["bpf_calls"] for m in mine])
     record.row(f"generation with {10 * PODS:,} pods", "ms", [m["total_ms"] for m in more])
     record.conditions = (f"{rounds} changes; {ENDPOINTS} endpoints, {POLICIES:,} policies, all of them in force here, "

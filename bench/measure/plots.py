@@ -58,7 +58,7 @@ def deny(kept, pyplot):
 def paths(kept, pyplot):
     from measure.figures import BY_NAME
     rows = rows_of(kept)
-    figure, all_axes = pyplot.subplots(1, 4, figsize=(12, 4))
+    figure, all_axes = pyplot.subplots(1, 4, figsize=(14, 4))
     titles = {"rr": "request/response\nmedian latency", "bulk": "one TCP stream\nthroughput",
               "crr": "connect, request, close\nrate", "udp": "datagrams of 64 bytes\nrate"}
     for axes, kind in zip(all_axes, titles):
@@ -66,6 +66,7 @@ def paths(kept, pyplot):
         columns = [("pods,\nsame node", kept.samples.get(f"same_{stem}_x"), MINE, f"same_{stem}_x"),
                    ("Linux\nbridge", rows.get(f"{stem}, a Linux bridge / bare"), BASE, None),
                    ("pods,\nVXLAN", kept.samples.get(f"cross_{stem}_x"), MINE, f"cross_{stem}_x"),
+                   ("VXLAN\nalone", rows.get(f"{stem}, a VXLAN device alone / bare"), BASE, None),
                    ("nodes,\nno VXLAN", rows.get(f"{stem}, the nodes themselves, without VXLAN / bare"), BASE, None)]
         columns = [c for c in columns if c[1]]
         boxes = axes.boxplot([c[1] for c in columns], labels=[c[0] for c in columns], widths=0.6, patch_artist=True,

@@ -50,6 +50,21 @@ def print_table(names):
             print(f"\n{group}: {kept.time}, {kept.machine}" + (f"; {kept.conditions}" if kept.conditions else ""))
 
 
+def print_markdown(names):
+    """The table of docs/performance.md."""
+    measured, _ = results(names)
+    print("| figure | value | beside it | min – median – max | aim | |\n|---|---|---|---|---|---|")
+    for figure in (f for f in FIGURES if f.name in names):
+        got = measured[figure.name]
+        aim = f"{'≥' if figure.more_is_better else '≤'} {figure.aim:g}"
+        if got is None:
+            print(f"| `{figure.name}` | not measured | {figure.baseline} | | {aim} | |")
+            continue
+        spread = " – ".join(number(got[k]) for k in ("min", "median", "max"))
+        print(f"| `{figure.name}` | {number(got['value'])} {figure.unit} | {figure.baseline}: {number(got['baseline'])} "
+              f"{figure.baseline_unit} | {spread} | {aim} | {'met' if figure.met(got['value']) else '**missed**'} |")
+
+
 def print_columns(lines):
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
