@@ -31,6 +31,7 @@ class Watcher(threading.Thread):
         self.seen = {}
         version = api.get(POLICIES)["metadata"]["resourceVersion"]
         api.connection.request("GET", f"{POLICIES}?watch=1&resourceVersion={version}&timeoutSeconds=1200")
+        api.connection.sock.settimeout(None)  # quiet for as long as nothing changes
         self.answer = api.connection.getresponse()
         self.start()
 
