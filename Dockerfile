@@ -4,7 +4,7 @@
 FROM docker.io/library/debian:bookworm-slim AS dependencies
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       bpftool ccache clang-16 cmake g++ libbpf-dev libc6-dev libcli11-dev libcpp-httplib-dev libelf-dev libexpected-dev \
-      libfmt-dev libnl-3-dev libnl-route-3-dev libspdlog-dev libssl-dev libyaml-cpp-dev llvm-16 make ninja-build \
+      libfmt-dev libnl-3-dev libnl-route-3-dev libspdlog-dev libssl-dev libyaml-cpp-dev llvm-16 ninja-build \
       nlohmann-json3-dev pkg-config prometheus-cpp-dev zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 

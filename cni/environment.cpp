@@ -30,7 +30,7 @@ constexpr std::array<CommandName, 6> kCommands{{{"ADD", Command::kAdd},
                                                 {"STATUS", Command::kStatus},
                                                 {"VERSION", Command::kVersion}}};
 
-tl::unexpected<Failure> invalid(std::string msg, std::string details = "") {
+tl::unexpected<Failure> invalid_environment(std::string msg, std::string details = "") {
   return fail(server::kCniInvalidEnvironment, std::move(msg), std::move(details));
 }
 
@@ -39,16 +39,17 @@ bool is_alphanumeric(char c) { return std::isalnum(static_cast<unsigned char>(c)
 Outcome<Command> parse_command(const std::string& text) {
   for (const auto& each : kCommands)
     if (each.name == text) return each.command;
-  return invalid(fmt::format("CNI_COMMAND is '{}'", text),
-                 "Sluice knows ADD, DEL, CHECK, GC, STATUS and VERSION");
+  return invalid_environment(fmt::format("CNI_COMMAND is '{}'", text),
+                             "Sluice knows ADD, DEL, CHECK, GC, STATUS and VERSION");
 }
 
 Outcome<void> check_container_id(const std::string& id) {
   if (!is_cni_name(id))
-    return invalid(fmt::format("CNI_CONTAINERID '{}' is not valid", id),
-                   "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
+    return invalid_environment(
+        fmt::format("CNI_CONTAINERID '{}' is not valid", id),
+        "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
   if (id.size() > kMaxContainerId)
-    return invalid(fmt::format("CNI_CONTAINERID has more than {} characters", kMaxContainerId));
+    return invalid_environment(fmt::format("CNI_CONTAINERID has more than {} characters", kMaxContainerId));
   return {};
 }
 
@@ -58,7 +59,7 @@ Outcome<void> check_ifname(const std::string& ifname) {
     return c > ' ' && c < 127 && c != '/' && c != ':' && c != '%';
   });
   if (!characters || ifname.size() > kMaxIfname || ifname == "." || ifname == "..")
-    return invalid(
+    return invalid_environment(
         fmt::format("CNI_IFNAME '{}' is not valid", ifname),
         fmt::format("an interface name has 1 to {} printable ASCII characters, without '/', ':' and '%'",
                     kMaxIfname));
@@ -74,7 +75,7 @@ Outcome<void> parse_args(std::string_view text, Environment& environment) {
     if (pair.empty()) continue;
     const auto equals = pair.find('=');
     if (equals == std::string_view::npos)
-      return invalid(fmt::format("CNI_ARGS has '{}', which is no KEY=VALUE", pair));
+      return invalid_environment(fmt::format("CNI_ARGS has '{}', which is no KEY=VALUE", pair));
     const auto key = pair.substr(0, equals);
     const std::string value(pair.substr(equals + 1));
     if (key == "K8S_POD_NAMESPACE") environment.pod_namespace = value;
@@ -96,7 +97,8 @@ Outcome<Environment> read_environment(const Variables& variables) {
   const auto value = [&](const char* name) { return variables(name).value_or(""); };
   const auto name = value("CNI_COMMAND");
   if (name.empty())
-    return invalid("CNI_COMMAND is not set", "this is a CNI plugin: the container runtime calls it");
+    return invalid_environment("CNI_COMMAND is not set",
+                               "this is a CNI plugin: the container runtime calls it");
   auto command = parse_command(name);
   if (!command) return tl::unexpected(command.error());
 
@@ -111,7 +113,8 @@ Outcome<Environment> read_environment(const Variables& variables) {
   if (environment.key.container_id.empty()) missing.emplace_back("CNI_CONTAINERID");
   if (environment.key.ifname.empty()) missing.emplace_back("CNI_IFNAME");
   if (environment.netns.empty() && *command != Command::kDel) missing.emplace_back("CNI_NETNS");
-  if (!missing.empty()) return invalid(fmt::format("{} needs {}", name, fmt::join(missing, ", ")));
+  if (!missing.empty())
+    return invalid_environment(fmt::format("{} needs {}", name, fmt::join(missing, ", ")));
 
   auto good = check_container_id(environment.key.container_id);
   if (good) good = check_ifname(environment.key.ifname);

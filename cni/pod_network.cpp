@@ -15,7 +15,6 @@ namespace sluice::cni {
 
 namespace {
 
-constexpr int kLoopbackIndex = 1;  // in every network namespace
 constexpr unsigned kMinMtu = 68, kMaxMtu = 65535;
 
 Prefix everything() { return Prefix(Address::from_v4_be(0), SLUICE_V4_PREFIX_BITS); }

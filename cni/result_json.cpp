@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cni/result_json.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "cni/daemon.h"
@@ -25,15 +27,20 @@ std::string add_result(Version version, const Environment& environment, const Po
        {"dns", json::object()}});
 }
 
-std::string loopback_result(const Config& config, const Environment& environment) {
+std::string loopback_result(const Config& config, const Environment& environment,
+                            const std::vector<LinkAddress>& addresses) {
   if (config.prev_result) return dump(*config.prev_result);
-  json ip = {{"address", "127.0.0.1/8"}, {"interface", 0}};
-  if (config.version < Version::k1_0_0) ip["version"] = "4";
+  json ips = json::array();
+  for (const auto& each : addresses) {
+    json ip = {{"address", fmt::format("{}/{}", each.address.to_string(), each.length)}, {"interface", 0}};
+    if (config.version < Version::k1_0_0) ip["version"] = each.address.is_v4() ? "4" : "6";
+    ips.push_back(std::move(ip));
+  }
   return dump({{"cniVersion", to_string(config.version)},
                {"interfaces", json::array({{{"name", environment.key.ifname},
                                             {"mac", "00:00:00:00:00:00"},
                                             {"sandbox", environment.netns}}})},
-               {"ips", json::array({std::move(ip)})},
+               {"ips", std::move(ips)},
                {"dns", json::object()}});
 }
 

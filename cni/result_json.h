@@ -4,18 +4,21 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cni/config.h"
 #include "cni/environment.h"
 #include "cni/failure.h"
 #include "cni/pod_network.h"
+#include "common/netlink.h"
 
 namespace sluice::cni {
 
 [[nodiscard]] std::string add_result(Version version, const Environment& environment,
                                      const PodNetwork& network);
-// Of the loopback plugin; an earlier plugin's result is passed on.
-[[nodiscard]] std::string loopback_result(const Config& config, const Environment& environment);
+// Of the loopback plugin, with lo's addresses; an earlier plugin's result is passed on.
+[[nodiscard]] std::string loopback_result(const Config& config, const Environment& environment,
+                                          const std::vector<LinkAddress>& addresses);
 // `asked`: the caller's version, as it was written.
 [[nodiscard]] std::string version_result(const std::string& asked);
 [[nodiscard]] std::string error_result(Version version, const Failure& failure);

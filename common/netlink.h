@@ -43,6 +43,8 @@ struct Route {
   std::uint8_t protocol = 0;  // RTPROT_*; Sluice's own are kSluiceRouteProtocol
 };
 
+inline constexpr int kLoopbackIndex = 1;  // in every network namespace
+
 // Marks the routes that Sluice made, so that it changes no other's.
 inline constexpr std::uint8_t kSluiceRouteProtocol = 83;
 

@@ -4,7 +4,7 @@
 namespace sluice::datapath {
 
 namespace {
-constexpr std::size_t kKept = 16;
+constexpr std::size_t kSwapsKept = 16;
 }
 
 Result<void> History::recycle(std::uint32_t slot) {
@@ -24,7 +24,7 @@ void History::add(GenerationStatus status) {
   for (auto& item : items_) item.status.live = false;
   status.live = true;
   items_.push_front({std::move(status)});
-  if (items_.size() > kKept) items_.pop_back();
+  if (items_.size() > kSwapsKept) items_.pop_back();
 }
 
 std::vector<GenerationStatus> History::list() const {

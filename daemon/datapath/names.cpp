@@ -8,7 +8,7 @@ namespace sluice::datapath {
 namespace {
 
 constexpr std::array<const char*, SLUICE_HOOK_COUNT> kHooks{"pod", "host", "overlay", "uplink", "probe"};
-constexpr std::array<const char*, SLUICE_MODULE_COUNT> kModules{
+constexpr std::array<const char*, SLUICE_MODULE_COUNT> kModuleNames{
     "entry", "nat", "bridge", "router", "firewall", "nat_commit", "deliver", "candidate", "probe"};
 constexpr std::array<const char*, SLUICE_DROP_COUNT> kReasons{
 #define SLUICE_X(name, text) #name,
@@ -32,6 +32,6 @@ const char* name_in(const Names& names, std::uint32_t index) {
 const char* hook_name(std::uint32_t hook) { return name_in(kHooks, hook); }
 const char* drop_reason_name(std::uint32_t reason) { return name_in(kReasons, reason); }
 const char* drop_reason_text(std::uint32_t reason) { return name_in(kReasonTexts, reason); }
-const char* module_name(std::uint32_t module) { return name_in(kModules, module); }
+const char* module_name(std::uint32_t module) { return name_in(kModuleNames, module); }
 
 }  // namespace sluice::datapath

@@ -20,27 +20,6 @@ namespace {
 
 constexpr unsigned kCompilesBetweenSweeps = 256;
 
-struct KnownPod {
-  std::shared_ptr<const model::Pod> source;
-  std::shared_ptr<Identity> identity;  // none: no peer
-};
-
-struct KnownPolicy {
-  std::shared_ptr<const model::NetworkPolicy> source;
-  std::unique_ptr<CompiledPolicy> compiled;
-};
-
-struct KnownEndpoint {
-  std::shared_ptr<const model::Pod> pod;
-  std::shared_ptr<Identity> identity;
-};
-
-struct PeerAddress {
-  Address address;
-  Identity* identity = nullptr;
-  std::uint32_t block_set = 0;
-};
-
 bool is_peer(const model::Pod& pod) { return !pod.host_network && !pod.finished && !pod.ips.empty(); }
 
 bool selects(const CompiledPolicy& policy, const Identity& identity) {
@@ -50,6 +29,27 @@ bool selects(const CompiledPolicy& policy, const Identity& identity) {
 }  // namespace
 
 struct Compiler::State {
+  struct KnownPod {
+    std::shared_ptr<const model::Pod> source;
+    std::shared_ptr<Identity> identity;  // none: no peer
+  };
+
+  struct KnownPolicy {
+    std::shared_ptr<const model::NetworkPolicy> source;
+    std::unique_ptr<CompiledPolicy> compiled;
+  };
+
+  struct KnownEndpoint {
+    std::shared_ptr<const model::Pod> pod;
+    std::shared_ptr<Identity> identity;
+  };
+
+  struct PeerAddress {
+    Address address;
+    Identity* identity = nullptr;
+    std::uint32_t block_set = 0;
+  };
+
   explicit State(const FirstNumbers& first)
       : classes(first.peer_class), tables(first.table, first.port_table) {}
 

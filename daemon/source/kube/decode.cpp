@@ -7,7 +7,7 @@ namespace sluice::source {
 
 namespace {
 
-constexpr int kDepthMost = 128;
+constexpr int kJsonDepthMost = 128;
 constexpr std::size_t kMessageMost = 300;
 
 }  // namespace
@@ -17,12 +17,12 @@ Result<nlohmann::json> decode(std::string_view text) {
   bool too_deep = false;
   const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
     // From here on nothing is kept, so the text's depth costs neither stack nor much memory.
-    if (depth > kDepthMost) too_deep = true;
+    if (depth > kJsonDepthMost) too_deep = true;
     if (too_deep) return false;
     return !(event == Json::parse_event_t::key && parsed == "managedFields");
   };
   auto json = Json::parse(text.begin(), text.end(), filter, /*allow_exceptions=*/false);
-  if (too_deep) return failure("the JSON is nested deeper than {}", kDepthMost);
+  if (too_deep) return failure("the JSON is nested deeper than {}", kJsonDepthMost);
   if (json.is_discarded()) return failure("the answer is not JSON");
   return json;
 }

@@ -35,7 +35,7 @@ void apply_defaults(json& object, model::Kind kind) {
 }
 
 // Of an object that cannot be used, as far as it says.
-std::optional<model::ObjectKey> key_of(const json& object, model::Kind kind) {
+std::optional<model::ObjectKey> key_in(const json& object, model::Kind kind) {
   const auto metadata = object.find("metadata");
   if (metadata == object.end() || !metadata->is_object()) return std::nullopt;
   const auto text = [&](const char* field) {
@@ -78,7 +78,7 @@ void File::parse() {
     };
     if (!parsed) {
       problem(parsed.error().message);
-      const auto key = kind ? key_of(object, *kind) : std::nullopt;
+      const auto key = kind ? key_in(object, *kind) : std::nullopt;
       if (!key) continue;
       if (const auto earlier = entries_.find(*key); earlier != entries_.end()) entries.insert(*earlier);
       continue;
