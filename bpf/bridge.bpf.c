@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Frames addressed within the node's pod segment: ARP is answered in place, every other frame goes to the
- * endpoint that has the destination MAC, if the destination address is that endpoint's too.
+ * endpoint that has the destination address, if the destination MAC is that endpoint's too.
  */
 #include "lib/parse.h"
 
@@ -48,25 +48,24 @@ static __always_inline bool arp_answer(struct __sk_buff *skb, const struct sluic
 	return true;
 }
 
+/* By the address, which has a hint; the MAC table only tells what is wrong. */
 static __always_inline __u32 find_endpoint(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	const struct sluice_endpoint *endpoint;
 	const struct ethhdr *eth = frame_start(skb);
 	struct sluice_mac_key ADDR_ON_STACK key;
-	const __u32 *id;
+	__u32 id;
 
 	if ((const void *)(eth + 1) > frame_end(skb))
 		return SLUICE_DROP_SHORT_PACKET;
-	mac_key_make(&key, eth->h_dest);
-	id = bpf_map_lookup_elem(&macs, &key);
-	if (!id)
-		return SLUICE_DROP_MAC_UNKNOWN;
-	endpoint = endpoint_get(*id);
-	if (!endpoint)
-		return SLUICE_DROP_MAP_MISSING;
-	if (!addr_equal(&endpoint->ipv4, &pkt->dst))
-		return SLUICE_DROP_MAC_IP_MISMATCH;
-	pkt->dst_endpoint = *id;
+	id = local_get(&pkt->dst);
+	endpoint = endpoint_get(id);
+	if (!id || !endpoint || !mac_equal(endpoint->mac, eth->h_dest)) {
+		mac_key_make(&key, eth->h_dest);
+		return bpf_map_lookup_elem(&macs, &key) ? SLUICE_DROP_MAC_IP_MISMATCH :
+							  SLUICE_DROP_MAC_UNKNOWN;
+	}
+	pkt->dst_endpoint = id;
 	pkt->output = SLUICE_OUTPUT_POD;
 	return SLUICE_DROP_NONE;
 }

@@ -87,10 +87,35 @@ static __always_inline __u32 arp_from_pod(struct __sk_buff *skb, struct sluice_p
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packet *pkt)
+/* Sets the source's endpoint by the interface. */
+static __always_inline __u32 find_source(struct __sk_buff *skb, struct sluice_packet *pkt,
+					 const struct sluice_endpoint **endpoint)
 {
 	struct sluice_iface_key key = { .ifindex = skb->ifindex };
-	const __u32 *id = bpf_map_lookup_elem(&ifaces, &key);
+	__u32 *hint = hint_get(HINT_IFACE, key.ifindex);
+	const __u32 *found;
+	__u32 id = hint ? *hint : 0;
+
+	*endpoint = endpoint_get(id);
+	if (!id || !*endpoint || (*endpoint)->ifindex != key.ifindex) {
+		found = bpf_map_lookup_elem(&ifaces, &key);
+		if (!found)
+			return SLUICE_DROP_ENDPOINT_UNKNOWN;
+		id = *found;
+		*endpoint = endpoint_get(id);
+		if (!*endpoint)
+			return SLUICE_DROP_MAP_MISSING;
+		if ((*endpoint)->ifindex != key.ifindex)
+			return SLUICE_DROP_ENDPOINT_UNKNOWN;
+		if (hint)
+			*hint = id;
+	}
+	pkt->src_endpoint = id;
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
 	const struct sluice_config *cfg = config_get();
 	const struct sluice_endpoint *endpoint;
 	struct ipv4_rest rest;
@@ -98,14 +123,11 @@ static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packe
 	bool group;
 	__u32 reason;
 
-	if (!id || !cfg)
-		return SLUICE_DROP_ENDPOINT_UNKNOWN;
-	endpoint = endpoint_get(*id);
-	if (!endpoint)
+	if (!cfg)
 		return SLUICE_DROP_MAP_MISSING;
-	if (endpoint->ifindex != key.ifindex)
-		return SLUICE_DROP_ENDPOINT_UNKNOWN;
-	pkt->src_endpoint = *id;
+	reason = find_source(skb, pkt, &endpoint);
+	if (reason)
+		return reason;
 
 	make_linear(skb, ETH_HLEN);
 	eth = frame_start(skb);

@@ -26,8 +26,8 @@ struct {
  * verifier would walk all that follows once for each of the three ways to fill it in.
  */
 struct connection {
-	struct sluice_addr src;
-	struct sluice_addr dst;
+	struct sluice_addr ADDR_ON_STACK src;
+	struct sluice_addr ADDR_ON_STACK dst;
 	__u32 src_endpoint;
 	__u32 dst_endpoint;
 	__be16 dport_be;

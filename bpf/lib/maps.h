@@ -95,6 +95,17 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } locals SEC(".maps");
 
+/* Endpoint ids that `ifaces` and `locals` gave before, by the low bits of the interface's index or of the
+ * address. Only a hint, written by the programs: see hint_get(). */
+enum hint { HINT_IFACE, HINT_LOCAL, HINT_COUNT };
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HINT_COUNT * SLUICE_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} hints SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

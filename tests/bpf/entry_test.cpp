@@ -141,6 +141,19 @@ TEST_F(Entry, AnEndpointIdOutOfRangeIsMissing) {
   EXPECT_EQ(send_on(interfaces().stranger, build(kToB)).outcome, "dropped MAP_MISSING");
 }
 
+TEST_F(Entry, HintsAreNotBelieved) {
+  const Frame bridged = but(kToB, [](Frame& f) { f.to = "podB"; });
+  const Frame unknown = but(kToB, [](Frame& f) { f.dst = "10.1.0.200"; });
+  for (const std::uint32_t wrong : {0U, kPodA, kPodB, 7U, std::uint32_t{SLUICE_MAX_ENDPOINTS}}) {
+    SCOPED_TRACE(wrong);
+    for (std::uint32_t i = 0; i < 2 * SLUICE_MAX_ENDPOINTS; ++i) put("hints", i, wrong);
+    EXPECT_EQ(send(SLUICE_HOOK_POD, kToB).outcome, "delivered");
+    EXPECT_EQ(send(SLUICE_HOOK_POD, bridged).out.find("podA>podB"), 0U);
+    EXPECT_EQ(send(SLUICE_HOOK_POD, unknown).outcome, "dropped ENDPOINT_GONE");
+    EXPECT_EQ(send_on(interfaces().stranger, build(kToB)).outcome, "dropped ENDPOINT_UNKNOWN");
+  }
+}
+
 TEST_F(Entry, FragmentsFollowTheirFirst) {
   Frame first = but(kToB, [](Frame& f) { f.more = true, f.id = 9, f.payload = 1472; });
   Frame later = but(kToB, [](Frame& f) { f.offset = 1480, f.id = 9; });
