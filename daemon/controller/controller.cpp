@@ -67,6 +67,7 @@ void Controller::start(source::Source& source, PodLookup lookup) {
   source_ = &source;
   lookup_ = std::move(lookup);
   thread_ = std::thread([this] { loop(); });
+  connections_thread_ = std::thread([this] { collect_connections(); });
 }
 
 void Controller::stop() {
@@ -75,7 +76,9 @@ void Controller::stop() {
     stopping_ = true;
   }
   wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  stopped_.notify_all();
+  for (auto* thread : {&thread_, &connections_thread_})
+    if (thread->joinable()) thread->join();
   remover_.stop();
   finish_removals();
 }
@@ -110,6 +113,15 @@ server::Answer Controller::on_thread(std::function<server::Answer()> work) {
   }
   wake_.notify_all();
   return future.get();
+}
+
+void Controller::collect_connections() {
+  std::unique_lock lock(mutex_);
+  do {
+    lock.unlock();
+    datapath_->collect_connections();
+    lock.lock();
+  } while (!stopped_.wait_for(lock, kHousekeeping, [this] { return stopping_; }));
 }
 
 void Controller::loop() {

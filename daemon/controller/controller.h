@@ -89,6 +89,8 @@ class Controller final : public source::Sink, public server::Api {
   void heal_attachment(const ipam::Attachment& attachment);
 
   void loop();
+  void
+  collect_connections();  // a thread of its own: the table can be large, and pods and policies must not wait
   void push(Event event);
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".
@@ -141,7 +143,7 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point housekeeping_at_{};
 
   mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_;
+  std::condition_variable wake_, stopped_;
   std::deque<Event> events_;
   std::deque<std::function<void()>> jobs_;
   std::deque<std::string> rejections_;  // newest last
@@ -151,7 +153,7 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;
   LinkRemover remover_;
-  std::thread thread_;
+  std::thread thread_, connections_thread_;
 };
 
 }  // namespace sluice::controller

@@ -26,25 +26,26 @@ bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t 
 }  // namespace
 
 Result<void> ConntrackGc::collect() {
-  auto entries = maps_.conntrack.entries();
-  if (!entries) return tl::unexpected(entries.error());
-  std::uint64_t left = entries->size();
+  std::uint64_t left = 0;
   std::uint64_t removed = 0;
   const auto now = now_ns();
-  for (const auto& [key, entry] : *entries) {
-    if (!over(key, entry, now)) continue;
-    // The programs may have begun the connection anew since the table was read.
-    auto again = maps_.conntrack.lookup(key);
-    if (!again) return tl::unexpected(again.error());
-    if (*again && !over(key, **again, now)) continue;
-    auto erased = maps_.conntrack.erase(key);
-    if (!erased) return tl::unexpected(erased.error());
-    --left;
-    if (*erased) ++removed;
-  }
+  auto done =
+      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+        ++left;
+        if (!over(key, entry, now)) return {};
+        // The programs may have begun the connection anew since the table was read.
+        auto again = maps_.conntrack.lookup(key);
+        if (!again) return tl::unexpected(again.error());
+        if (*again && !over(key, **again, now)) return {};
+        auto erased = maps_.conntrack.erase(key);
+        if (!erased) return tl::unexpected(erased.error());
+        --left;
+        if (*erased) ++removed;
+        return {};
+      });
+  if (!done) return done;
   const std::lock_guard lock(mutex_);
   status_.entries = left;
-  status_.max_entries = maps_.conntrack.raw().max_entries();
   status_.expired_total += removed;
   return {};
 }

@@ -12,7 +12,9 @@ namespace sluice::datapath {
 // again.
 class ConntrackGc {
  public:
-  explicit ConntrackGc(const Maps& maps) : maps_(maps) {}
+  explicit ConntrackGc(const Maps& maps) : maps_(maps) {
+    status_.max_entries = maps.conntrack.raw().max_entries();
+  }
   [[nodiscard]] Result<void> collect();
   [[nodiscard]] ConntrackStatus status() const;  // thread-safe
 

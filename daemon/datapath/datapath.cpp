@@ -66,8 +66,7 @@ class KernelDatapath final : public Datapath {
         ->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(); })
-        .and_then([&] { return node_.refresh_hooks(); })
-        .and_then([&] { return conntrack_.collect(); });
+        .and_then([&] { return node_.refresh_hooks(); });
   }
 
   Result<void> configure(const NodeConfig& config) override {
@@ -97,8 +96,6 @@ class KernelDatapath final : public Datapath {
   void collect() override {
     if (auto done = firewall_.collect(); !done)
       spdlog::warn("rules out of use stay: {}", done.error().message);
-    if (auto done = conntrack_.collect(); !done)
-      spdlog::warn("expired connections stay: {}", done.error().message);
   }
   Result<std::vector<std::string>> audit() override {
     std::vector<std::string> differences;
@@ -110,6 +107,10 @@ class KernelDatapath final : public Datapath {
     return differences;
   }
 
+  void collect_connections() override {
+    if (auto done = conntrack_.collect(); !done)
+      spdlog::warn("expired connections stay: {}", done.error().message);
+  }
   Result<sluice_stats> stats() const override {
     return ground_.maps.stats.lookup(0).map([](const std::vector<sluice_stats>& each) { return sum(each); });
   }

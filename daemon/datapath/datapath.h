@@ -147,19 +147,20 @@ class Datapath {
   [[nodiscard]] virtual Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
                                               const std::string& reason,
                                               const std::function<CheckPackets()>& check) = 0;
-  // Frees rows and entries that no generation uses; conntrack entries that expired. Called every few seconds.
+  // Frees rows and entries that no generation uses. Called every few seconds.
   virtual void collect() = 0;
   // Differences between kernel maps and what was applied last, in words; empty: equal. For tests and
   // `sluicectl status`.
   [[nodiscard]] virtual Result<std::vector<std::string>> audit() = 0;
 
   // Thread-safe from here on.
+  virtual void collect_connections() = 0;  // those that expired; one thread at a time, every few seconds
   [[nodiscard]] virtual Result<sluice_stats> stats() const = 0;                 // summed over CPUs
   [[nodiscard]] virtual std::vector<GenerationStatus> generations() const = 0;  // newest first, at most 16
   [[nodiscard]] virtual Result<std::vector<ModuleStatus>> modules() const = 0;
   [[nodiscard]] virtual Result<std::vector<LinkStatus>> links() const = 0;
   [[nodiscard]] virtual Result<std::vector<MapStatus>> maps() const = 0;
-  [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;  // as of the last collect()
+  [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;  // as of the last collect_connections()
   // Events of the kinds in `flags` (enum sluice_monitor_flags) go to `sink` from a thread of the datapath
   // while the returned handle lives.
   [[nodiscard]] virtual Result<std::shared_ptr<void>> monitor(

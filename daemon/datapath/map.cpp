@@ -89,55 +89,50 @@ Result<void> RawMap::update_all(const std::byte* keys, const std::byte* values, 
   return {};
 }
 
-Result<void> RawMap::read_all(std::vector<std::byte>& keys, std::vector<std::byte>& values) const {
-  auto batched = read_batches(keys, values);
+Result<void> RawMap::visit(const Visitor& visitor) const {
+  auto batched = visit_batches(visitor);
   if (!batched) return tl::unexpected(batched.error());
   if (*batched) return {};
-  return read_singly(keys, values);
+  return visit_singly(visitor);
 }
 
 // False: this map type or kernel has no batches.
-Result<bool> RawMap::read_batches(std::vector<std::byte>& keys, std::vector<std::byte>& values) const {
+Result<bool> RawMap::visit_batches(const Visitor& visitor) const {
   // The place to go on from: a bucket number or a key.
   std::vector<std::byte> from(std::max<std::size_t>(shape_.key_size, 8)), to(from.size());
-  std::size_t filled = 0;
-  std::uint32_t room = kBatch;
+  std::vector<std::byte> keys, values;
+  std::uint32_t room = std::min(kBatch, max_entries_);
   for (bool first = true;;) {
-    keys.resize((filled + room) * shape_.key_size);
-    values.resize((filled + room) * shape_.value_size);
+    keys.resize(room * shape_.key_size);
+    values.resize(room * shape_.value_size);
     std::uint32_t count = room;
     LIBBPF_OPTS(bpf_map_batch_opts, options);
-    const int code = bpf_map_lookup_batch(fd_.get(), first ? nullptr : from.data(), to.data(),
-                                          keys.data() + filled * shape_.key_size,
-                                          values.data() + filled * shape_.value_size, &count, &options);
+    const int code = bpf_map_lookup_batch(fd_.get(), first ? nullptr : from.data(), to.data(), keys.data(),
+                                          values.data(), &count, &options);
     if (first && batches_unsupported(code)) return false;
     if (code == -ENOSPC) {
       room *= 2;
       continue;
     }
     if (code < 0 && code != -ENOENT) return failed(code, "read");
-    filled += count;
+    if (auto done = visitor(keys.data(), values.data(), count); !done) return tl::unexpected(done.error());
     first = false;
     from.swap(to);
-    if (code == -ENOENT) break;
+    if (code == -ENOENT) return true;
   }
-  keys.resize(filled * shape_.key_size);
-  values.resize(filled * shape_.value_size);
-  return true;
 }
 
-Result<void> RawMap::read_singly(std::vector<std::byte>& keys, std::vector<std::byte>& values) const {
-  keys.clear();
-  values.clear();
+Result<void> RawMap::visit_singly(const Visitor& visitor) const {
   std::vector<std::byte> key(shape_.key_size), next(shape_.key_size), value(shape_.value_size);
   int code = bpf_map_get_next_key(fd_.get(), nullptr, next.data());
-  for (; code == 0; code = bpf_map_get_next_key(fd_.get(), key.data(), next.data())) {
-    key = next;
+  while (code == 0) {
+    key.swap(next);
+    // Before the visitor can erase it: from a key that is gone, the kernel would begin anew.
+    code = bpf_map_get_next_key(fd_.get(), key.data(), next.data());
     auto found = lookup(key.data(), value.data());
     if (!found) return tl::unexpected(found.error());
     if (!*found) continue;
-    keys.insert(keys.end(), key.begin(), key.end());
-    values.insert(values.end(), value.begin(), value.end());
+    if (auto done = visitor(key.data(), value.data(), 1); !done) return done;
   }
   if (code != -ENOENT) return failed(code, "read");
   return {};

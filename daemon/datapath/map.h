@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,12 +41,15 @@ class RawMap {
   [[nodiscard]] Result<bool> erase(const void* key) const;
   [[nodiscard]] Result<void> update_all(const std::byte* keys, const std::byte* values,
                                         std::size_t count) const;
-  // All elements at the time, in arrays of key_size and value_size steps.
-  [[nodiscard]] Result<void> read_all(std::vector<std::byte>& keys, std::vector<std::byte>& values) const;
+  // Shows all elements of the time, some thousands at once, in arrays of key_size and value_size steps. Of a
+  // hash, what is shown may be erased.
+  using Visitor =
+      std::function<Result<void>(const std::byte* keys, const std::byte* values, std::size_t count)>;
+  [[nodiscard]] Result<void> visit(const Visitor& visitor) const;
 
  private:
-  [[nodiscard]] Result<bool> read_batches(std::vector<std::byte>& keys, std::vector<std::byte>& values) const;
-  [[nodiscard]] Result<void> read_singly(std::vector<std::byte>& keys, std::vector<std::byte>& values) const;
+  [[nodiscard]] Result<bool> visit_batches(const Visitor& visitor) const;
+  [[nodiscard]] Result<void> visit_singly(const Visitor& visitor) const;
   [[nodiscard]] tl::unexpected<Error> failed(int code, const char* what) const;
 
   Fd fd_;
@@ -88,14 +92,28 @@ class Map {
     return raw_.update_all(std::as_bytes(std::span(keys)).data(), std::as_bytes(std::span(values)).data(),
                            keys.size());
   }
+  // `visitor(const K&, const V&)` gives a Result<void>; a failure ends it. Of a hash it may erase what it is
+  // shown.
+  template <typename Visitor>
+  [[nodiscard]] Result<void> visit(Visitor&& visitor) const {
+    return raw_.visit([&](const std::byte* keys, const std::byte* values, std::size_t count) -> Result<void> {
+      for (std::size_t i = 0; i < count; ++i) {
+        K key;
+        V value;
+        std::memcpy(&key, keys + i * sizeof(K), sizeof(K));
+        std::memcpy(&value, values + i * sizeof(V), sizeof(V));
+        if (auto done = visitor(key, value); !done) return done;
+      }
+      return {};
+    });
+  }
   [[nodiscard]] Result<std::vector<Entry>> entries() const {
-    std::vector<std::byte> keys, values;
-    if (auto done = raw_.read_all(keys, values); !done) return tl::unexpected(done.error());
-    std::vector<Entry> found(keys.size() / sizeof(K));
-    for (std::size_t i = 0; i < found.size(); ++i) {
-      std::memcpy(&found[i].first, keys.data() + i * sizeof(K), sizeof(K));
-      std::memcpy(&found[i].second, values.data() + i * sizeof(V), sizeof(V));
-    }
+    std::vector<Entry> found;
+    auto done = visit([&](const K& key, const V& value) -> Result<void> {
+      found.emplace_back(key, value);
+      return {};
+    });
+    if (!done) return tl::unexpected(done.error());
     return found;
   }
 

@@ -248,7 +248,7 @@ TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
   ASSERT_EQ(insert(4, kIdle, SLUICE_CT_ALIAS, 0), 0);
   ASSERT_EQ(insert(5, kIdle, SLUICE_CT_ALIAS, SLUICE_CT_REPLIED), 0);
   ASSERT_EQ(insert(6, 0, 0, 0, 1), 0) << "its seal is not the key's";
-  datapath_->collect();
+  datapath_->collect_connections();
   const auto status = datapath_->conntrack();
   EXPECT_EQ(status.entries, 3U);
   EXPECT_EQ(status.expired_total, 3U);
