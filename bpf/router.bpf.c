@@ -32,6 +32,8 @@ static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 		pkt->output = SLUICE_OUTPUT_TUNNEL;
 		return SLUICE_DROP_NONE;
 	}
+	if (v4_stays_inside(addr_v4(&pkt->dst)))
+		return SLUICE_DROP_NO_ROUTE;
 	cfg = config_get();
 	if (!cfg || !cfg->uplink_ifindex)
 		return SLUICE_DROP_NO_UPLINK;

@@ -10,6 +10,12 @@ if(SLUICE_SANITIZE)
   target_compile_options(sluice_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(sluice_options INTERFACE -fsanitize=address,undefined)
 endif()
+if(SLUICE_FUZZ)
+  # clang's warnings are clang-tidy's matter.
+  target_compile_options(sluice_options INTERFACE
+    -w -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(sluice_options INTERFACE -fsanitize=address,undefined)
+endif()
 
 # sluice_library(NAME SOURCES ... LINK ...): a stage of the daemon or a shared part.
 function(sluice_library NAME)

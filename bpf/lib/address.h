@@ -70,6 +70,14 @@ static __always_inline bool v4_is_multicast(__be32 v4_be)
 	return (v4_be & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || v4_be == bpf_htonl(0xffffffff);
 }
 
+/* Never on a wire as a destination (RFC 1122, 3.2.1.3): 0.0.0.0/8 and the loopback's 127.0.0.0/8. */
+static __always_inline bool v4_stays_inside(__be32 v4_be)
+{
+	__be32 net = v4_be & bpf_htonl(0xff000000);
+
+	return !net || net == bpf_htonl(0x7f000000);
+}
+
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
 	return !((*(const word32 *)a ^ *(const word32 *)b) |

@@ -178,9 +178,11 @@ static __always_inline void parse_icmp(const struct icmp_header *icmp, struct sl
 	}
 }
 
-static __always_inline __u32 parse_tcp(const struct tcphdr *tcp, struct sluice_packet *pkt)
+static __always_inline __u32 parse_tcp(const struct tcphdr *tcp, struct sluice_packet *pkt, __u32 length)
 {
-	if (tcp->doff * 4 < (int)sizeof(*tcp))
+	__u32 header = tcp->doff * 4;
+
+	if (header < sizeof(*tcp) || header > length)
 		return SLUICE_DROP_BAD_HEADER;
 	pkt->sport_be = tcp->source;
 	pkt->dport_be = tcp->dest;
@@ -224,7 +226,7 @@ static __always_inline __u32 parse_l4(struct __sk_buff *skb, struct sluice_packe
 	if (pkt->proto == IPPROTO_TCP) {
 		if (l4 + sizeof(struct tcphdr) > frame_end(skb))
 			return SLUICE_DROP_SHORT_PACKET;
-		return parse_tcp(l4, pkt);
+		return parse_tcp(l4, pkt, rest->l4_length);
 	}
 	if (l4 + sizeof(struct udphdr) > frame_end(skb))
 		return SLUICE_DROP_SHORT_PACKET;

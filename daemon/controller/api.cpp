@@ -170,7 +170,7 @@ Answer Controller::status() {
              {"audit", *audit},
              {"startedAt", rfc3339(started_at_)},
              {"attach", tcx ? "tcx" : "clsact"},
-             {"rejected", std::vector<std::string>(rejections_.begin(), rejections_.end())}}};
+             {"rejected", source.rejected}}};
   });
 }
 

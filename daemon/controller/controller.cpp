@@ -16,7 +16,6 @@ namespace {
 constexpr auto kHousekeeping = 5s;
 constexpr auto kFirstBackoff = 100ms;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
-constexpr std::size_t kRejectionsKept = 32;
 
 std::string join_reasons(const std::vector<std::string>& reasons) {
   constexpr std::size_t kNamed = 3;
@@ -96,10 +95,8 @@ void Controller::upsert(model::Object object) { push(std::move(object)); }
 void Controller::remove(model::ObjectKey key) { push(std::move(key)); }
 
 void Controller::rejected(const std::string& what) {
-  spdlog::error("{}; what was known of it before stays in force", what);
+  spdlog::error("{}", what);
   const std::lock_guard lock(mutex_);
-  rejections_.push_back(what);
-  if (rejections_.size() > kRejectionsKept) rejections_.pop_front();
   ++rejected_total_;
 }
 

@@ -146,7 +146,6 @@ class Controller final : public source::Sink, public server::Api {
   std::condition_variable wake_, stopped_;
   std::deque<Event> events_;
   std::deque<std::function<void()>> jobs_;
-  std::deque<std::string> rejections_;  // newest last
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::string not_ready_ = "starting";
   Clock::time_point heartbeat_ = Clock::now();

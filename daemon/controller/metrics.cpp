@@ -66,6 +66,8 @@ std::string Controller::metrics() {
       source.connected ? 1 : 0);
   one("sluice_source_events_total", "Changes that the source told.", MetricType::kCounter,
       number(source.events));
+  one("sluice_objects_rejected", "Objects that cannot be used as they are now (sluicectl status names them).",
+      MetricType::kGauge, number(source.rejected.size()));
   one("sluice_source_errors_total", "Failed lists and watches.", MetricType::kCounter, number(source.errors));
 
   std::string why_not;

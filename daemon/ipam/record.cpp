@@ -98,6 +98,12 @@ Result<Attachment> decode(const std::string& content) {
     auto address = Address::parse(json.at("address").get<std::string>());
     if (!address) return tl::unexpected(address.error());
     attachment.ipv4 = *address;
+    // Compared as it stands there: a larger number would have been cut to 32 bits.
+    const bool good =
+        attachment.ipv4.is_v4() && attachment.endpoint > 0 && attachment.endpoint < SLUICE_MAX_ENDPOINTS &&
+        json.at("endpoint") == attachment.endpoint && json.at("hostIfindex") == attachment.host_ifindex &&
+        !attachment.key.container_id.empty() && !attachment.key.ifname.empty();
+    if (!good) return failure("its address, endpoint id, interface index or key cannot be");
     return attachment;
   } catch (const nlohmann::json::exception& error) {
     return failure("it is not a record of this version: {}", error.what());

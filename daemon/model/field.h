@@ -70,5 +70,7 @@ class Field {
 
 // spec of a NetworkPolicy into `policy`, defaults applied (parse_policy.cpp).
 void parse_policy_spec(const Field& spec, NetworkPolicy& policy);
+// Of a spec that parse_policy_spec() refuses: whom it selects, and isolates, as widely as it may be meant.
+void close_policy_spec(const nlohmann::json& spec, NetworkPolicy& policy);
 
 }  // namespace sluice::model

@@ -207,4 +207,21 @@ Result<Parsed> parse_object(const nlohmann::json& json, Kind kind) try {
   return failure("{}: cannot be read: {}", title(json, kind), error.what());
 }
 
+std::optional<Object> closed_policy(const nlohmann::json& json) try {
+  if (!json.is_object()) return std::nullopt;
+  Context context;
+  const Field root(context, &json, "");
+  auto metadata = parse_metadata(root, Kind::kNetworkPolicy);
+  if (context.failed()) return std::nullopt;
+  NetworkPolicy policy;
+  policy.ns = std::move(metadata.ns);
+  policy.name = std::move(metadata.name);
+  policy.uid = std::move(metadata.uid);
+  const auto spec = json.find("spec");
+  close_policy_spec(spec == json.end() ? nlohmann::json() : *spec, policy);
+  return policy;
+} catch (const std::exception&) {
+  return std::nullopt;  // out of memory
+}
+
 }  // namespace sluice::model

@@ -209,4 +209,13 @@ void parse_policy_spec(const Field& spec, NetworkPolicy& policy) {
   }
 }
 
+void close_policy_spec(const nlohmann::json& spec, NetworkPolicy& policy) {
+  Context selector_context;
+  auto selector = parse_selector(Field(selector_context, &spec, "spec").at("podSelector"));
+  policy.pod_selector = selector_context.failed() ? LabelSelector() : std::move(selector.selector);
+  Context types_context;
+  parse_policy_types(Field(types_context, &spec, "spec"), policy);
+  if (types_context.failed()) policy.isolates_ingress = policy.isolates_egress = true;
+}
+
 }  // namespace sluice::model

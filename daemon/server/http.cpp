@@ -192,6 +192,13 @@ class Http::Routes final : public httplib::Server {
     const bool posted = control && (path == "/v1/cni/add" || path == "/v1/cni/del" ||
                                     path == "/v1/cni/check" || path == "/v1/cni/gc");
     if (posted && request.method == "POST") {
+      // Which of them counts is a matter of the reader (RFC 9112, 6.3).
+      if (request.get_header_value_count("Content-Length") +
+              request.get_header_value_count("Transfer-Encoding") >
+          1) {
+        set_error(response, 400, kCniDecodeFailure, "the request tells its length more than once");
+        return HandlerResponse::Handled;
+      }
       if (request.has_header("Content-Length") || request.get_header_value("Transfer-Encoding") == "chunked")
         return HandlerResponse::Unhandled;
       set_error(response, 411, kCniDecodeFailure, "the request has no Content-Length");

@@ -24,14 +24,16 @@ class Sink {
   virtual void replace(FullState state) = 0;
   virtual void upsert(model::Object object) = 0;
   virtual void remove(model::ObjectKey key) = 0;
-  // An object that cannot be used; the one known under that name before, if any, stays in force.
+  // An object that cannot be used, why, and what is in force instead: what was known of it before, else for a
+  // NetworkPolicy the isolation of the pods that it selects.
   virtual void rejected(const std::string& what) = 0;
 };
 
 struct Status {
-  std::string description;  // "Kubernetes API https://10.10.0.10:6443", "YAML folder /etc/sluice"
-  bool connected = false;   // all kinds are being watched right now
-  std::string last_error;   // empty: none since the last success
+  std::string description;            // "Kubernetes API https://10.10.0.10:6443", "YAML folder /etc/sluice"
+  bool connected = false;             // all kinds are being watched right now
+  std::string last_error;             // empty: none since the last success
+  std::vector<std::string> rejected;  // objects that cannot be used as they are now
   std::uint64_t lists = 0, watches = 0, events = 0, errors = 0;
 };
 

@@ -86,13 +86,6 @@ TEST_F(Entry, FromAPod) {
   }
 }
 
-TEST_F(Entry, AFrameThatEndsInsideTheIpv4HeaderIsShort) {
-  for (const std::uint32_t length : {kIp, kIp + 1, kIp + 19}) {
-    SCOPED_TRACE(length);
-    EXPECT_EQ(send_short(build(kToB), length).outcome, "dropped SHORT_PACKET");
-  }
-}
-
 TEST_F(Entry, AVlanTagIsRefused) {
   EXPECT_EQ(send_tagged(build(kToB)).outcome, "dropped ETHERTYPE_UNSUPPORTED");
   EXPECT_EQ(send_tagged(build(but(kToB, [](Frame& f) { f.to = "podB"; }))).outcome,

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -129,7 +130,21 @@ std::string l4_checksum_text(const Bytes& ip, const Bytes& l4, bool quoted) {
   return sum(l4.data(), l4.size(), start) == 0xffff ? "" : " BAD-L4-CHECKSUM";
 }
 
+// Are all the bytes there that describe_ip() looks at?
+bool is_whole(const Bytes& ip) {
+  if (ip.size() < 20) return false;
+  const std::size_t header = (ip[0] & 15U) * 4U;
+  const bool later = get16(ip, 6) & 0x1fff;
+  const std::size_t l4 = later                                        ? 0
+                         : ip[9] == IPPROTO_TCP                       ? 20
+                         : has_pseudo(ip[9]) || ip[9] == IPPROTO_ICMP ? 8
+                                                                      : 0;
+  return header >= 20 &&
+         ip.size() >= header + std::max<std::size_t>(l4, ip[9] == IPPROTO_SCTP && !later ? 4 : 0);
+}
+
 std::string describe_ip(const Bytes& ip, bool quoted) {
+  if (!is_whole(ip)) return "not whole";
   const std::size_t header = (ip[0] & 15U) * 4U;
   const unsigned fragment = get16(ip, 6);
   const Bytes l4(ip.begin() + static_cast<std::ptrdiff_t>(header), ip.end());
@@ -223,8 +238,7 @@ std::string describe(const Bytes& bytes) {
   if (type == kArp && bytes.size() >= 42)
     return fmt::format("{} arp {} {} at {} for {} at {}", macs, get16(bytes, 20), address_text(bytes, 28),
                        mac_text(bytes, 22), address_text(bytes, 38), mac_text(bytes, 32));
-  if (type == kIpv4 && bytes.size() >= 34)
-    return macs + " " + describe_ip(Bytes(bytes.begin() + 14, bytes.end()), false);
+  if (type == kIpv4) return macs + " " + describe_ip(Bytes(bytes.begin() + 14, bytes.end()), false);
   return fmt::format("{} type {:#x}", macs, type);
 }
 

@@ -142,6 +142,14 @@ std::vector<std::pair<std::string, std::uint64_t>> endings(const sluice_stats& s
   return all;
 }
 
+int ifindex_of(sluice_hook hook, const Bytes& frame) {
+  const int interfaces_of[] = {made.pod_a, made.net, made.net, made.uplink};
+  // A pod's frame comes from that pod's interface.
+  const bool from_b = hook == SLUICE_HOOK_POD && frame.size() >= 12 &&
+                      std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin());
+  return from_b ? made.pod_b : interfaces_of[hook];
+}
+
 int expected_action(const std::string& outcome, sluice_hook hook, bool changed) {
   if (outcome.starts_with("dropped")) return TC_ACT_SHOT;
   if (outcome == "to_stack" && hook == SLUICE_HOOK_UPLINK && !changed) return TC_ACT_UNSPEC;
@@ -183,8 +191,10 @@ void World::SetUp() {
   set_slot(SLUICE_MODULE_ROUTER, program("router"));
   set_slot(SLUICE_MODULE_DELIVER, program("deliver"));
   const std::uint32_t zero = 0;
-  put("target", zero, program("entry_overlay"));
-  put("target", std::uint32_t{1}, program("entry_pod"));
+  put("target", std::uint32_t{SLUICE_HOOK_POD}, program("entry_pod"));
+  put("target", std::uint32_t{SLUICE_HOOK_HOST}, program("entry_host"));
+  put("target", std::uint32_t{SLUICE_HOOK_OVERLAY}, program("entry_overlay"));
+  put("target", std::uint32_t{SLUICE_HOOK_UPLINK}, program("entry_uplink"));
 
   sluice_config config{};
   config.node_ipv4 = address("192.0.2.1");
@@ -247,26 +257,14 @@ World::Run World::run(int program, int ifindex, const Bytes& in, Bytes& out, int
 }
 
 Seen World::send(sluice_hook hook, const Bytes& frame) {
-  struct Way {
-    const char* program;
-    int ifindex;
-  };
-  const Way ways[] = {{"entry_pod", made.pod_a},
-                      {"entry_host", made.net},
-                      {"tunnelled", made.net},
-                      {"entry_uplink", made.uplink}};
+  const char* const programs[] = {"entry_pod", "entry_host", "tunnelled", "entry_uplink"};
   if (hook == SLUICE_HOOK_OVERLAY) {
-    set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, 0});
+    set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, 0, 0});
   }
-  int ifindex = ways[hook].ifindex;
-  // A pod's frame comes from that pod's interface.
-  if (hook == SLUICE_HOOK_POD && frame.size() >= 12 &&
-      std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin()))
-    ifindex = made.pod_b;
   const auto before = endings(stats());
   const std::uint64_t in_before = stats().in[hook];
   Seen seen;
-  const int action = run(program(ways[hook].program), ifindex, frame, seen.bytes).returned;
+  const int action = run(program(programs[hook]), ifindex_of(hook, frame), frame, seen.bytes).returned;
   seen.out = describe(seen.bytes);
   const auto after = endings(stats());
   EXPECT_EQ(stats().in[hook], in_before + 1);
@@ -277,13 +275,13 @@ Seen World::send(sluice_hook hook, const Bytes& frame) {
   return seen;
 }
 
-void World::set_arrival(const std::array<std::uint32_t, 3>& value) {
+void World::set_arrival(const std::array<std::uint32_t, 4>& value) {
   put("arrival", std::uint32_t{0}, value);
 }
 
-Seen World::send_short(const Bytes& frame, std::uint32_t length) {
-  set_arrival({0, 0, length});
-  return run_entry("shortened", made.pod_a, frame);
+Seen World::send_cut(sluice_hook hook, const Bytes& frame, std::size_t length) {
+  set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, static_cast<std::uint32_t>(length), hook});
+  return run_entry("shortened", ifindex_of(hook, frame), frame);
 }
 
 Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {

@@ -93,7 +93,8 @@ class World : public ::testing::Test {
   Seen send(sluice_hook hook, const Frame& frame) { return send(hook, build(frame)); }
   // To entry_pod, on another interface.
   Seen send_on(int ifindex, const Bytes& frame) { return run_entry("entry_pod", ifindex, frame); }
-  Seen send_short(const Bytes& frame, std::uint32_t length);  // to entry_pod, cut after `length` bytes
+  // The frame's first `length` bytes, though its EtherType promises more.
+  Seen send_cut(sluice_hook hook, const Bytes& frame, std::size_t length);
   Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
   bool loads_with_clock(bool coarse);                 // the entry object
   void load(const void* (*elf_bytes)(std::size_t*));  // an object, by its skeleton's function
@@ -163,7 +164,7 @@ class World : public ::testing::Test {
   Firewall firewall_;
 
  private:
-  void set_arrival(const std::array<std::uint32_t, 3>& value);
+  void set_arrival(const std::array<std::uint32_t, 4>& value);
   Seen run_entry(const char* name, int ifindex, const Bytes& frame);
   struct Run {
     int returned;

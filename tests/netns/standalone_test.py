@@ -224,6 +224,34 @@ class NodeTest(sluice_test.SluiceTest):
         self.assertFalse(tcp_reaches(self.c, self.a.address, PORT, 0.3))
         self.assertTrue(tcp_reaches(self.b, self.a.address, PORT))
 
+    def test_a_new_policy_that_cannot_be_used_is_closed_until_it_is_corrected(self):
+        self.policy("typo", ingress({"app": "a"}, {"ipBlock": {"cidr": "10.0.0.0/99"}}))
+        told = wait_for("the rejection", lambda: self.node.get("/v1/status")["rejected"])
+        self.assertIn("NetworkPolicy x/typo: spec.ingress[0].from[0].ipBlock.cidr: '10.0.0.0/99' is not a CIDR", told[0])
+        self.assertIn("the pods that it selects are isolated and it admits nothing", told[0])
+        self.assertFalse(tcp_reaches(self.b, self.a.address, PORT, 0.3))
+        self.assertTrue(tcp_reaches(self.a, self.b.address, PORT))
+        self.policy("typo", ingress({"app": "a"}, select(app="b")))
+        self.assertTrue(tcp_reaches(self.b, self.a.address, PORT))
+        self.assertFalse(tcp_reaches(self.c, self.a.address, PORT, 0.3))
+        self.assertEqual(self.node.get("/v1/status")["rejected"], [])
+
+    def test_a_file_that_cannot_be_read_at_the_start_leaves_the_rules_as_they_are(self):
+        self.policy("held", ingress({"app": "a"}, select(app="b")))
+        generation = self.node.generation()
+        self.node.kill_daemon(signal.SIGKILL)
+        broken = os.path.join(self.node.folder, "policy-x-held.yaml")
+        with open(broken, "w") as file:
+            file.write("spec: {\n")
+        self.node.start_daemon(wait=False)
+        wait_for("the reason", lambda: "policy-x-held.yaml:2: " in self.node.get("/v1/status")["notReadyReason"])
+        self.assertEqual(self.node.generation(), generation)
+        self.assertFalse(tcp_reaches(self.c, self.a.address, PORT, 0.3))
+        self.assertTrue(tcp_reaches(self.b, self.a.address, PORT))
+        self.node.write_policy("x", "held", ingress({"app": "a"}, select(app="c")))
+        self.node.wait_ready()
+        wait_for("the corrected policy", lambda: tcp_reaches(self.c, self.a.address, PORT, 0.3))
+
     # ---- the daemon is not in the path
     def test_killed_daemon_is_not_missed(self):
         self.policy("kill", ingress({"app": "c"}, select(app="a"), select(app="b")))

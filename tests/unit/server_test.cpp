@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "common/fd.h"
+#include "tests/unit/corpus.h"
 
 namespace sluice::server {
 namespace {
@@ -255,7 +256,7 @@ TEST_F(ServerTest, RefusesUnusableAddresses) {
 
 TEST_F(ServerTest, SurvivesGarbage) {
   start();
-  const std::vector<std::string> garbage{
+  std::vector<std::string> garbage{
       "",
       "\r\n\r\n",
       std::string(100000, '\0'),
@@ -274,6 +275,7 @@ TEST_F(ServerTest, SurvivesGarbage) {
       "POST /v1/cni/add HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
       "POST /v1/cni/add HTTP/1.1\r\n\r\n{}",
       "POST /v1/cni/add HTTP/1.1\r\nContent-Type: multipart/form-data\r\nContent-Length: 2\r\n\r\n{}"};
+  for (const auto& file : corpus::files("http", "bad-")) garbage.push_back(corpus::read("http", file));
   for (const auto& bytes : garbage) {
     const auto answer = raw(bytes);
     EXPECT_EQ(answer.find("10.1.0.2"), std::string::npos) << "taken for a good ADD: " << bytes.substr(0, 80);

@@ -37,6 +37,22 @@ void Progress::lost(model::Kind kind, const std::string& error) {
   state = {.watching = false, .error = error};
 }
 
+void Progress::rejected(const model::ObjectKey& key, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  rejected_.insert_or_assign(key, why);
+}
+
+void Progress::settled(const model::ObjectKey& key) {
+  const std::lock_guard lock(mutex_);
+  rejected_.erase(key);
+}
+
+void Progress::rejected(model::Kind kind, const std::map<model::ObjectKey, std::string>& all) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(rejected_, [kind](const auto& entry) { return entry.first.kind == kind; });
+  rejected_.insert(all.begin(), all.end());
+}
+
 void Progress::stopped() {
   const std::lock_guard lock(mutex_);
   for (auto& state : kinds_) state.watching = false;
@@ -46,6 +62,7 @@ Status Progress::status() const {
   const std::lock_guard lock(mutex_);
   auto status = status_;
   status.connected = std::ranges::all_of(kinds_, &KindState::watching);
+  for (const auto& [key, why] : rejected_) status.rejected.push_back(why);
   for (std::size_t i = 0; i < kinds_.size() && status.last_error.empty(); ++i) {
     if (!kinds_[i].error.empty())
       status.last_error = fmt::format("{}: {}", to_string(static_cast<model::Kind>(i)), kinds_[i].error);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <mutex>
 #include <string>
 
@@ -18,6 +19,11 @@ class Progress {
   void watching(model::Kind kind);  // a watch has been opened
   void event();
   void lost(model::Kind kind, const std::string& error);  // a list or watch failed
+  // An object of which a list or an event told cannot be used, or can be used, or is gone.
+  void rejected(const model::ObjectKey& key, const std::string& why);
+  void settled(const model::ObjectKey& key);
+  // A list of that kind told of these and of no other one.
+  void rejected(model::Kind kind, const std::map<model::ObjectKey, std::string>& all);
   void stopped();
   [[nodiscard]] Status status() const;
 
@@ -29,6 +35,7 @@ class Progress {
   mutable std::mutex mutex_;
   Status status_;
   std::array<KindState, model::kKinds> kinds_;
+  std::map<model::ObjectKey, std::string> rejected_;
 };
 
 }  // namespace sluice::source

@@ -142,23 +142,45 @@ Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std:
       log_warnings(parsed->warnings);
       listed.objects.push_back(std::move(parsed->object));
     } else {
-      listed.rejected.push_back(key_of(item, kind_));
-      sink_.rejected(parsed.error().message);
+      listed.rejected.insert_or_assign(key_of(item, kind_), reject(item, parsed.error()));
     }
   }
   return {};
 }
 
-void Watcher::tell(Listed listed) {
-  std::set<model::ObjectKey> present;
-  for (const auto& object : listed.objects) present.insert(model::key_of(object));
-  bool keeps_earlier = false;
-  for (auto& key : listed.rejected) {
-    if (!known_.contains(key)) continue;
-    keeps_earlier = true;
-    present.insert(std::move(key));
+bool Watcher::keeps_earlier(const model::ObjectKey& key) const {
+  return known_.contains(key) && !closed_.contains(key);
+}
+
+Watcher::Rejected Watcher::reject(const nlohmann::json& object, const Error& error) {
+  Rejected rejected{error.message, std::nullopt};
+  if (keeps_earlier(key_of(object, kind_))) {
+    rejected.why += model::kKeepsEarlier;
+  } else if (kind_ == model::Kind::kNetworkPolicy) {
+    rejected.closed = model::closed_policy(object);
+    if (rejected.closed) rejected.why += model::kClosedPolicy;
   }
-  if (!keeps_earlier) {
+  sink_.rejected(rejected.why);
+  return rejected;
+}
+
+void Watcher::tell(Listed listed) {
+  std::set<model::ObjectKey> present, closed;
+  std::map<model::ObjectKey, std::string> reasons;
+  bool keeps_some = false;
+  for (auto& [key, rejected] : listed.rejected) {
+    reasons.emplace(key, rejected.why);
+    if (rejected.closed) {
+      closed.insert(key);
+      listed.objects.push_back(std::move(*rejected.closed));
+    } else if (keeps_earlier(key)) {
+      keeps_some = true;
+      present.insert(key);
+    }
+  }
+  for (const auto& object : listed.objects) present.insert(model::key_of(object));
+  progress_.rejected(kind_, reasons);
+  if (!keeps_some) {
     FullState state;
     state.emplace(kind_, std::move(listed.objects));
     sink_.replace(std::move(state));
@@ -170,6 +192,7 @@ void Watcher::tell(Listed listed) {
     }
   }
   known_ = std::move(present);
+  closed_ = std::move(closed);
 }
 
 Watcher::Outcome Watcher::watch() {
@@ -232,6 +255,25 @@ bool Watcher::handle(std::string_view line, Outcome& outcome) {
   return handle_object(type->get<std::string>(), *object, outcome);
 }
 
+void Watcher::put(const nlohmann::json& object) {
+  auto parsed = model::parse_object(object, kind_);
+  const auto key = parsed ? model::key_of(parsed->object) : key_of(object, kind_);
+  if (parsed) {
+    log_warnings(parsed->warnings);
+    known_.insert(key);
+    closed_.erase(key);
+    progress_.settled(key);
+    sink_.upsert(std::move(parsed->object));
+    return;
+  }
+  auto rejected = reject(object, parsed.error());
+  progress_.rejected(key, rejected.why);
+  if (!rejected.closed) return;
+  known_.insert(key);
+  closed_.insert(key);
+  sink_.upsert(std::move(*rejected.closed));
+}
+
 bool Watcher::handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome) {
   if (type == "ERROR") {
     const bool gone = status_code(object) == kGone;
@@ -245,17 +287,12 @@ bool Watcher::handle_object(const std::string& type, const nlohmann::json& objec
     return false;
   }
   if (added) {
-    auto parsed = model::parse_object(object, kind_);
-    if (parsed) {
-      log_warnings(parsed->warnings);
-      known_.insert(model::key_of(parsed->object));
-      sink_.upsert(std::move(parsed->object));
-    } else {
-      sink_.rejected(parsed.error().message);
-    }
+    put(object);
   } else if (type == "DELETED") {
     auto key = key_of(object, kind_);
     known_.erase(key);
+    closed_.erase(key);
+    progress_.settled(key);
     sink_.remove(std::move(key));
   }
   version_ = version;

@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -35,9 +37,13 @@ class Watcher {
     std::chrono::milliseconds retry_after{0};  // as the server asks
     void lose(const std::string& why);         // the watch failed and took our knowledge of the state along
   };
+  struct Rejected {
+    std::string why;
+    std::optional<model::Object> closed;  // stands in for a policy that is not known otherwise
+  };
   struct Listed {
     std::vector<model::Object> objects;
-    std::vector<model::ObjectKey> rejected;
+    std::map<model::ObjectKey, Rejected> rejected;
     std::string version;
   };
 
@@ -48,6 +54,9 @@ class Watcher {
   Outcome watch();
   bool handle(std::string_view line, Outcome& outcome);
   bool handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome);
+  [[nodiscard]] bool keeps_earlier(const model::ObjectKey& key) const;
+  Rejected reject(const nlohmann::json& object, const Error& error);
+  void put(const nlohmann::json& object);
   void pause(std::chrono::milliseconds duration);
   bool stopping();
 
@@ -58,10 +67,11 @@ class Watcher {
   const std::shared_ptr<Interrupter> interrupter_ = std::make_shared<Interrupter>();
   std::mt19937 random_{std::random_device{}()};
 
-  std::string version_;               // resourceVersion that the watch resumes from; empty: list first
-  bool paged_ = true;                 // false for one list after the server forgot where a paged one was
-  unsigned refused_ = 0;              // watches in a row that the server answered but that brought nothing
-  std::set<model::ObjectKey> known_;  // to the sink
+  std::string version_;                // resourceVersion that the watch resumes from; empty: list first
+  bool paged_ = true;                  // false for one list after the server forgot where a paged one was
+  unsigned refused_ = 0;               // watches in a row that the server answered but that brought nothing
+  std::set<model::ObjectKey> known_;   // to the sink
+  std::set<model::ObjectKey> closed_;  // of those, policies that something stands in for
 
   std::mutex mutex_;
   std::condition_variable stop_changed_;

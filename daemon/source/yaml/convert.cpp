@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/yaml/convert.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 #include <regex>
 #include <set>
+#include <sstream>
 
 namespace sluice::source {
 
@@ -18,7 +21,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int kDepthMost = 64;
-constexpr std::size_t kNodesMost = 1'000'000;  // an alias counts as often as it is used
+// Of values; an alias counts as often as it is used. Without aliases a file has fewer values than bytes.
+constexpr std::size_t kAliasedMost = 10'000;
 constexpr std::string_view kTagPrefix = "tag:yaml.org,2002:";
 
 struct Failure {
@@ -26,8 +30,8 @@ struct Failure {
   int line;
 };
 
-[[noreturn]] void refuse(const YAML::Node& node, const std::string& message) {
-  throw Failure{message, node.Mark().line + 1};
+[[noreturn]] void refuse(const YAML::Mark& mark, const std::string& message) {
+  throw Failure{message, mark.line + 1};
 }
 
 // The strings of objects become part of JSON later, which allows nothing else.
@@ -93,9 +97,8 @@ std::optional<json> as_boolean(const std::string& text) {
   return std::nullopt;
 }
 
-json scalar(const YAML::Node& node) {
-  const auto& text = node.Scalar();
-  std::string tag = node.Tag();
+json scalar(const YAML::Mark& mark, std::string tag, const std::string& text) {
+  const auto whole_tag = tag;
   if (tag.starts_with(kTagPrefix)) tag = tag.substr(kTagPrefix.size());
   // "!": quoted, or a block.
   if (tag == "!" || tag == "str") return text;
@@ -111,50 +114,125 @@ json scalar(const YAML::Node& node) {
   if (tag == "bool") value = as_boolean(text);
   if (tag == "int") value = as_integer(text);
   if (tag == "float") value = as_float(text);
-  if (!value) refuse(node, fmt::format("the value does not fit its tag '{}'", node.Tag()));
+  if (!value) refuse(mark, fmt::format("the value does not fit its tag '{}'", whole_tag));
   return *value;
 }
 
-class Converter {
+// Builds JSON from the parser's events, so that nothing grows beyond the bounds on the way either: what an
+// alias stands for is copied only if it fits, and a parser that does not come forward is ended (yaml-cpp 0.7
+// gives empty documents without end for some inputs).
+class Builder final : public YAML::EventHandler {
  public:
-  json convert(const YAML::Node& node, int depth = 0) {
-    if (depth > kDepthMost) refuse(node, fmt::format("nested deeper than {}", kDepthMost));
-    if (++nodes_ > kNodesMost) refuse(node, fmt::format("more than {} values, aliases resolved", kNodesMost));
-    switch (node.Type()) {
-      case YAML::NodeType::Scalar:
-        return scalar(node);
-      case YAML::NodeType::Sequence:
-        return sequence(node, depth);
-      case YAML::NodeType::Map:
-        return map(node, depth);
-      case YAML::NodeType::Null:
-      case YAML::NodeType::Undefined:
-        break;
-    }
-    return nullptr;
+  explicit Builder(std::size_t bytes)
+      : values_most_(std::max(bytes, kAliasedMost)), events_most_(4 * bytes + 64) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    count_event(mark);
+    document_ = Document{nullptr, mark.line + 1};
+    has_root_ = false;
+    lines_.clear();
+    anchors_.clear();
   }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { add(mark, anchor, nullptr, 1); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) refuse(mark, "an alias stands inside of what it is for");
+    count_values(mark, found->second.values);
+    add(mark, YAML::NullAnchor, json(found->second.json), 0);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    if (!wants_key()) return add(mark, anchor, scalar(mark, tag, value), 1);
+    count_event(mark);
+    if (value == "<<") refuse(mark, "merge keys (<<) are not supported; write the fields out");
+    auto& top = open_.back();
+    // Which of two counts is a matter of the parser: an error, as in the standard.
+    if (top.json.contains(value)) refuse(mark, fmt::format("key '{}' stands twice", value));
+    top.key = value;
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    begin(mark, anchor, json::array());
+  }
+  void OnSequenceEnd() override { end(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    begin(mark, anchor, json::object());
+  }
+  void OnMapEnd() override { end(); }
+
+  Document take() { return std::move(document_); }
+  const std::vector<int>& lines_of_items() const { return lines_; }
 
  private:
-  json sequence(const YAML::Node& node, int depth) {
-    json out = json::array();
-    for (const auto& item : node) out.push_back(convert(item, depth + 1));
-    return out;
-  }
+  struct Open {
+    nlohmann::json json;
+    YAML::Mark mark;
+    YAML::anchor_t anchor;
+    std::size_t values_before;
+    std::optional<std::string> key;  // of a map, when its value comes next
+  };
+  struct Anchored {
+    nlohmann::json json;
+    std::size_t values;
+  };
 
-  json map(const YAML::Node& node, int depth) {
-    json out = json::object();
-    for (const auto& entry : node) {
-      if (!entry.first.IsScalar()) refuse(node, "a key is no plain value");
-      const auto& key = entry.first.Scalar();
-      if (key == "<<") refuse(entry.first, "merge keys (<<) are not supported; write the fields out");
-      // Which of two counts is a matter of the parser: an error, as in the standard.
-      if (out.contains(key)) refuse(entry.first, fmt::format("key '{}' stands twice", key));
-      out[key] = convert(entry.second, depth + 1);
+  bool wants_key() const { return !open_.empty() && open_.back().json.is_object() && !open_.back().key; }
+  void count_event(const YAML::Mark& mark) {
+    if (++events_ > events_most_) refuse(mark, "is not YAML");
+  }
+  void count_values(const YAML::Mark& mark, std::size_t count) {
+    values_ += count;
+    if (values_ > values_most_)
+      refuse(mark, fmt::format("more than {} values, aliases resolved", values_most_));
+  }
+  void begin(const YAML::Mark& mark, YAML::anchor_t anchor, json empty) {
+    count_event(mark);
+    if (wants_key()) refuse(mark, "a key is no plain value");
+    if (open_.size() > static_cast<std::size_t>(kDepthMost))
+      refuse(mark, fmt::format("nested deeper than {}", kDepthMost));
+    open_.push_back({std::move(empty), mark, anchor, values_, {}});
+    count_values(mark, 1);
+  }
+  void end() {
+    auto done = std::move(open_.back());
+    open_.pop_back();
+    if (done.anchor != YAML::NullAnchor) anchors_[done.anchor] = {done.json, values_ - done.values_before};
+    place(done.mark, std::move(done.json));
+  }
+  void add(const YAML::Mark& mark, YAML::anchor_t anchor, json value, std::size_t values) {
+    count_event(mark);
+    count_values(mark, values);
+    if (wants_key()) refuse(mark, "a key is no plain value");
+    if (anchor != YAML::NullAnchor) anchors_[anchor] = {value, 1};
+    place(mark, std::move(value));
+  }
+  void place(const YAML::Mark& mark, json value) {
+    if (open_.empty()) {
+      if (has_root_) refuse(mark, "is not YAML");
+      has_root_ = true;
+      document_.json = std::move(value);
+      if (mark.line >= 0) document_.line = mark.line + 1;
+      return;
     }
-    return out;
+    auto& top = open_.back();
+    if (top.json.is_array()) {
+      if (open_.size() == 2 && open_.front().key == "items") lines_.push_back(mark.line + 1);
+      top.json.push_back(std::move(value));
+    } else {
+      top.json[*top.key] = std::move(value);
+      top.key.reset();
+    }
   }
 
-  std::size_t nodes_ = 0;
+  const std::size_t values_most_, events_most_;
+  std::size_t values_ = 0, events_ = 0;  // of the whole file
+  std::vector<Open> open_;
+  std::map<YAML::anchor_t, Anchored> anchors_;
+  Document document_;
+  bool has_root_ = false;
+  std::vector<int> lines_;  // of the root's `items`
 };
 
 // "List" and the typed lists, whose items may leave their kind out (as in the API's own answers).
@@ -178,17 +256,13 @@ bool expand_list(const Document& list, const std::vector<int>& lines, std::vecto
 
 std::vector<Document> read_yaml(const std::string& text) {
   std::vector<Document> documents;
-  Converter converter;
-  for (const auto& node : YAML::LoadAll(text)) {
-    Document document{converter.convert(node), node.Mark().line + 1};
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  Builder builder(text.size());
+  while (parser.HandleNextDocument(builder)) {
+    auto document = builder.take();
     if (document.json.is_null()) continue;  // "---" alone
-    std::vector<int> lines;
-    if (node.IsMap()) {
-      if (const auto items = node["items"]; items && items.IsSequence()) {
-        for (const auto& item : items) lines.push_back(item.Mark().line + 1);
-      }
-    }
-    if (!expand_list(document, lines, documents)) documents.push_back(std::move(document));
+    if (!expand_list(document, builder.lines_of_items(), documents)) documents.push_back(std::move(document));
   }
   return documents;
 }

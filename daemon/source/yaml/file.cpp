@@ -12,6 +12,9 @@ namespace {
 
 using nlohmann::json;
 
+constexpr const char* kFileKeeps = "; what the file said before stays in force";
+constexpr const char* kFileUnknown = "; nothing is known of what the file says";
+
 std::optional<model::Kind> kind_of(const json& object) {
   if (!object.is_object() || !object.contains("kind") || !object["kind"].is_string()) return std::nullopt;
   const auto name = object["kind"].get<std::string>();
@@ -56,18 +59,38 @@ void File::update(std::string content) {
 
 void File::unreadable(const std::string& why) {
   seen_ = false;
-  problems_ = {why};
+  problems_ = {why + (known_ ? kFileKeeps : kFileUnknown)};
   warnings_.clear();
+}
+
+// An object that cannot be used: what it was stays; a policy that is new stands for as little as it may mean.
+// Says so, for the message. None: it cannot be told which object it is.
+std::optional<std::string> File::keep_or_close(const json& object, int line,
+                                               std::map<model::ObjectKey, Entry>& entries) {
+  const auto kind = kind_of(object);
+  const auto key = kind ? key_in(object, *kind) : std::nullopt;
+  if (!key) return std::nullopt;
+  if (const auto earlier = entries_.find(*key); earlier != entries_.end() && !earlier->second.stands_in) {
+    entries.insert(*earlier);
+    return model::kKeepsEarlier;
+  }
+  auto closed = kind == model::Kind::kNetworkPolicy ? model::closed_policy(object) : std::nullopt;
+  if (!closed) return kind == model::Kind::kNetworkPolicy ? std::nullopt : std::optional<std::string>("");
+  entries.try_emplace(*key, Entry{std::move(*closed), line, true});
+  return model::kClosedPolicy;
 }
 
 void File::parse() {
   problems_.clear();
   warnings_.clear();
+  const auto* const before = known_ ? kFileKeeps : kFileUnknown;
   auto documents = read_documents(content_, name_.ends_with(".json"));
   if (!documents) {
-    problems_.push_back(fmt::format("{}:{}: {}", name_, documents.error().line, documents.error().message));
+    problems_.push_back(
+        fmt::format("{}:{}: {}{}", name_, documents.error().line, documents.error().message, before));
     return;
   }
+  bool all_told = true;
   std::map<model::ObjectKey, Entry> entries;
   for (auto& [object, line] : *documents) {
     const auto kind = kind_of(object);
@@ -77,10 +100,9 @@ void File::parse() {
       problems_.push_back(fmt::format("{}:{}: {}", name_, at, what));
     };
     if (!parsed) {
-      problem(parsed.error().message);
-      const auto key = kind ? key_in(object, *kind) : std::nullopt;
-      if (!key) continue;
-      if (const auto earlier = entries_.find(*key); earlier != entries_.end()) entries.insert(*earlier);
+      const auto instead = keep_or_close(object, line, entries);
+      problem(parsed.error().message + instead.value_or(before));
+      all_told = all_told && instead;
       continue;
     }
     if (!*parsed) continue;
@@ -94,6 +116,9 @@ void File::parse() {
       problem(fmt::format("{} stands in line {} already; that one counts", to_string(place->first),
                           place->second.line));
   }
+  known_ = known_ || all_told;
+  // What cannot be told apart may be any of them.
+  if (!all_told) entries.merge(entries_);
   entries_ = std::move(entries);
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,7 @@ class File {
   struct Entry {
     model::Object object;
     int line = 1;
+    bool stands_in = false;  // for a policy that cannot be used (model::closed_policy())
   };
 
   // Takes the content if it changed.
@@ -24,16 +27,21 @@ class File {
   void unreadable(const std::string& why);
 
   [[nodiscard]] const std::string& name() const { return name_; }
+  // Every document of it could be told apart, once at least.
+  [[nodiscard]] bool known() const { return known_; }
   [[nodiscard]] const std::map<model::ObjectKey, Entry>& entries() const { return entries_; }
   [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }  // "x.yaml:3: …"
   [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
   void parse();
+  std::optional<std::string> keep_or_close(const nlohmann::json& object, int line,
+                                           std::map<model::ObjectKey, Entry>& entries);
 
   std::string name_;
   std::string content_;
   bool seen_ = false;
+  bool known_ = false;
   std::map<model::ObjectKey, Entry> entries_;
   std::vector<std::string> problems_;
   std::vector<std::string> warnings_;

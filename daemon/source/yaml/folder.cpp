@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "daemon/source/files.h"
@@ -68,14 +69,16 @@ Result<Folder::Scanned> Folder::scan(Sink& sink) {
     }
   }
   FullState changed;
-  for (std::size_t i = 0; i < model::kKinds; ++i) {
+  scanned.held =
+      !told_once_ && std::ranges::any_of(files_, [](const auto& entry) { return !entry.second.known(); });
+  for (std::size_t i = 0; i < model::kKinds && !scanned.held; ++i) {
     if (told_once_ && objects[i] == told_[i]) continue;
     ++scanned.changed_kinds;
     told_[i] = objects[i];
     changed.emplace(static_cast<model::Kind>(i), std::move(objects[i]));
   }
   if (!changed.empty()) sink.replace(std::move(changed));
-  told_once_ = true;
+  told_once_ = told_once_ || !scanned.held;
 
   for (auto& problem : scanned.problems) {
     problem = ascii(std::move(problem));

@@ -22,6 +22,9 @@ class Folder {
   struct Scanned {
     std::size_t changed_kinds = 0;
     std::vector<std::string> problems;
+    // Nothing was told: a file that nothing is known of may hold policies, and what is in force from before
+    // this process must not give way to less.
+    bool held = false;
   };
   // An error: the folder cannot be listed; nothing changes then.
   [[nodiscard]] Result<Scanned> scan(Sink& sink);

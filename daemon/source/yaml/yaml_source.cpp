@@ -109,6 +109,9 @@ void YamlSource::scan(Folder& folder, Sink& sink) {
   status_.events += scanned->changed_kinds;
   status_.errors += scanned->problems.empty() ? 0 : 1;
   status_.last_error = scanned->problems.empty() ? std::string() : scanned->problems.front();
+  status_.rejected = scanned->problems;
+  status_.connected = !scanned->held && status_.connected;
+  if (scanned->held) return;
   if (!status_.connected) ++status_.watches;
   status_.connected = true;
 }

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// One object of the Kubernetes API, as JSON, read as every kind. What is accepted is what the model allows,
+// and reading it twice gives the same.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+#include "daemon/model/parse.h"
+
+namespace sluice::model {
+namespace {
+
+void check(bool good) {
+  if (!good) std::abort();
+}
+
+bool within(const PolicyRule& rule) {
+  return std::ranges::all_of(rule.ports,
+                             [](const PolicyPort& port) {
+                               const auto* number = std::get_if<std::uint16_t>(&port.port);
+                               return !port.end_port || (number != nullptr && *number <= *port.end_port);
+                             }) &&
+         std::ranges::all_of(rule.peers, [](const PolicyPeer& peer) {
+           return !peer.ip_block || std::ranges::all_of(peer.ip_block->except, [&](const Prefix& except) {
+             return peer.ip_block->cidr.contains(except) && peer.ip_block->cidr != except;
+           });
+         });
+}
+
+void check(const Object& object) {
+  const auto key = key_of(object);
+  check(!key.name.empty() && to_string(key).size() < 600);
+  if (const auto* policy = std::get_if<NetworkPolicy>(&object)) {
+    check(policy->isolates_ingress || policy->isolates_egress);
+    check(std::ranges::all_of(policy->ingress, within) && std::ranges::all_of(policy->egress, within));
+    check(policy->isolates_ingress || policy->ingress.empty());
+    check(policy->isolates_egress || policy->egress.empty());
+    (void)policy->pod_selector.to_string();
+    (void)policy->pod_selector.matches({{"app", "web"}});
+  }
+  if (const auto* pod = std::get_if<Pod>(&object))
+    check(std::ranges::all_of(pod->ports,
+                              [](const auto& port) { return port.port != 0 && !port.name.empty(); }));
+}
+
+void read(const nlohmann::json& json, Kind kind) {
+  const auto parsed = parse_object(json, kind);
+  if (!parsed) {
+    const auto& message = parsed.error().message;
+    check(message.starts_with(to_string(kind)) && message.size() < 2000);
+    check(std::ranges::all_of(message, [](char c) { return c >= ' ' && c <= '~'; }));
+    return;
+  }
+  check(parsed->object);
+  check(parse_object(json, kind)->object == parsed->object);
+}
+
+}  // namespace
+}  // namespace sluice::model
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace sluice::model;
+  const auto json = nlohmann::json::parse(data, data + size, nullptr, false);
+  if (json.is_discarded()) return 0;
+  for (std::size_t kind = 0; kind < kKinds; ++kind) read(json, static_cast<Kind>(kind));
+  if (const auto any = parse_object(json); any && *any) sluice::model::check((*any)->object);
+  return 0;
+}
