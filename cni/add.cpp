@@ -12,6 +12,7 @@
 #include "cni/netns.h"
 #include "cni/pod_network.h"
 #include "cni/result_json.h"
+#include "common/fault_point.h"
 #include "common/guard.h"
 #include "common/host_link.h"
 #include "daemon/server/api.h"
@@ -76,6 +77,7 @@ Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netn
                             const PodNetwork& network) {
   auto done = netns.enter();
   if (done) {
+    SLUICE_FAULT_POINT("cni.add.namespace_entered");
     auto pod = NetlinkSocket::make();
     done = pod ? configure(*pod, context.environment.key.ifname, network) : tl::unexpected(pod.error());
   }
@@ -98,6 +100,7 @@ Outcome<void> finish_queued_release(const Context& context) {
       Daemon(context.config.socket, context.stop_fd).post("/v1/cni/del", to_json(key), kAddPatience);
   if (!answer && answer.error().failure.code != server::kCniUnknownContainer)
     return tl::unexpected(answer.error().failure);
+  SLUICE_FAULT_POINT("cni.add.queued_release_done");
   if (auto removed = deletions.remove(key); !removed)
     return fail(server::kCniIoFailure, "the queued release of an earlier attachment cannot be removed",
                 removed.error());
@@ -113,6 +116,7 @@ Outcome<std::string> add(const Context& context) {
                 "put the plugin of type sluice first in the list of plugins");
   const auto netns = NetworkNamespace::open(context.environment.netns);
   if (!netns) return fail(server::kCniInvalidEnvironment, "CNI_NETNS is not valid", netns.error());
+  SLUICE_FAULT_POINT("cni.add.begun");
   if (auto finished = finish_queued_release(context); !finished) return tl::unexpected(finished.error());
 
   auto host = NetlinkSocket::make();
@@ -120,10 +124,12 @@ Outcome<std::string> add(const Context& context) {
   const auto name = host_link_name(key.container_id, key.ifname);
   if (auto created = create_link(context, *host, *netns, name); !created)
     return tl::unexpected(created.error());
+  SLUICE_FAULT_POINT("cni.add.link_made");
   bool daemon_holds = false;
   Guard undo([&] {
     if (auto deleted = delete_if_there(*host, name); !deleted)
       context.log << fmt::format("sluice-cni: {} stays behind: {}\n", name, deleted.error().message);
+    SLUICE_FAULT_POINT("cni.undo.link_deleted");
     if (!daemon_holds) return;
     if (auto released = release(context); !released)
       context.log << fmt::format("sluice-cni: {}: {}\n", released.error().msg, released.error().details);
@@ -131,6 +137,7 @@ Outcome<std::string> add(const Context& context) {
 
   const Daemon daemon(context.config.socket, context.stop_fd);
   const auto answer = daemon.post("/v1/cni/add", request_of(context, name), kAddPatience);
+  SLUICE_FAULT_POINT("cni.add.answered");
   // Without an answer it may have done it all the same.
   daemon_holds = answer || answer.error().kind == Refusal::Kind::kNoAnswer;
   if (!answer) return tl::unexpected(answer.error().failure);

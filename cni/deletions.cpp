@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "cni/daemon.h"
+#include "common/fault_point.h"
 #include "common/fd.h"
 #include "common/guard.h"
 
@@ -23,6 +24,7 @@ namespace {
 Result<void> write_and_sync(const std::string& path, std::string_view text) {
   const Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd) return failure_errno(errno, path);
+  SLUICE_FAULT_POINT("cni.queue.part_made");
   while (!text.empty()) {
     const auto count = write(fd.get(), text.data(), text.size());
     if (count < 0 && errno != EINTR) return failure_errno(errno, path);
@@ -52,8 +54,10 @@ Result<void> Deletions::add(const AttachmentKey& key) const {
   const auto part = fmt::format("{}.{}.part", path_of(key), getpid());
   Guard remove_part([&] { unlink(part.c_str()); });
   if (auto written = write_and_sync(part, dump(to_json(key)) + "\n"); !written) return written;
+  SLUICE_FAULT_POINT("cni.queue.part_written");
   if (rename(part.c_str(), path_of(key).c_str()) != 0) return failure_errno(errno, path_of(key));
   remove_part.dismiss();
+  SLUICE_FAULT_POINT("cni.queue.renamed");
   return sync_folder(folder_);
 }
 

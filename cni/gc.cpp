@@ -2,6 +2,7 @@
 // The commands about the network as a whole: GC and STATUS.
 #include "cni/commands.h"
 #include "cni/daemon.h"
+#include "common/fault_point.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
@@ -15,6 +16,7 @@ Outcome<std::string> gc(const Context& context) {
   const auto answer = daemon.post(
       "/v1/cni/gc", {{"network", context.config.name}, {"attachments", attachments}}, kAddPatience);
   if (!answer) return tl::unexpected(answer.error().failure);
+  SLUICE_FAULT_POINT("cni.gc.answered");
   return "";
 }
 

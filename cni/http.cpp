@@ -14,6 +14,7 @@
 #include <optional>
 #include <string_view>
 
+#include "common/fault_point.h"
 #include "common/fd.h"
 
 namespace sluice::cni {
@@ -188,6 +189,7 @@ tl::expected<HttpAnswer, HttpError> http_call(const std::string& socket, const H
       "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
       request.method, request.path, request.body.size(), request.body);
   if (auto sent = send_all(fd->get(), text, deadline, stop_fd); !sent) return failed(true, sent.error());
+  SLUICE_FAULT_POINT("cni.request.sent");
   auto answer = receive(fd->get(), deadline, stop_fd);
   if (!answer) return failed(true, answer.error());
   return *answer;

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "cni/plugin.h"
+#include "common/fault_point.h"
 #include "common/fd.h"
 
 namespace {
@@ -49,7 +50,10 @@ int main(int argc, char** argv) {
     const auto stop = stop_signals();
     const auto plugin = sluice::cni::plugin_of(argc > 0 ? argv[0] : "");
     const auto [status, output] = sluice::cni::run({variable, std::cin, std::cerr, stop.get(), plugin});
-    if (write_all(output)) return status;
+    SLUICE_FAULT_POINT("cni.result.made");
+    const bool written = write_all(output);
+    SLUICE_FAULT_POINT("cni.result.written");
+    if (written) return status;
     std::cerr << "sluice-cni: the result cannot be written to standard output\n";
   } catch (const std::exception& exception) {
     // Out of memory at most: what libraries throw ends where they are called.

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cni/daemon.h"
+#include "common/fault_point.h"
 #include "common/host_link.h"
 #include "daemon/server/api.h"
 
@@ -64,6 +65,7 @@ Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodN
   up.up = true;
   if (auto done = pod.change_link(kLoopbackIndex, up); !done)
     return with_context(done.error(), "bring lo up");
+  SLUICE_FAULT_POINT("cni.pod.loopback_up");
   const auto link = pod.link(ifname);
   if (!link) return tl::unexpected(link.error());
 
@@ -71,17 +73,22 @@ Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodN
   identity.mac = network.mac;
   identity.mtu = network.mtu;
   identity.ipv6_addresses = false;  // the daemon has given it no IPv6 address
-  auto done = pod.change_link(link->index, identity);
-  if (done) done = pod.add_address({link->index, network.address, network.length});
-  if (done) done = pod.change_link(link->index, up);
-  if (!done) return with_context(done.error(), ifname);
+  if (auto done = pod.change_link(link->index, identity); !done) return with_context(done.error(), ifname);
+  SLUICE_FAULT_POINT("cni.pod.identity_set");
+  if (auto done = pod.add_address({link->index, network.address, network.length}); !done)
+    return with_context(done.error(), ifname);
+  SLUICE_FAULT_POINT("cni.pod.address_added");
+  if (auto done = pod.change_link(link->index, up); !done) return with_context(done.error(), ifname);
+  SLUICE_FAULT_POINT("cni.pod.link_up");
 
   Route route;
   route.destination = everything();
   route.gateway = network.gateway;
   route.link_index = link->index;
   route.protocol = kSluiceRouteProtocol;
-  return pod.replace_route(route);
+  if (auto done = pod.replace_route(route); !done) return done;
+  SLUICE_FAULT_POINT("cni.pod.route_added");
+  return {};
 }
 
 Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,

@@ -6,6 +6,7 @@
 #include "cni/daemon.h"
 #include "cni/deletions.h"
 #include "cni/pod_network.h"
+#include "common/fault_point.h"
 #include "common/host_link.h"
 #include "daemon/server/api.h"
 
@@ -46,7 +47,9 @@ Outcome<void> release(const Context& context) {
 
 Outcome<std::string> del(const Context& context) {
   // The daemon makes the attachment dead before it answers, and deletes the link, which takes longer, itself.
+  SLUICE_FAULT_POINT("cni.del.begun");
   const auto answer = ask(context);
+  SLUICE_FAULT_POINT("cni.del.answered");
   if (answer) return "";
   // The link first: an address may be given to the next pod as soon as the daemon has it back. The pod's end
   // goes with the host's; if its namespace is gone, both are.
@@ -55,6 +58,7 @@ Outcome<std::string> del(const Context& context) {
   auto host = NetlinkSocket::make();
   const auto deleted = host ? delete_if_there(*host, name) : Result<void>(tl::unexpected(host.error()));
   if (!deleted) return fail(server::kCniInternal, fmt::format("{} cannot be deleted", name), deleted.error());
+  SLUICE_FAULT_POINT("cni.del.link_deleted");
   if (const auto settled = settle(context, answer.error()); !settled) return tl::unexpected(settled.error());
   return "";
 }

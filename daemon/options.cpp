@@ -53,6 +53,10 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "entries of the conntrack table; takes effect on a new table")
       ->check(CLI::Range(1024, 16777216))
       ->capture_default_str();
+  app.add_option("--housekeeping-interval", c.housekeeping_s,
+                 "seconds between looks for rules, connections and pods that are no more")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
   app.add_option("--attach", o.attach,
                  "how programs are attached: tcx (Linux 6.6), clsact, or whichever there is")
       ->check(CLI::IsMember({"auto", "tcx", "clsact"}))

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <set>
 
+#include "common/fault_point.h"
 #include "common/host_link.h"
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
@@ -60,12 +61,14 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
     if (auto done = datapath_->attach(endpoint_of(attachment), link->mtu); !done)
       spdlog::error("endpoint of container {} has lost its programs and could not get them back: {}",
                     attachment.key.container_id, done.error().message);
+    SLUICE_FAULT_POINT("adopt.attachment_healed");
     state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
     return;
   }
   spdlog::info("released {}: its ADD (container {}) was cut short", attachment.ipv4.to_string(),
                attachment.key.container_id);
   if (same) retire(endpoint_of(attachment));
+  SLUICE_FAULT_POINT("adopt.attachment_released");
   if (auto done = ipam_.release(attachment.key); !done) spdlog::error("{}", done.error().message);
 }
 
@@ -82,6 +85,7 @@ void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
   spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id,
                endpoint.ipv4.to_string());
   if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
+  SLUICE_FAULT_POINT("adopt.endpoint_removed");
   retire(endpoint);
 }
 
@@ -102,6 +106,7 @@ void Controller::reconcile_links() {
       spdlog::error("{}", done.error().message);
       continue;
     }
+    SLUICE_FAULT_POINT("reclaim.released");
     spdlog::info("released {} of container {}: its interface {} is gone", attachment.ipv4.to_string(),
                  attachment.key.container_id, attachment.host_ifname);
   }

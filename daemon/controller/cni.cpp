@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "common/fault_point.h"
 #include "common/host_link.h"
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
@@ -24,6 +25,7 @@ namespace {
 
 constexpr auto kPodKnownWithin = 5s;
 constexpr auto kLinksGoneWithin = 5s;
+constexpr auto kQueuedWithin = 60s;
 
 // A string field of a request; missing, or of another type: empty.
 std::string text(const json& body, const char* field) {
@@ -36,6 +38,16 @@ Result<ipam::AttachmentKey> key_from(const json& body) {
   if (key.container_id.empty() || key.ifname.empty())
     return failure("the request names no attachment: containerID and ifname must be non-empty strings");
   return key;
+}
+
+// A queued DEL is whole in an instant; what has been in the making for longer was left by a CNI binary that
+// was killed, and the runtime calls DEL again.
+void remove_if_abandoned(const std::filesystem::path& part) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const auto written = fs::last_write_time(part, error);
+  if (error || fs::file_time_type::clock::now() - written < kQueuedWithin) return;
+  if (fs::remove(part, error)) spdlog::info("removed {}, left by a DEL that was killed", part.string());
 }
 
 }  // namespace
@@ -121,6 +133,7 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
     return tl::unexpected(error);
   };
   const auto& key = request->wanted.key;
+  SLUICE_FAULT_POINT("add.received");
   if (ipam_.find(key))
     return fail(server::kCniAlreadyExists,
                 Error{"container " + key.container_id + " is attached already by interface " + key.ifname +
@@ -133,10 +146,12 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   request->wanted.host_ifindex = static_cast<std::uint32_t>(link->index);
   auto attachment = ipam_.allocate(request->wanted);
   if (!attachment) return fail(server::kCniNoAddress, attachment.error());
+  SLUICE_FAULT_POINT("add.address_allocated");
   if (auto done = datapath_->attach(endpoint_of(*attachment), node_config_->pod_mtu); !done) {
     if (auto released = ipam_.release(key); !released) spdlog::error("{}", released.error().message);
     return fail(server::kCniInternal, done.error());
   }
+  SLUICE_FAULT_POINT("add.endpoint_attached");
   state_.attach(attachment->endpoint, attachment->pod_namespace, attachment->pod_name, attachment->ipv4);
   return Added{request, *attachment};
 }
@@ -144,7 +159,9 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
 void Controller::finish_adds(const Result<datapath::Applied>& applied) {
   for (auto& added : std::exchange(added_, {})) {
     if (applied) {
+      SLUICE_FAULT_POINT("add.rules_live");
       added.request->answer.set_value(attachment_answer(added.attachment));
+      SLUICE_FAULT_POINT("add.answered");
       const std::lock_guard lock(mutex_);
       ++adds_total_;
       continue;
@@ -183,11 +200,15 @@ Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
 Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   const auto attachment = ipam_.find(key);
   if (!attachment) return forget_unrecorded(key);
+  SLUICE_FAULT_POINT("del.begun");
   if (auto done = datapath_->detach(attachment->endpoint); !done) return done;
   state_.detach(attachment->endpoint);
   policy_dirty_ = true;
   retire(endpoint_of(*attachment));
-  return ipam_.release(key);
+  SLUICE_FAILURE_POINT("del.endpoint_detached");
+  if (auto done = ipam_.release(key); !done) return done;
+  SLUICE_FAULT_POINT("del.released");
+  return {};
 }
 
 // What a damaged record of it may hold, and the link of an ADD that never came to the daemon.
@@ -228,6 +249,7 @@ void Controller::finish_removals() {
     if (auto done = datapath_->interface_gone(ifindex); !done) spdlog::error("{}", done.error().message);
     const auto retired = retired_.extract(ifindex);
     if (retired) ipam_.unhold(retired.mapped().id, retired.mapped().ipv4);
+    SLUICE_FAULT_POINT("removal.finished");
   }
 }
 
@@ -290,6 +312,7 @@ Answer Controller::cni_gc(const json& body) {
         failed += (failed.empty() ? "" : "; ") + done.error().message;
         continue;
       }
+      SLUICE_FAULT_POINT("gc.released");
       answer.body["released"].push_back({{"containerID", attachment.key.container_id},
                                          {"ifname", attachment.key.ifname},
                                          {"hostIfname", attachment.host_ifname}});
@@ -314,6 +337,7 @@ void Controller::replay_deletions() {
   std::error_code ignored;
   for (fs::directory_iterator i(options_.state_dir + "/deletions", ignored), end; i != end;
        i.increment(ignored)) {
+    if (i->path().extension() == ".part") remove_if_abandoned(i->path());
     if (i->path().extension() != ".json") continue;
     std::ifstream file(i->path());
     const auto body = json::parse(file, nullptr, false);
@@ -324,12 +348,15 @@ void Controller::replay_deletions() {
       fs::rename(i->path(), i->path().string() + ".corrupt", ignored);
       continue;
     }
+    SLUICE_FAULT_POINT("replay.begun");
     if (auto done = forget(*key); !done) {
       spdlog::error("queued DEL of container {}: {}", key->container_id, done.error().message);
       continue;
     }
+    SLUICE_FAULT_POINT("replay.released");
     spdlog::info("queued DEL of container {} carried out", key->container_id);
     fs::remove(i->path(), ignored);
+    SLUICE_FAULT_POINT("replay.removed");
   }
 }
 

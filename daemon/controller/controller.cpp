@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kHousekeeping = 5s;
 constexpr auto kFirstBackoff = 100ms;
+constexpr auto kMostSilence = 30s;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
 
 std::string join_reasons(const std::vector<std::string>& reasons) {
@@ -118,7 +118,7 @@ void Controller::collect_connections() {
     lock.unlock();
     datapath_->collect_connections();
     lock.lock();
-  } while (!stopped_.wait_for(lock, kHousekeeping, [this] { return stopping_; }));
+  } while (!stopped_.wait_for(lock, housekeeping_interval(), [this] { return stopping_; }));
 }
 
 void Controller::loop() {
@@ -157,7 +157,7 @@ void Controller::loop() {
       replay_deletions();
       reconcile_links();
       datapath_->collect();
-      housekeeping_at_ = Clock::now() + kHousekeeping;
+      housekeeping_at_ = Clock::now() + housekeeping_interval();
     }
     auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
@@ -198,10 +198,14 @@ void Controller::reconcile_policy() {
   finish_adds(applied);
 }
 
+Controller::Clock::duration Controller::housekeeping_interval() const {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.housekeeping_s));
+}
+
 bool Controller::alive() {
   const std::lock_guard lock(mutex_);
-  // The loop turns at least every kHousekeeping; six of them missed is a thread that hangs.
-  return Clock::now() - heartbeat_ < 6 * kHousekeeping;
+  // The loop turns at least at every housekeeping; six of them missed is a thread that hangs.
+  return Clock::now() - heartbeat_ < std::max<Clock::duration>(6 * housekeeping_interval(), kMostSilence);
 }
 
 bool Controller::ready(std::string& why_not) {

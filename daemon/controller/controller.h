@@ -33,6 +33,7 @@ struct Options {
   std::string node_name;
   std::string uplink;  // empty: the interface that has the node's InternalIP
   unsigned mtu = 0;    // of pods; 0: the uplink's less the tunnel's overhead
+  double housekeeping_s = 5;
   std::string state_dir = kDefaultStateDir;
 };
 
@@ -91,6 +92,7 @@ class Controller final : public source::Sink, public server::Api {
   void loop();
   void
   collect_connections();  // a thread of its own: the table can be large, and pods and policies must not wait
+  [[nodiscard]] Clock::duration housekeeping_interval() const;
   void push(Event event);
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/fault_point.h"
 #include "common/netlink.h"
 
 namespace sluice::controller {
@@ -78,10 +79,12 @@ void LinkRemover::work() {
     queue_.pop_front();
     lock.unlock();
     const auto done = delete_link(link);
-    if (done)
+    if (done) {
+      SLUICE_FAULT_POINT("removal.link_deleted");
       gone_(link.ifindex);
-    else if (told.insert(link.ifindex).second)
+    } else if (told.insert(link.ifindex).second) {
       spdlog::error("{}; tried again every second", done.error().message);
+    }
     lock.lock();
     if (done) {
       removing_.erase(link.ifindex);

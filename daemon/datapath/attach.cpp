@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "common/fault_point.h"
 #include "daemon/datapath/bpf_error.h"
 
 namespace sluice::datapath {
@@ -112,6 +113,7 @@ Result<void> Attacher::attach_tcx(std::uint32_t ifindex, const Program& program)
   }
   Fd link(bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr));
   if (!link) return failure_errno(errno, what);
+  SLUICE_FAILURE_POINT("attach.link_created");
   if (auto done = Pins::put(link.get(), path); !done) return done;
   return detach_clsact(ifindex);  // of a daemon that was told to use clsact
 }

@@ -65,7 +65,7 @@ class KernelDatapath final : public Datapath {
     return ground_.settings
         ->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
         .and_then([&] { return firewall_.adopt(); })
-        .and_then([&] { return endpoints_.adopt(); })
+        .and_then([&] { return endpoints_.adopt(ground_.netlink); })
         .and_then([&] { return node_.refresh_hooks(); });
   }
 

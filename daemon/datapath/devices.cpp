@@ -26,9 +26,11 @@ Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway) {
   if (!found) return tl::unexpected(found.error());
   if (*found) {
     if (auto good = expect_kind(**found, "veth"); !good) return tl::unexpected(good.error());
-    return **found;
+    if ((*found)->up) return **found;
+    // Else not finished: the daemon that made it was killed before it had set the address.
+  } else if (auto made = netlink.add_veth(kHostDevice, kNetDevice, -1); !made) {
+    return tl::unexpected(made.error());
   }
-  if (auto made = netlink.add_veth(kHostDevice, kNetDevice, -1); !made) return tl::unexpected(made.error());
   auto link = netlink.link(kHostDevice);
   if (!link) return link;
   // Derived from the address as pods' are: made anew after a reboot, it is the same again to its neighbours.

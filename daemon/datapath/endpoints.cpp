@@ -2,11 +2,13 @@
 #include "daemon/datapath/endpoints.h"
 
 #include <linux/bpf.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "common/fault_point.h"
 #include "common/guard.h"
 
 namespace sluice::datapath {
@@ -74,12 +76,13 @@ Result<std::optional<sluice_endpoint>> Endpoints::find(std::uint32_t id) const {
   return **value;
 }
 
-Result<void> Endpoints::adopt() {
+Result<void> Endpoints::adopt(NetlinkSocket& netlink) {
   auto entries = maps_.endpoints.entries();
   if (!entries) return tl::unexpected(entries.error());
   attached_.clear();
   for (const auto& [id, value] : *entries)
     if (value.ifindex != 0) attached_.emplace(id, value);
+  if (auto done = drop_unfinished(netlink); !done) return done;
   auto swept = sweep(maps_.locals, attached_, [](const sluice_endpoint& e) {
                  return e.ipv4;
                }).and_then([&] {
@@ -89,9 +92,32 @@ Result<void> Endpoints::adopt() {
                  [](const sluice_endpoint& e) { return sluice_iface_key{e.ifindex}; });
   });
   if (!swept) return swept;
+  SLUICE_FAULT_POINT("adopt.endpoints_swept");
   for (const auto& [id, value] : attached_) {
-    if (!attacher_.attached(value.ifindex)) continue;  // the interface is gone, or attach() was cut short
     if (auto done = attacher_.attach(value.ifindex, SLUICE_HOOK_POD); !done) return done;
+    SLUICE_FAULT_POINT("adopt.program_refreshed");
+  }
+  return {};
+}
+
+// An endpoint without a program on its interface: attach() or detach() was cut short, or the interface is
+// gone. But one that is up was attached once: without the program that it lost, its pod is without policy.
+Result<void> Endpoints::drop_unfinished(NetlinkSocket& netlink) {
+  for (auto it = attached_.begin(); it != attached_.end();) {
+    const auto& [id, value] = *it;
+    if (!attacher_.attached(value.ifindex)) {
+      auto link = netlink.link(static_cast<int>(value.ifindex));
+      if (!link && link.error().code != ENODEV) return tl::unexpected(link.error());
+      if (!link || !link->up) {
+        // Its pin outlives an interface.
+        if (auto done = attacher_.detach(value.ifindex); !done) return done;
+        if (auto done = maps_.endpoints.update(id, sluice_endpoint{}); !done) return done;
+        it = attached_.erase(it);
+        continue;
+      }
+      spdlog::error("interface {} of endpoint {} had lost its program; it gets one again", link->name, id);
+    }
+    ++it;
   }
   return attacher_.sweep();
 }
@@ -129,15 +155,18 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
   });
   if (auto done = write(endpoint); !done) return done;
   if (auto done = attacher_.attach(endpoint.ifindex, SLUICE_HOOK_POD); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.program_attached");
 
   LinkChange change;
   change.mtu = mtu;
   change.ipv6_addresses = false;
   if (auto done = netlink.change_link(static_cast<int>(endpoint.ifindex), change); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.mtu_set");
   // Last: no packet of the pod runs before its program is there.
   LinkChange up;
   up.up = true;
   if (auto done = netlink.change_link(static_cast<int>(endpoint.ifindex), up); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.link_up");
   attached_.insert_or_assign(endpoint.id, value);
   undo.dismiss();
   return {};
@@ -145,31 +174,41 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
 
 Result<void> Endpoints::write(const Endpoint& endpoint) const {
   const auto value = abi_of(endpoint);
-  return maps_.endpoints.update(endpoint.id, value)
-      .and_then([&] {
-        return claim(maps_.ifaces, {endpoint.ifindex}, endpoint.id,
-                     fmt::format("interface {}", endpoint.ifname));
-      })
-      .and_then([&] {
-        return claim(maps_.macs, mac_key(value), endpoint.id, "MAC address " + endpoint.mac.to_string());
-      })
-      .and_then([&] {
-        return claim(maps_.locals, value.ipv4, endpoint.id, "address " + endpoint.ipv4.to_string());
-      });
+  const auto id = endpoint.id;
+  if (auto done = maps_.endpoints.update(id, value); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.entry_written");
+  if (auto done = claim(maps_.ifaces, {endpoint.ifindex}, id, "interface " + endpoint.ifname); !done)
+    return done;
+  SLUICE_FAILURE_POINT("endpoint.interface_claimed");
+  if (auto done = claim(maps_.macs, mac_key(value), id, "MAC address " + endpoint.mac.to_string()); !done)
+    return done;
+  SLUICE_FAILURE_POINT("endpoint.mac_claimed");
+  if (auto done = claim(maps_.locals, value.ipv4, id, "address " + endpoint.ipv4.to_string()); !done)
+    return done;
+  SLUICE_FAILURE_POINT("endpoint.address_claimed");
+  return {};
 }
 
 // The address first: nothing is delivered to what is being taken apart.
 Result<void> Endpoints::erase(std::uint32_t id, const sluice_endpoint& value) const {
-  return release(maps_.locals, value.ipv4, id)
-      .and_then([&] { return release(maps_.macs, mac_key(value), id); })
-      .and_then([&] { return release(maps_.ifaces, sluice_iface_key{value.ifindex}, id); })
-      .and_then([&] { return maps_.endpoints.update(id, sluice_endpoint{}); });
+  if (auto done = release(maps_.locals, value.ipv4, id); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.address_released");
+  if (auto done = release(maps_.macs, mac_key(value), id); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.mac_released");
+  if (auto done = release(maps_.ifaces, sluice_iface_key{value.ifindex}, id); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.interface_released");
+  if (auto done = maps_.endpoints.update(id, sluice_endpoint{}); !done) return done;
+  SLUICE_FAILURE_POINT("endpoint.entry_cleared");
+  return {};
 }
 
 Result<bool> Endpoints::detach(std::uint32_t id) {
   auto present = find(id);
   if (!present) return tl::unexpected(present.error());
-  if (!*present) return false;
+  if (!*present) {
+    attached_.erase(id);
+    return false;
+  }
   const auto value = **present;
   if (auto done = erase(id, value); !done) return tl::unexpected(done.error());
   attached_.erase(id);

@@ -19,8 +19,8 @@ class Endpoints {
   Endpoints(const Maps& maps, const Attacher& attacher) : maps_(maps), attacher_(attacher) {}
 
   // After a start: drops what a daemon that was killed half-way through attach() or detach() left, and gives
-  // every attached interface this build's entry program.
-  [[nodiscard]] Result<void> adopt();
+  // every other endpoint's interface this build's entry program, even if it has lost its own.
+  [[nodiscard]] Result<void> adopt(NetlinkSocket& netlink);
   [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
   // False: there was none.
@@ -30,6 +30,7 @@ class Endpoints {
 
  private:
   [[nodiscard]] Result<std::optional<sluice_endpoint>> find(std::uint32_t id) const;
+  [[nodiscard]] Result<void> drop_unfinished(NetlinkSocket& netlink);
   [[nodiscard]] Result<void> write(const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> erase(std::uint32_t id, const sluice_endpoint& value) const;
   [[nodiscard]] Result<void> verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const;

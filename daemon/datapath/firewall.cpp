@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "common/fault_point.h"
 #include "common/guard.h"
 
 namespace sluice::datapath {
@@ -51,19 +52,25 @@ Result<void> Firewall::adopt() {
   left_slot_.fill(left_before_);
   auto in_force = program_in_force();
   if (!in_force) return tl::unexpected(in_force.error());
+  SLUICE_FAULT_POINT("adopt.rules_read");
   next_number_ = parts_.live.generation() + 1;
   // Of a check that was cut short.
   if (auto done = parts_.maps.modules.erase(SLUICE_MODULE_CANDIDATE); !done)
     return tl::unexpected(done.error());
+  SLUICE_FAULT_POINT("adopt.candidate_cleared");
   for (const auto number : parts_.pins.generations()) {
     auto program = open_program(parts_.pins.generation_program(number));
     auto policies = Map<std::uint32_t, sluice_policy>::open(parts_.pins.generation_policies(number));
     if (!program || !policies || program->id != *in_force) {
       parts_.pins.remove_generation(number);  // never came into force, or was replaced
+      SLUICE_FAULT_POINT("adopt.generation_removed");
       continue;
     }
     // Killed between the slot's write and the publication: the generation is in force, so it is completed.
-    if (parts_.live.generation() != number) parts_.live.publish(number, 0);
+    if (parts_.live.generation() != number) {
+      parts_.live.publish(number, 0);
+      SLUICE_FAULT_POINT("adopt.generation_published");
+    }
     next_number_ = number + 1;
     auto entries = policies->entries();
     if (!entries) return tl::unexpected(entries.error());
@@ -75,6 +82,7 @@ Result<void> Firewall::adopt() {
     status.reason = "in force when this daemon started";
     status.swapped_at = wall_clock(program->loaded);  // a generation is swapped in as soon as it is loaded
     parts_.history.add(std::move(status));
+    SLUICE_FAULT_POINT("adopt.generation_found");
   }
   return {};
 }
@@ -108,8 +116,8 @@ Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, 
   return applied;
 }
 
-// Two peers cannot change their classes by one write: a packet between them could be judged by the new class of one
-// and the old class of the other.
+// Two peers cannot change their classes by one write: a packet between them could be judged by the new class
+// of one and the old class of the other.
 bool Firewall::several_peers_change(const policy::Ruleset& next) const {
   return std::count_if(next.peers.begin(), next.peers.end(), [&](const auto& each) {
            const auto before = applied_->peers.find(each.first);
@@ -118,7 +126,8 @@ bool Firewall::several_peers_change(const policy::Ruleset& next) const {
 }
 
 bool Firewall::fits_in_place(const policy::Ruleset& next) const {
-  if (!live_ || !live_->features().cover(Features::of(next)) || several_peers_change(next)) return false;
+  if (!live_ || doubtful_ || !live_->features().cover(Features::of(next)) || several_peers_change(next))
+    return false;
   return std::all_of(next.endpoints.begin(), next.endpoints.end(), [&](const auto& each) {
     const auto before = applied_->endpoints.find(each.first);
     return before == applied_->endpoints.end() || before->second == each.second;
@@ -130,19 +139,23 @@ bool Firewall::fits_in_place(const policy::Ruleset& next) const {
 Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   leftovers_ = true;
   Guard undo([&] {
-    // What this cannot put back, the next apply() does: it compares with what is in the kernel.
-    static_cast<void>(rules_.write_slot(live_->slot(), *applied_));
-    static_cast<void>(live_->change(next.endpoints, applied_->endpoints));
+    // What this cannot put back, the next apply() replaces by a new generation.
+    doubtful_ = !rules_.write_slot(live_->slot(), *applied_);
+    doubtful_ |= !live_->change(next.endpoints, applied_->endpoints);
     rejudge_connections();
   });
   if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
+  SLUICE_FAILURE_POINT("in_place.tables_added");
   auto peers = rules_.write_slot(live_->slot(), next);
   if (!peers) return peers;
+  SLUICE_FAILURE_POINT("in_place.peers_written");
   auto endpoints = live_->change(applied_->endpoints, next.endpoints);
   if (!endpoints) return endpoints;
+  SLUICE_FAILURE_POINT("in_place.endpoints_written");
   undo.dismiss();
   const bool changed = *peers || *endpoints;
   if (changed) rejudge_connections();
+  SLUICE_FAULT_POINT("in_place.published");
   return changed;
 }
 
@@ -158,24 +171,31 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   status.number = next_number_;
   status.slot = Generation::slot_of(next_number_);
   Stopwatch watch;
+  SLUICE_FAILURE_POINT("generation.begun");
   if (auto done = free_slot(status.slot); !done) return tl::unexpected(done.error());
+  SLUICE_FAILURE_POINT("generation.slot_freed");
   const auto packets = check_packets ? check_packets() : CheckPackets();
   status.check_packets = static_cast<std::uint32_t>(packets.size());
   status.build = watch.lap();
 
   if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
+  SLUICE_FAILURE_POINT("generation.tables_added");
   if (auto done = rules_.write_slot(status.slot, next); !done) return tl::unexpected(done.error());
+  SLUICE_FAILURE_POINT("generation.slot_written");
   status.fill = watch.lap();
 
   auto candidate = Generation::load(parts_.objects, next_number_, Features::of(next));
   if (!candidate) return tl::unexpected(candidate.error());
   status.program_id = candidate->program().id;
   status.load = watch.lap();
+  SLUICE_FAILURE_POINT("generation.loaded");
 
   if (auto done = candidate->fill(next.endpoints); !done) return tl::unexpected(done.error());
   status.fill += watch.lap();
+  SLUICE_FAILURE_POINT("generation.filled");
 
   if (auto done = check(*candidate, packets); !done) return tl::unexpected(done.error());
+  SLUICE_FAILURE_POINT("generation.candidate_cleared");
   status.check = watch.lap();
 
   if (auto done = swap(std::move(*candidate)); !done) return tl::unexpected(done.error());
@@ -196,6 +216,7 @@ Result<void> Firewall::check(const Generation& candidate, const CheckPackets& pa
   auto done =
       modules.update(SLUICE_MODULE_CANDIDATE, static_cast<std::uint32_t>(candidate.program().fd.get()));
   if (!done) return done;
+  SLUICE_FAULT_POINT("generation.candidate_set");
   done = check_candidate(parts_.probe, packets);
   auto cleared = modules.erase(SLUICE_MODULE_CANDIDATE);
   if (!cleared && done) return tl::unexpected(cleared.error());
@@ -207,18 +228,23 @@ Result<void> Firewall::swap(Generation candidate) {
   const auto& pins = parts_.pins;
   Guard unpin([&] { pins.remove_generation(number); });
   if (auto done = candidate.pin(pins); !done) return done;
+  SLUICE_FAILURE_POINT("generation.pinned");
   // The flip: one write. After it nothing can fail.
   const auto fd = static_cast<std::uint32_t>(candidate.program().fd.get());
   if (auto done = parts_.maps.modules.update(SLUICE_MODULE_FIREWALL, fd); !done) return done;
+  SLUICE_FAULT_POINT("generation.flipped");
   parts_.live.publish(number, 0);
+  SLUICE_FAULT_POINT("generation.published");
   unpin.dismiss();
 
   live_ = std::move(candidate);
+  doubtful_ = false;
   next_number_ = number + 1;
   left_before_ = parts_.grace.begin();
   left_slot_[Generation::slot_of(number - 1)] = left_before_;
   for (const auto old : pins.generations())
     if (old != number) pins.remove_generation(old);
+  SLUICE_FAULT_POINT("generation.old_unpinned");
   return {};
 }
 
@@ -226,6 +252,7 @@ Result<void> Firewall::collect() {
   // Before the first apply() nobody knows what the generation in force looks for.
   if (!live_ || !leftovers_) return {};
   if (auto done = parts_.grace.wait(left_before_); !done) return done;
+  SLUICE_FAILURE_POINT("collect.waited");
   if (auto done = rules_.retire_all_but(*applied_); !done) return done;
   leftovers_ = false;
   return {};

@@ -64,6 +64,7 @@ class Firewall {
   std::optional<Generation> live_;                  // made by this process
   std::shared_ptr<const policy::Ruleset> applied_;  // what it admits
   bool leftovers_ = true;  // something may be there that no generation in force needs
+  bool doubtful_ = false;  // a change in place failed and could not be undone
   // What may still be inside the generation that had each slot last, and inside any before the last change.
   std::array<GracePeriod::Ticket, SLUICE_GENERATION_SLOTS> left_slot_{};
   GracePeriod::Ticket left_before_ = 0;

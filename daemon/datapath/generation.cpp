@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/fault_point.h"
 #include "firewall.skel.h"
 
 namespace sluice::datapath {
@@ -94,9 +95,11 @@ Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t 
 }
 
 Result<void> Generation::pin(const Pins& pins) const {
-  return pins.make_generation(number_)
-      .and_then([&] { return Pins::put(program_.fd.get(), pins.generation_program(number_)); })
-      .and_then([&] { return Pins::put(policies_.raw().fd(), pins.generation_policies(number_)); });
+  if (auto done = pins.make_generation(number_); !done) return done;
+  SLUICE_FAILURE_POINT("generation.folder_made");
+  if (auto done = Pins::put(program_.fd.get(), pins.generation_program(number_)); !done) return done;
+  SLUICE_FAILURE_POINT("generation.program_pinned");
+  return Pins::put(policies_.raw().fd(), pins.generation_policies(number_));
 }
 
 Result<void> Generation::fill(const Policies& endpoints) const {
@@ -154,6 +157,7 @@ Result<void> check_candidate(const Program& probe, const CheckPackets& packets) 
         describe(packet.probe), drop_reason_name(got - SLUICE_PROBE_RESULT),
         drop_reason_name(packet.expected));
   }
+  SLUICE_FAILURE_POINT("generation.checked");
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/fault_point.h"
 #include "daemon/datapath/bpf_error.h"
 
 namespace sluice::datapath {
@@ -83,9 +84,11 @@ Result<void> RawMap::update_all(const std::byte* keys, const std::byte* values, 
     if (code == 0) return {};
     if (!batches_unsupported(code)) return failed(code, "write");
   }
-  for (std::size_t done = 0; done < count; ++done)
+  for (std::size_t done = 0; done < count; ++done) {
     if (auto written = update(keys + done * shape_.key_size, values + done * shape_.value_size, 0); !written)
       return written;
+    SLUICE_FAILURE_POINT("map.element_written");
+  }
   return {};
 }
 

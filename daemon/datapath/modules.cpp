@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bridge.skel.h"
+#include "common/fault_point.h"
 #include "daemon/datapath/map.h"
 #include "deliver.skel.h"
 #include "entry.skel.h"
@@ -87,6 +88,7 @@ bool is_current(const Module& module, const Pins& pins, const ModuleMaps& maps) 
 Result<void> install(const Pending& pending, const Pins& pins) {
   auto object = pending.load();
   if (!object) return tl::unexpected(object.error());
+  SLUICE_FAULT_POINT("module.loaded");
   auto maps = open_maps(pins);  // made by the load if this is the first
   if (!maps) return tl::unexpected(maps.error());
   sluice_module_info info{pending.code_hash, 0, 0};
@@ -98,13 +100,17 @@ Result<void> install(const Pending& pending, const Pins& pins) {
     // The slot is overwritten, never emptied: no packet finds it vacant.
     if (slot)
       if (auto done = maps->slots.update(*slot, static_cast<std::uint32_t>(fd)); !done) return done;
+    SLUICE_FAULT_POINT("module.slot_written");
     if (auto done = Pins::put(fd, pins.program(name)); !done) return done;
+    SLUICE_FAULT_POINT("module.pinned");
     auto pinned = open_program(pins.program(name));
     if (!pinned) return tl::unexpected(pinned.error());
     if (info.prog_id == 0) info.prog_id = pinned->id;
   }
   // Last: a daemon that is killed before this does it all again.
-  return maps->info.update(pending.module, info);
+  if (auto done = maps->info.update(pending.module, info); !done) return done;
+  SLUICE_FAULT_POINT("module.recorded");
+  return {};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/fault_point.h"
 #include "daemon/datapath/devices.h"
 
 namespace sluice::datapath {
@@ -56,10 +57,12 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   auto before = settings_.get();
   if (!before) return tl::unexpected(before.error());
 
+  SLUICE_FAILURE_POINT("node.devices_made");
   // What the programs know comes before what sends them packets.
   auto table = route_table(config, *gateway);
   if (auto done = write_routes(table); !done) return done;
   configured_ = std::move(table);
+  SLUICE_FAILURE_POINT("node.routes_written");
   auto done = settings_.change([&](sluice_config& c) {
     c.node_ipv4 = config.node_ipv4.value_or(Address()).abi();
     c.gateway_ipv4 = gateway->abi();
@@ -71,8 +74,12 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
     std::copy(devices->gateway_mac.bytes().begin(), devices->gateway_mac.bytes().end(), c.gateway_mac);
   });
   if (!done) return done;
+  SLUICE_FAILURE_POINT("node.configured");
   if (done = attach_hooks(*before, *devices); !done) return done;
-  return start_devices(netlink, config, *devices);
+  SLUICE_FAILURE_POINT("node.hooks_attached");
+  if (done = start_devices(netlink, config, *devices); !done) return done;
+  SLUICE_FAILURE_POINT("node.devices_started");
+  return {};
 }
 
 // Only what differs is written, and new routes before old ones go: the traffic of others is not touched.
@@ -88,8 +95,10 @@ Result<void> Node::write_routes(const RouteTable& wanted) const {
     else if (equal(found->second, route))
       missing.erase(found->first);
   }
-  for (const auto& [prefix, route] : missing)
+  for (const auto& [prefix, route] : missing) {
     if (auto done = maps_.routes.update(prefix.abi(), route); !done) return done;
+    SLUICE_FAILURE_POINT("node.route_added");
+  }
   for (const auto& key : stale)
     if (auto done = maps_.routes.erase(key); !done) return tl::unexpected(done.error());
   return {};

@@ -15,6 +15,7 @@
 #include <filesystem>
 
 #include "bpf/abi.h"
+#include "common/fault_point.h"
 
 namespace sluice::datapath {
 
@@ -48,6 +49,16 @@ std::vector<std::uint32_t> numbers_in(const std::string& folder, bool of_folders
   return numbers;
 }
 
+constexpr const char* kFresh = "-new";  // a pin on its way to its place
+
+// Left by a daemon that was killed between pinning and renaming.
+Result<void> sweep(const std::string& folder) {
+  for (const auto& name : names_in(folder, false))
+    if (name.ends_with(kFresh))
+      if (auto done = Pins::remove(folder + "/" + name); !done) return done;
+  return {};
+}
+
 }  // namespace
 
 Result<Pins> Pins::open(const std::string& bpffs) {
@@ -70,6 +81,10 @@ Result<Pins> Pins::open(const std::string& bpffs) {
     if (errno == EWOULDBLOCK) return failure("{} is in use: another sluiced runs on this node", pins.root_);
     return failure_errno(errno, "lock " + pins.root_);
   }
+  std::vector<std::string> folders{pins.root_ + "/progs", pins.root_ + "/links"};
+  for (const auto number : pins.generations()) folders.push_back(pins.generation(number));
+  for (const auto& folder : folders)
+    if (auto done = sweep(folder); !done) return tl::unexpected(done.error());
   return pins;
 }
 
@@ -85,6 +100,7 @@ Result<void> Pins::make_generation(std::uint32_t number) const { return make_fol
 
 void Pins::remove_generation(std::uint32_t number) const {
   unlink(generation_program(number).c_str());
+  SLUICE_FAULT_POINT("generation.half_unpinned");
   unlink(generation_policies(number).c_str());
   rmdir(generation(number).c_str());
 }
@@ -96,9 +112,9 @@ Result<Fd> Pins::get(const std::string& path) {
 }
 
 Result<void> Pins::put(int fd, const std::string& path) {
-  const std::string fresh = path + "-new";
-  unlink(fresh.c_str());  // left by a daemon that was killed between the two steps below
+  const std::string fresh = path + kFresh;
   if (const int code = bpf_obj_pin(fd, fresh.c_str()); code < 0) return failure_errno(code, "pin " + fresh);
+  SLUICE_FAULT_POINT("pin.made");
   if (rename(fresh.c_str(), path.c_str()) != 0) {
     const int code = errno;
     unlink(fresh.c_str());

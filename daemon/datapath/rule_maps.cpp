@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/fault_point.h"
 #include "daemon/datapath/longest_prefix.h"
 
 namespace sluice::datapath {
@@ -118,6 +119,7 @@ Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {
 Result<bool> RuleMaps::write_slot(std::uint32_t slot, const policy::Ruleset& ruleset) {
   auto blocks = write_blocks(slot, ruleset);
   if (!blocks) return blocks;
+  SLUICE_FAILURE_POINT("rules.blocks_written");
   auto peers = write_peers(slot, ruleset);
   if (!peers) return peers;
   return *blocks || *peers;
@@ -187,10 +189,16 @@ Result<void> RuleMaps::retire_all_but(const policy::Ruleset& ruleset) {
   const auto itself = [](const auto& it) { return *it; };
   const auto first = [](const auto& it) { return it->first; };
   // Addresses and blocks before the rows of the classes that they lead to.
-  return remove_unwanted(peers_, ruleset.peers, maps_.peers, first)
-      .and_then([&] { return remove_unwanted(blocks_, ruleset.blocks, maps_.peer_blocks, first); })
-      .and_then([&] { return remove_unwanted(rows_, ruleset.rows, maps_.tables, itself); })
-      .and_then([&] { return remove_unwanted(ports_, ruleset.port_classes, maps_.port_classes, itself); });
+  if (auto done = remove_unwanted(peers_, ruleset.peers, maps_.peers, first); !done) return done;
+  SLUICE_FAILURE_POINT("collect.peers_retired");
+  if (auto done = remove_unwanted(blocks_, ruleset.blocks, maps_.peer_blocks, first); !done) return done;
+  SLUICE_FAILURE_POINT("collect.blocks_retired");
+  if (auto done = remove_unwanted(rows_, ruleset.rows, maps_.tables, itself); !done) return done;
+  SLUICE_FAILURE_POINT("collect.rows_retired");
+  if (auto done = remove_unwanted(ports_, ruleset.port_classes, maps_.port_classes, itself); !done)
+    return done;
+  SLUICE_FAILURE_POINT("collect.ports_retired");
+  return {};
 }
 
 Datapath::Numbers RuleMaps::free_numbers() const {

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <filesystem>
 
+#include "common/fault_point.h"
 #include "daemon/ipam/record.h"
 
 namespace sluice::ipam {
@@ -148,6 +149,7 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   pool_.take(wanted.endpoint, wanted.ipv4);
   pool_.set_cursor({wanted.endpoint, wanted.ipv4});
   attachments_.emplace(wanted.key, wanted);
+  SLUICE_FAULT_POINT("ipam.recorded");
   // Its failure is no reason to fail an ADD: only the order after a restart depends on it.
   (void)write_file(folder_ + kCursorFile, fmt::format("{} {}\n", wanted.ipv4.to_string(), wanted.endpoint));
   return wanted;
@@ -170,7 +172,9 @@ Result<void> Ipam::update(const Attachment& attachment) {
 Result<void> Ipam::release(const AttachmentKey& key) {
   if (const auto found = attachments_.find(key); found != attachments_.end()) {
     const auto path = folder_ + "/" + record_name(found->second);
+    SLUICE_FAILURE_POINT("ipam.release_begun");
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failure_errno(errno, "remove " + path);
+    SLUICE_FAULT_POINT("ipam.unlinked");
     attachments_.erase(found);
     recount();
   }

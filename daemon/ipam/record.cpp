@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "common/fault_point.h"
 #include "common/fd.h"
 #include "common/guard.h"
 
@@ -126,10 +127,11 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 Result<void> write_file(const std::string& path, const std::string& content) {
-  const std::string temporary = path + ".tmp";
+  const std::string temporary = path + std::string(kTemporarySuffix);
   Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return failure_errno(errno, "create " + temporary);
   Guard remove([&] { ::unlink(temporary.c_str()); });
+  SLUICE_FAILURE_POINT("ipam.part_made");
   for (std::size_t done = 0; done < content.size();) {
     const auto put = ::write(fd.get(), content.data() + done, content.size() - done);
     if (put < 0 && errno == EINTR) continue;
@@ -137,8 +139,10 @@ Result<void> write_file(const std::string& path, const std::string& content) {
     done += static_cast<std::size_t>(put);
   }
   fd.reset();
+  SLUICE_FAILURE_POINT("ipam.part_written");
   if (::rename(temporary.c_str(), path.c_str()) != 0) return failure_errno(errno, "rename " + temporary);
   remove.dismiss();
+  SLUICE_FAULT_POINT("ipam.renamed");
   return {};
 }
 

@@ -13,7 +13,7 @@
 namespace sluice::ipam {
 
 inline constexpr std::string_view kRecordSuffix = ".json";
-inline constexpr std::string_view kTemporarySuffix = ".json.tmp";
+inline constexpr std::string_view kTemporarySuffix = ".tmp";
 inline constexpr std::string_view kCorruptSuffix = ".json.corrupt";
 
 [[nodiscard]] std::string key_digest(const AttachmentKey& key);

@@ -96,8 +96,13 @@ class Namespace:
 
 class Pod(Namespace):
     def __init__(self, node, ns, pod, netns=None):
-        super().__init__(netns or f"{node.name}-{ns}-{pod}")
         self.node, self.ns, self.pod = node, ns, pod
+        self.name = netns or f"{node.name}-{ns}-{pod}"
+        self.renew()
+
+    def renew(self):
+        """Another sandbox: a new namespace, a new container id."""
+        super().__init__(self.name)
         self.container_id = f"{self.name}-{time.monotonic_ns():x}"
         self.result = None
 
@@ -118,6 +123,7 @@ class Node(Namespace):
     def __init__(self, build, name, pod_cidr, folder=None):
         super().__init__(name)
         self.build, self.pod_cidr = os.path.abspath(build), pod_cidr
+        self.sluice_cni = os.path.join(self.build, "cni", "sluice-cni")
         self.home = tempfile.mkdtemp(prefix=f"sluice-{name}-", dir="/run")
         self.folder = folder or os.path.join(self.home, "objects")
         self.bpffs = os.path.join(self.home, "bpf")
@@ -137,14 +143,15 @@ class Node(Namespace):
         super().delete()
 
     # ---- the daemon
-    def start_daemon(self, *options, source=None, wait=True):
-        """`source`: options that say where objects come from, instead of the node's folder."""
+    def start_daemon(self, *options, source=None, wait=True, fault=None):
+        """`source`: options that say where objects come from, instead of the node's folder. `fault`: for sluiced-faulty, see
+        common/fault_point.h."""
         source = source or ["--source=yaml", f"--yaml-folder={self.folder}"]
         with open(self.log, "a") as log:
             self.daemon = self.start(
                 self.binary, *source, f"--node-name={self.name}",
                 f"--bpffs={self.bpffs}", f"--run-dir={self.home}/run", f"--state-dir={self.home}/state", *options,
-                stdout=log, stderr=subprocess.STDOUT)
+                stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **({"SLUICE_FAULT": fault} if fault else {})})
         if wait:
             self.wait_ready()
 
@@ -211,20 +218,30 @@ class Node(Namespace):
         return {"cniVersion": "1.1.0", "name": "sluice", "type": "sluice-cni", "socket": self.socket,
                 "stateDir": f"{self.home}/state", **more}
 
-    def cni(self, command, container_id="", netns="", ifname="eth0", args="", config=None):
+    def start_cni(self, command, container_id="", netns="", ifname="eth0", args="", config=None, fault=None):
         environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": os.path.join(self.build, "cni")}
         if container_id:
             environment.update(CNI_CONTAINERID=container_id, CNI_NETNS=netns, CNI_IFNAME=ifname)
         if args:
             environment["CNI_ARGS"] = args
-        done = subprocess.run(self.enter(os.path.join(self.build, "cni", "sluice-cni")), env=environment, text=True,
-                              input=json.dumps(config or self.config()), capture_output=True)
-        if done.returncode != 0:
+        if fault:
+            environment["SLUICE_FAULT"] = fault
+        call = subprocess.Popen(self.enter(self.sluice_cni), env=environment, text=True, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        call.stdin.write(json.dumps(config or self.config()))
+        call.stdin.close()
+        call.stdin = None  # for communicate()
+        return call
+
+    def cni(self, command, *arguments, **kwargs):
+        call = self.start_cni(command, *arguments, **kwargs)
+        output, errors = call.communicate()
+        if call.returncode != 0:
             try:
-                raise CniError(json.loads(done.stdout))
+                raise CniError(json.loads(output))
             except ValueError:
-                raise RuntimeError(f"CNI {command}: {done.returncode} {done.stdout!r} {done.stderr}") from None
-        return json.loads(done.stdout) if done.stdout.strip() else {}
+                raise RuntimeError(f"CNI {command}: {call.returncode} {output!r} {errors}") from None
+        return json.loads(output) if output.strip() else {}
 
     def add_pod(self, ns, pod, labels=None, ports=None):
         """Writes the Pod object and attaches a namespace to it."""
