@@ -186,6 +186,15 @@ class Node(Namespace):
             file.write("\n---\n".join(json.dumps(o) for o in objects) + "\n")
         os.rename(path + ".new", path)
 
+    def settle(self):
+        """Returns when what stands in the folder is in force."""
+        for _ in range(2):  # a look at the folder that is under way may have begun before the last change
+            looks = self.get("/v1/status")["source"]["lists"]
+            os.utime(os.path.join(self.folder, f"node-{self.name}.yaml"))
+            wait_for("the folder to be read", lambda n=looks: self.get("/v1/status")["source"]["lists"] > n)
+        self.get("/v1/status")  # answered before the rules are made in that turn, so the next one comes after it
+        self.get("/v1/status")
+
     def remove(self, name):
         os.unlink(os.path.join(self.folder, name + ".yaml"))
 

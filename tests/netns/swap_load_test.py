@@ -64,6 +64,7 @@ class SwapLoadTest(sluice_test.SluiceTest):
         cls.node.delete()
 
     def setUp(self):
+        self.node.settle()  # the generation of what a test before took away must not be taken for another
         self.switch = Switch(self.node)
         self.switch.write("swap", *self.rules(0))
         self.addCleanup(self.node.remove, "swap")
@@ -199,6 +200,7 @@ class SwapLoadTest(sluice_test.SluiceTest):
         for name in "ab":
             self.node.remove(f"pod-x-{name}")  # the objects are in the file "swap" now
             self.addCleanup(self.node.write_pod, "x", name, {"pod": name})
+        self.node.settle()
         flood = Flood(self.a, self.b, 7500)
         self.addCleanup(flood.kill)
         wait_for("the flood", lambda: flood.counts()["sent"] > 1000)
