@@ -90,11 +90,12 @@ class Switch:
         self.current = None  # (allow, seen to be live)
 
     def write(self, name, *objects):
-        """Writes the objects as one file; returns when their generation is live on every node."""
+        """Writes the objects as one file; returns when their generation is live on every node. The wait is long: every
+        fourth generation needs an RCU grace period, and those are slow while packets fill all processors."""
         before = [node.generation() for node in self.nodes]
         self.nodes[0].write(name, *objects)
         for node, number in zip(self.nodes, before):
-            wait_for(f"the generation of {node.name}", lambda n=node, b=number: n.generation() > b, 20, 0.002)
+            wait_for(f"the generation of {node.name}", lambda n=node, b=number: n.generation() > b, 60, 0.002)
 
     def to(self, allow, name, *objects):
         self.close()

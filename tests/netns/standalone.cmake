@@ -3,7 +3,7 @@ function(standalone_test SCRIPT)
   foreach(class ${ARGN})
     add_test(NAME standalone.${class}
       COMMAND python3 "${CMAKE_CURRENT_SOURCE_DIR}/${SCRIPT}" "${PROJECT_BINARY_DIR}" ${class})
-    set_tests_properties(standalone.${class} PROPERTIES LABELS netns TIMEOUT 300)
+    set_tests_properties(standalone.${class} PROPERTIES LABELS netns TIMEOUT 900)
   endforeach()
 endfunction()
 standalone_test(standalone_test.py NodeTest ClsactTest TwoNodesTest)
