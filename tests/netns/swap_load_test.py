@@ -19,6 +19,7 @@ from sluice_node import Node, sandbox, wait_for  # noqa: E402
 import sluice_test  # noqa: E402
 
 BUILD = ""
+RATE = int(os.environ.get("SLUICE_RATE", "20000"))  # packets a second and flow; 0: as many as the machine sends
 SWAPS = int(os.environ.get("SLUICE_SWAPS", 200))
 REPLACEMENTS = int(os.environ.get("SLUICE_REPLACEMENTS", 10))
 FLIPS = int(os.environ.get("SLUICE_FLIPS", 100))
@@ -106,7 +107,7 @@ class SwapLoadTest(sluice_test.SluiceTest):
     def flood(self):
         link = next(l for l in json.loads(self.a.run("ip", "-j", "-s", "link")) if l["ifname"] == "eth0")
         self.dropped_before = link["stats64"]["tx"]["dropped"]
-        flood = Flood(self.a, self.b, 7000, flows=3)
+        flood = Flood(self.a, self.b, 7000, flows=3, rate=RATE)
         self.addCleanup(flood.kill)
         return flood
 
@@ -147,7 +148,7 @@ class SwapLoadTest(sluice_test.SluiceTest):
     OTHER = (policy("from-a", "a", egress=[]), policy("to-b", "b", ingress=["a"]),
              policy("from-b", "b", egress=["a"]), policy("to-a", "a", ingress=[]))
 
-    def floods(self, port, rate=0):
+    def floods(self, port, rate=RATE):
         both = [Flood(self.a, self.b, port, rate=rate), Flood(self.b, self.a, port, rate=rate)]
         for flood in both:
             self.addCleanup(flood.kill)
@@ -201,7 +202,7 @@ class SwapLoadTest(sluice_test.SluiceTest):
             self.node.remove(f"pod-x-{name}")  # the objects are in the file "swap" now
             self.addCleanup(self.node.write_pod, "x", name, {"pod": name})
         self.node.settle()
-        flood = Flood(self.a, self.b, 7500)
+        flood = Flood(self.a, self.b, 7500, rate=RATE)
         self.addCleanup(flood.kill)
         wait_for("the flood", lambda: flood.counts()["sent"] > 1000)
         for number in range(FLIPS):
