@@ -6,8 +6,9 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <set>
+#include <functional>
 
+#include "common/json_guard.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
@@ -19,30 +20,6 @@ namespace {
 constexpr std::size_t kMaxInput = 1 << 20;
 constexpr int kMaxDepth = 64;
 constexpr const char* kValidAttachments = "cni.dev/valid-attachments";
-
-// Refuses what is nested so deeply that copying it would exhaust the stack, and keys that stand twice: which
-// of the two counts is a matter of the parser, and the runtime's may see another configuration than ours.
-class Watchdog {
- public:
-  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
-    if (depth > kMaxDepth && problem_.empty())
-      problem_ = fmt::format("the network configuration is nested deeper than {}", kMaxDepth);
-    if (!problem_.empty()) return false;
-    const auto level = static_cast<std::size_t>(depth);
-    if (keys_.size() <= level + 1) keys_.resize(level + 2);
-    if (event == json::parse_event_t::object_start) keys_[level + 1].clear();
-    if (event == json::parse_event_t::key && !keys_[level].insert(parsed.get<std::string>()).second)
-      problem_ =
-          fmt::format("the network configuration has the key '{}' twice in one object; leave one of them",
-                      parsed.get<std::string>());
-    return problem_.empty();
-  }
-  const std::string& problem() const { return problem_; }
-
- private:
-  std::vector<std::set<std::string>> keys_;  // by depth
-  std::string problem_;
-};
 
 tl::unexpected<Failure> invalid(std::string msg, std::string details = "") {
   return fail(server::kCniInvalidConfig, std::move(msg), std::move(details));
@@ -110,11 +87,16 @@ Outcome<json> parse_document(const std::string& text) {
     if (text.find('\0') != std::string::npos)
       return fail(server::kCniDecodeFailure, "the network configuration is not valid JSON",
                   "it has a zero byte");
-    Watchdog watchdog;
-    auto document = json::parse(text, [&](int depth, json::parse_event_t event, json& parsed) {
-      return watchdog(depth, event, parsed);
-    });
-    if (!watchdog.problem().empty()) return fail(server::kCniDecodeFailure, watchdog.problem());
+    JsonGuard guard(kMaxDepth);
+    auto document = json::parse(text, std::ref(guard));
+    if (guard.too_deep())
+      return fail(server::kCniDecodeFailure,
+                  fmt::format("the network configuration is nested deeper than {}", kMaxDepth));
+    if (guard.repeated_key())
+      return fail(
+          server::kCniDecodeFailure,
+          fmt::format("the network configuration has the key '{}' twice in one object; leave one of them",
+                      *guard.repeated_key()));
     if (document.is_object()) return document;
     return fail(server::kCniDecodeFailure, "the network configuration is not a JSON object");
   } catch (const json::exception& exception) {

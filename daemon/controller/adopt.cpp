@@ -148,14 +148,9 @@ void Controller::reconcile_damaged() {
   std::erase_if(unclaimed_, [&](const datapath::Endpoint& endpoint) {
     auto link = netlink->link(static_cast<int>(endpoint.ifindex));
     if (!link && link.error().code == ENODEV) {
-      if (auto done = datapath_->detach(endpoint.id); !done) {
-        spdlog::error("{}", done.error().message);
-        return false;
-      }
-      state_.detach(endpoint.id);
-      retire(endpoint);
-      policy_dirty_ = true;
-      return true;
+      auto done = take_down(endpoint);
+      if (!done) spdlog::error("{}", done.error().message);
+      return done.has_value();
     }
     if (state_.cluster().endpoints.contains(endpoint.id)) return false;
     const auto* pod = state_.pod_at(endpoint.ipv4, options_.node_name);

@@ -201,10 +201,7 @@ Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   const auto attachment = ipam_.find(key);
   if (!attachment) return forget_unrecorded(key);
   SLUICE_FAULT_POINT("del.begun");
-  if (auto done = datapath_->detach(attachment->endpoint); !done) return done;
-  state_.detach(attachment->endpoint);
-  policy_dirty_ = true;
-  retire(endpoint_of(*attachment));
+  if (auto done = take_down(endpoint_of(*attachment)); !done) return done;
   SLUICE_FAILURE_POINT("del.endpoint_detached");
   if (auto done = ipam_.release(key); !done) return done;
   SLUICE_FAULT_POINT("del.released");
@@ -217,10 +214,7 @@ Result<void> Controller::forget_unrecorded(const ipam::AttachmentKey& key) {
   const auto unclaimed = std::find_if(unclaimed_.begin(), unclaimed_.end(),
                                       [&](const datapath::Endpoint& e) { return e.ifname == name; });
   if (unclaimed != unclaimed_.end()) {
-    if (auto done = datapath_->detach(unclaimed->id); !done) return done;
-    state_.detach(unclaimed->id);
-    policy_dirty_ = true;
-    retire(*unclaimed);
+    if (auto done = take_down(*unclaimed); !done) return done;
     unclaimed_.erase(unclaimed);
     return ipam_.release(key);
   }
@@ -231,6 +225,14 @@ Result<void> Controller::forget_unrecorded(const ipam::AttachmentKey& key) {
   else if (link.error().code != ENODEV)
     return tl::unexpected(link.error());
   return ipam_.release(key);
+}
+
+Result<void> Controller::take_down(const datapath::Endpoint& endpoint) {
+  if (auto done = datapath_->detach(endpoint.id); !done) return done;
+  state_.detach(endpoint.id);
+  policy_dirty_ = true;
+  retire(endpoint);
+  return {};
 }
 
 void Controller::retire(const datapath::Endpoint& endpoint) {

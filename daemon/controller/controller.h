@@ -112,6 +112,8 @@ class Controller final : public source::Sink, public server::Api {
   void finish_adds(const Result<datapath::Applied>& applied);
   Result<void> forget(const ipam::AttachmentKey& key);
   Result<void> forget_unrecorded(const ipam::AttachmentKey& key);
+  // No packet passes any more, either way, and its rules are to go; then retire().
+  Result<void> take_down(const datapath::Endpoint& endpoint);
   // Its link is deleted on the side; until that is done, address and id are given to nobody else.
   void retire(const datapath::Endpoint& endpoint);
   void finish_removals();

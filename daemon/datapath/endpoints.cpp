@@ -189,7 +189,8 @@ Result<void> Endpoints::write(const Endpoint& endpoint) const {
   return {};
 }
 
-// The address first: nothing is delivered to what is being taken apart.
+// The address first, the entry last: until then a program with a hint still finds the endpoint, which is
+// whole and judged by its rules.
 Result<void> Endpoints::erase(std::uint32_t id, const sluice_endpoint& value) const {
   if (auto done = release(maps_.locals, value.ipv4, id); !done) return done;
   SLUICE_FAILURE_POINT("endpoint.address_released");

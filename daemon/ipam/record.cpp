@@ -21,6 +21,8 @@ namespace {
 constexpr std::size_t kDigestHex = 2 * SHA256_DIGEST_LENGTH;
 constexpr std::size_t kNameDigits = 16;
 
+}  // namespace
+
 std::string sha256(std::string_view text) {
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
   SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
@@ -28,8 +30,6 @@ std::string sha256(std::string_view text) {
   for (const auto byte : digest) hex += fmt::format("{:02x}", byte);
   return hex;
 }
-
-}  // namespace
 
 std::string key_digest(const AttachmentKey& key) {
   // The zero keeps ("ab", "c") and ("a", "bc") apart; neither part can contain one.

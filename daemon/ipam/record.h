@@ -16,6 +16,7 @@ inline constexpr std::string_view kRecordSuffix = ".json";
 inline constexpr std::string_view kTemporarySuffix = ".tmp";
 inline constexpr std::string_view kCorruptSuffix = ".json.corrupt";
 
+[[nodiscard]] std::string sha256(std::string_view text);  // in hexadecimal digits
 [[nodiscard]] std::string key_digest(const AttachmentKey& key);
 [[nodiscard]] std::string record_name(const Attachment& attachment);
 // From a record's name with whatever suffix; none: not such a name.

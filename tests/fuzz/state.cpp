@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The record of an attachment. As it is, any change of it is refused; with its checksum made right, which no
 // accident does, it is read as what it says or refused.
-#include <openssl/sha.h>
-
 #include <cstdint>
 #include <cstdlib>
 
 #include "daemon/ipam/record.h"
 
 namespace {
-
-std::string sha256(std::string_view text) {
-  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  std::string hex;
-  for (const auto byte : digest) hex += fmt::format("{:02x}", byte);
-  return hex;
-}
 
 void read(const std::string& content) {
   using namespace sluice::ipam;
@@ -37,7 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data), size);
   read(text);
   const auto line = text.substr(0, text.find('\n'));
-  read(line + "\n" + sha256(line) + "\n");
+  read(line + "\n" + sluice::ipam::sha256(line) + "\n");
   if (const auto name = sluice::ipam::parse_name(text))
     if (name->endpoint == 0 || name->endpoint >= SLUICE_MAX_ENDPOINTS || !name->ipv4.is_v4()) std::abort();
   return 0;

@@ -3,10 +3,11 @@
 runs, by the datapath's own counters and, independently of them, by the kernel's statistics of the interfaces.
 """
 import json
+import os
 import sys
 import unittest
 
-from sluice_node import Node, wait_for
+from sluice_node import Node, sandbox, wait_for
 
 
 class Ledger:
@@ -92,9 +93,14 @@ class SluiceTest(unittest.TestCase):
             self.assertEqual(node.get("/v1/status")["audit"], [], f"node {node.name}")
 
 
-def main(module, argv):
-    """unittest.main() for a module all of whose tests check the accounts."""
+def main(module):
+    """The program of a test module, FILE BUILD_FOLDER [unittest options]: runs it in a sandbox, with the folder as its
+    BUILD. All its tests must check the accounts."""
+    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]):
+        sys.exit(module.__doc__)
     for case in vars(module).values():
         if isinstance(case, type) and issubclass(case, unittest.TestCase) and not issubclass(case, SluiceTest):
             sys.exit(f"{case.__name__} must be a SluiceTest")
-    unittest.main(module=module, argv=argv, verbosity=2)
+    module.BUILD = os.path.abspath(sys.argv[1])
+    sandbox()
+    unittest.main(module=module, argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)

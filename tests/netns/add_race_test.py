@@ -19,7 +19,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from sluice_node import Node, Pod, sandbox, wait_for  # noqa: E402
+from sluice_node import Node, Pod, wait_for  # noqa: E402
 from sluice_test import SluiceTest, main  # noqa: E402
 from traffic import bound  # noqa: E402
 
@@ -211,11 +211,7 @@ class AddRace(SluiceTest):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--pod":
+    if sys.argv[1:2] == ["--pod"]:
         pod_process(int(sys.argv[2]), sys.argv[3])
         sys.exit()
-    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit(__doc__)
-    BUILD = os.path.abspath(sys.argv[1])
-    sandbox()
-    main(sys.modules[__name__], [sys.argv[0], *sys.argv[2:]])
+    main(sys.modules[__name__])

@@ -12,7 +12,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import CniError, Node, Pod, sandbox, wait_for  # noqa: E402
+from sluice_node import CniError, Node, Pod, wait_for  # noqa: E402
 from traffic import Echo, udp_reaches  # noqa: E402
 
 BUILD = ""
@@ -187,8 +187,4 @@ class LeftoversTest(sluice_test.SluiceTest):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit(__doc__)
-    BUILD = os.path.abspath(sys.argv[1])
-    sandbox()
-    sluice_test.main(sys.modules[__name__], [sys.argv[0], *sys.argv[2:]])
+    sluice_test.main(sys.modules[__name__])

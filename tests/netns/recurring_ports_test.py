@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from load import Attempts, Switch, judge  # noqa: E402
-from sluice_node import Fabric, Node, sandbox, wait_for  # noqa: E402
+from sluice_node import Fabric, Node, wait_for  # noqa: E402
 import sluice_test  # noqa: E402
 
 BUILD = ""
@@ -167,8 +167,4 @@ class ClsactRecurringPortsTest(RecurringPortsTest):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit(__doc__)
-    BUILD = os.path.abspath(sys.argv[1])
-    sandbox()
-    sluice_test.main(sys.modules[__name__], [sys.argv[0], *sys.argv[2:]])
+    sluice_test.main(sys.modules[__name__])

@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from sluice_node import CniError, Namespace, Node, connect_nodes, run, sandbox, wait_for  # noqa: E402
+from sluice_node import CniError, Namespace, Node, connect_nodes, run, wait_for  # noqa: E402
 import sluice_test  # noqa: E402
 from traffic import Echo, TcpStream, UdpStream, in_namespace, tcp_reaches, udp_reaches  # noqa: E402
 
@@ -428,8 +428,4 @@ class TwoNodesTest(sluice_test.SluiceTest):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit(__doc__)
-    BUILD = os.path.abspath(sys.argv[1])
-    sandbox()
-    sluice_test.main(sys.modules[__name__], [sys.argv[0], *sys.argv[2:]])
+    sluice_test.main(sys.modules[__name__])

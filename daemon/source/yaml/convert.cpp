@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
 #include <regex>
-#include <set>
 #include <sstream>
+
+#include "common/json_guard.h"
 
 namespace sluice::source {
 
@@ -267,38 +269,17 @@ std::vector<Document> read_yaml(const std::string& text) {
   return documents;
 }
 
-// Refuses what is nested too deep and keys that stand twice, like the YAML reader.
-class Watchdog {
- public:
-  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
-    const auto level = static_cast<std::size_t>(depth);
-    if (depth > kDepthMost && problem_.empty()) problem_ = fmt::format("nested deeper than {}", kDepthMost);
-    if (!problem_.empty()) return false;
-    if (keys_.size() <= level + 1) keys_.resize(level + 2);
-    if (event == json::parse_event_t::object_start) keys_[level + 1].clear();
-    if (event == json::parse_event_t::key && !keys_[level].insert(parsed.get<std::string>()).second)
-      problem_ = fmt::format("key '{}' stands twice", parsed.get<std::string>());
-    return problem_.empty();
-  }
-  const std::string& problem() const { return problem_; }
-
- private:
-  std::vector<std::set<std::string>> keys_;  // by depth
-  std::string problem_;
-};
-
 std::vector<Document> read_json(const std::string& text) {
-  Watchdog watchdog;
+  JsonGuard guard(kDepthMost);  // refuses what the YAML reader does
   Document document;
   try {
-    document.json = json::parse(text, [&](int depth, json::parse_event_t event, json& parsed) {
-      return watchdog(depth, event, parsed);
-    });
+    document.json = json::parse(text, std::ref(guard));
   } catch (const json::parse_error& error) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
     throw Failure{"is not JSON", 1 + static_cast<int>(std::count(text.begin(), end, '\n'))};
   }
-  if (!watchdog.problem().empty()) throw Failure{watchdog.problem(), 1};
+  if (guard.too_deep()) throw Failure{fmt::format("nested deeper than {}", kDepthMost), 1};
+  if (guard.repeated_key()) throw Failure{fmt::format("key '{}' stands twice", *guard.repeated_key()), 1};
   std::vector<Document> documents;
   if (!expand_list(document, {}, documents)) documents.push_back(std::move(document));
   return documents;
