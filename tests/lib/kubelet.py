@@ -5,7 +5,6 @@ them (what failed is deleted and made anew in another sandbox), and afterwards n
 import json
 import os
 import re
-import subprocess
 import time
 
 from sluice_node import CniError, Node, Pod, wait_for
@@ -110,11 +109,13 @@ class Kubelet:
         wait_for("sluiced to be ready or dead", lambda: self.node.daemon.poll() is not None or
                  self.node.get("/v1/status")["ready"], 20, 0.002)
 
-    def died(self, seconds=0.0):
+    def died(self, seconds=0.01):
+        """Is the daemon killed within that time?"""
         try:
-            return self.node.daemon.wait(seconds) == -9
-        except subprocess.TimeoutExpired:
+            wait_for("sluiced to end", lambda: self.node.daemon.poll() is not None, seconds, 0.002)
+        except TimeoutError:
             return False
+        return self.node.daemon.returncode == -9
 
     # ---- pods
     def new_pod(self, pod="new"):

@@ -38,10 +38,11 @@ def run(*command, **kwargs):
 
 
 def wait_for(what, condition, seconds=10.0, pause=0.01):
-    """Polls until the condition gives something true, and returns that."""
-    end = time.monotonic() + seconds
-    last = None
-    while time.monotonic() < end:
+    """Polls until the condition gives something true, and returns that. Of a look that took longer than a second, one
+    counts: while a virtual machine stands still, nothing that is waited for can happen."""
+    left, last = seconds, None
+    while left > 0:
+        begin = time.monotonic()
         try:
             value = condition()
             if value:
@@ -49,6 +50,7 @@ def wait_for(what, condition, seconds=10.0, pause=0.01):
         except (OSError, RuntimeError, KeyError, http.client.HTTPException) as error:
             last = error
         time.sleep(pause)
+        left -= min(time.monotonic() - begin, 1)
     raise TimeoutError(f"waited {seconds} s for {what}" + (f" ({last})" if last else ""))
 
 
