@@ -382,11 +382,26 @@ struct sluice_policy {
 	__u32 pad;
 };
 
-/* `peers`: HASH, struct sluice_addr -> class ids, one for each generation slot. A hit is final. */
-/* `peer_blocks`: LPM_TRIE, struct sluice_route_key -> the same, for addresses not in `peers`. */
-struct sluice_peer {
+/* `peer_blocks`: LPM_TRIE, struct sluice_route_key -> class ids, one for each generation slot, for addresses
+ * not in `peers`. */
+struct sluice_peer_block {
 	__u32 peer_class[SLUICE_GENERATION_SLOTS];	/* 0: matched by no selector and no block */
 };
+
+/* `peers`: HASH, struct sluice_addr -> the same, each bound to the address. A hit is final.
+ * Elements change hands as conntrack's do (a trie's wait for RCU readers): the class of another address must
+ * not be taken for this one's. */
+struct sluice_peer {
+	__u64 bound_class[SLUICE_GENERATION_SLOTS];	/* sluice_peer_bind() */
+};
+
+SLUICE_INLINE __u64 sluice_peer_bind(const struct sluice_addr *addr, __u32 peer_class)
+{
+	__u64 hash = sluice_addr_number(addr, 0) * SLUICE_HASH_1 +
+		     sluice_addr_number(addr, 1) * SLUICE_HASH_2;
+
+	return (hash & ~0xffffffffULL) | peer_class;
+}
 
 struct sluice_row_key {		/* `tables`: HASH */
 	__u32 table;
@@ -560,7 +575,8 @@ SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
 SLUICE_ASSERT(sizeof(struct sluice_config) == 64, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_policy) == 24, "sluice_policy");
-SLUICE_ASSERT(sizeof(struct sluice_peer) == 16, "sluice_peer");
+SLUICE_ASSERT(sizeof(struct sluice_peer_block) == 16, "sluice_peer_block");
+SLUICE_ASSERT(sizeof(struct sluice_peer) == 32, "sluice_peer");
 SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
 SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
 SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");

@@ -47,16 +47,31 @@ static __always_inline struct connection original(const struct sluice_packet *pk
 				    pkt->dport_be, pkt->proto };
 }
 
+#define SLOT (generation_slot & (SLUICE_GENERATION_SLOTS - 1))
+#define NO_CLASS 0xffffffffU	/* has no row in any table */
+
 static __always_inline __u32 class_of(const struct sluice_addr *peer)
 {
 	const struct sluice_peer *found = bpf_map_lookup_elem(&peers, peer);
+	__u64 bound, none = sluice_peer_bind(peer, 0);
 
 	if (!found && uses_blocks) {
 		struct sluice_route_key key = { .prefix_len = 128, .addr = *peer };
+		const struct sluice_peer_block *block = bpf_map_lookup_elem(&peer_blocks, &key);
 
-		found = bpf_map_lookup_elem(&peer_blocks, &key);
+		return block ? block->peer_class[SLOT] : 0;
 	}
-	return found ? found->peer_class[generation_slot & (SLUICE_GENERATION_SLOTS - 1)] : 0;
+	if (!found)
+		return 0;
+	bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
+	if (!(bound >> 32))
+		return bound;
+	/* The element went to another address meanwhile. The next lookup does not meet it again. */
+	found = bpf_map_lookup_elem(&peers, peer);
+	if (!found)
+		return NO_CLASS;
+	bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
+	return bound >> 32 ? NO_CLASS : bound;
 }
 
 static __always_inline __u32 port_class_of(__u32 table, __u8 proto, __be16 port_be)

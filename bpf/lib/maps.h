@@ -147,7 +147,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, SLUICE_MAX_PEER_BLOCKS);
 	__type(key, struct sluice_route_key);
-	__type(value, struct sluice_peer);
+	__type(value, struct sluice_peer_block);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } peer_blocks SEC(".maps");
 

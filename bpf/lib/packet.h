@@ -75,7 +75,11 @@ static __always_inline __u32 local_get(const struct sluice_addr *addr)
 	found = bpf_map_lookup_elem(&locals, addr);
 	if (!found)
 		return 0;
+	/* Elements change hands as conntrack's do; an endpoint's address is there before its element. */
 	id = *found;
+	endpoint = endpoint_get(id);
+	if (!endpoint || !addr_equal(&endpoint->ipv4, addr))
+		return 0;
 	if (hint)
 		*hint = id;
 	return id;

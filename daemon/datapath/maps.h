@@ -23,7 +23,7 @@ struct Maps {
   Map<sluice_route_key, sluice_route> routes;
   Map<sluice_ct_key, sluice_ct_entry> conntrack;
   Map<sluice_addr, sluice_peer> peers;
-  Map<sluice_route_key, sluice_peer> peer_blocks;
+  Map<sluice_route_key, sluice_peer_block> peer_blocks;
   Map<sluice_row_key, sluice_row> tables;
   Map<sluice_port_key, std::uint32_t> port_classes;
   RawMap events;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/longest_prefix.h"
@@ -14,6 +15,7 @@ namespace sluice::datapath {
 namespace {
 
 constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
+constexpr std::uint32_t kNoClass = std::numeric_limits<std::uint32_t>::max();
 
 sluice_addr abi_of(const Address& address) { return address.abi(); }
 sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
@@ -34,6 +36,33 @@ sluice_port_key abi_of(const policy::PortKey& key) {
   value.port_be[1] = static_cast<std::uint8_t>(key.port & 0xff);
   return value;
 }
+
+using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;
+
+sluice_peer bound_to(const sluice_addr& address, const Classes& classes) {
+  sluice_peer value{};
+  for (std::size_t slot = 0; slot < classes.size(); ++slot)
+    value.bound_class[slot] = sluice_peer_bind(&address, classes[slot]);
+  return value;
+}
+
+// What the programs make of it: another address's is no class that any row has.
+Classes unbind(const sluice_addr& address, const sluice_peer& value) {
+  Classes classes{};
+  for (std::size_t slot = 0; slot < classes.size(); ++slot) {
+    const auto number = static_cast<std::uint32_t>(value.bound_class[slot]);
+    classes[slot] = value.bound_class[slot] == sluice_peer_bind(&address, number) ? number : kNoClass;
+  }
+  return classes;
+}
+
+sluice_peer_block abi_of(const Classes& classes) {
+  sluice_peer_block value{};
+  std::copy(classes.begin(), classes.end(), value.peer_class);
+  return value;
+}
+
+Classes from_abi(const sluice_peer_block& value) { return std::to_array(value.peer_class); }
 
 policy::RowKey from_abi(const sluice_row_key& key) { return {key.table, key.peer_class, key.page}; }
 
@@ -98,8 +127,8 @@ Result<void> RuleMaps::read() {
   blocks_.clear();
   rows_.clear();
   ports_.clear();
-  for (const auto& [key, value] : *peers) peers_.emplace(Address::from_abi(key), value);
-  for (const auto& [key, value] : *blocks) blocks_.emplace(from_abi(key), value);
+  for (const auto& [key, value] : *peers) peers_.emplace(Address::from_abi(key), unbind(key, value));
+  for (const auto& [key, value] : *blocks) blocks_.emplace(from_abi(key), from_abi(value));
   for (const auto& [key, value] : *rows) rows_.insert(from_abi(key));
   for (const auto& [key, value] : *ports) ports_.insert(from_abi(key));
   return {};
@@ -127,23 +156,22 @@ Result<bool> RuleMaps::write_slot(std::uint32_t slot, const policy::Ruleset& rul
 
 Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset) {
   const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
-  const LongestPrefix<sluice_peer> present(blocks_);
-  std::map<Prefix, sluice_peer> changed;
+  const LongestPrefix<Classes> present(blocks_);
+  std::map<Prefix, Classes> changed;
   for (const auto& [prefix, value] : blocks_) {
     const auto* peer_class = wanted.find(prefix);
     const std::uint32_t now = peer_class != nullptr ? *peer_class : 0;
-    if (value.peer_class[slot] == now) continue;
-    changed.emplace(prefix, value).first->second.peer_class[slot] = now;
+    if (value[slot] == now) continue;
+    changed.emplace(prefix, value).first->second[slot] = now;
   }
   for (const auto& [prefix, peer_class] : ruleset.blocks) {
     if (blocks_.contains(prefix)) continue;
     // A new, more specific prefix answers for the other slots as the one that covered it did.
     const auto* covering = present.find(prefix);
-    changed.emplace(prefix, covering != nullptr ? *covering : sluice_peer{}).first->second.peer_class[slot] =
-        peer_class;
+    changed.emplace(prefix, covering != nullptr ? *covering : Classes{}).first->second[slot] = peer_class;
   }
-  Changes<sluice_route_key, sluice_peer> changes;
-  for (const auto& [prefix, value] : changed) changes.add(prefix.abi(), value);
+  Changes<sluice_route_key, sluice_peer_block> changes;
+  for (const auto& [prefix, value] : changed) changes.add(prefix.abi(), abi_of(value));
   if (auto done = maps_.peer_blocks.update(changes.keys, changes.values); !done) {
     static_cast<void>(read());
     return tl::unexpected(done.error());
@@ -154,10 +182,10 @@ Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& r
 
 Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ruleset) {
   const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
-  const LongestPrefix<sluice_peer> present(blocks_);
-  std::vector<std::pair<Address, sluice_peer>> changed;
-  const auto set = [&](const Address& address, sluice_peer value, std::uint32_t peer_class) {
-    value.peer_class[slot] = peer_class;
+  const LongestPrefix<Classes> present(blocks_);
+  std::vector<std::pair<Address, Classes>> changed;
+  const auto set = [&](const Address& address, Classes value, std::uint32_t peer_class) {
+    value[slot] = peer_class;
     changed.emplace_back(address, value);
   };
   for (const auto& [address, value] : peers_) {
@@ -167,16 +195,16 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
       now = known->second;
     else if (const auto* block = wanted.find(Prefix::host(address)))
       now = *block;
-    if (value.peer_class[slot] != now) set(address, value, now);
+    if (value[slot] != now) set(address, value, now);
   }
   for (const auto& [address, peer_class] : ruleset.peers) {
     if (peers_.contains(address)) continue;
     // A hit in `peers` is final, so the new element answers for the other slots as the blocks did.
     const auto* covering = present.find(Prefix::host(address));
-    set(address, covering != nullptr ? *covering : sluice_peer{}, peer_class);
+    set(address, covering != nullptr ? *covering : Classes{}, peer_class);
   }
   Changes<sluice_addr, sluice_peer> changes;
-  for (const auto& [address, value] : changed) changes.add(address.abi(), value);
+  for (const auto& [address, value] : changed) changes.add(address.abi(), bound_to(address.abi(), value));
   if (auto done = maps_.peers.update(changes.keys, changes.values); !done) {
     static_cast<void>(read());
     return tl::unexpected(done.error());
@@ -209,8 +237,9 @@ Datapath::Numbers RuleMaps::free_numbers() const {
     above(free.peer_class, key.peer_class);
   }
   for (const auto& key : ports_) above(free.port_table, key.table);
-  const auto classes = [&](const sluice_peer& value) {
-    for (const auto peer_class : value.peer_class) above(free.peer_class, peer_class);
+  const auto classes = [&](const Classes& value) {
+    for (const auto peer_class : value)
+      if (peer_class != kNoClass) above(free.peer_class, peer_class);
   };
   for (const auto& [address, value] : peers_) classes(value);
   for (const auto& [prefix, value] : blocks_) classes(value);
@@ -238,9 +267,10 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
     seen.insert(address);
     const auto known = ruleset.peers.find(address);
     const auto now = known != ruleset.peers.end() ? known->second : class_of(Prefix::host(address));
-    if (value.peer_class[slot] != now)
-      differences.push_back(
-          fmt::format("peers: {} has class {}, not {}", address.to_string(), value.peer_class[slot], now));
+    if (const auto present = unbind(key, value)[slot]; present == kNoClass)
+      differences.push_back(fmt::format("peers: {} has the class of another address", address.to_string()));
+    else if (present != now)
+      differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), present, now));
   }
   for (const auto& [address, peer_class] : ruleset.peers)
     if (!seen.contains(address))

@@ -4,6 +4,7 @@
 // no packet is inside a program that may look for it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -40,6 +41,7 @@ class RuleMaps {
                                    std::vector<std::string>& differences) const;
 
  private:
+  using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;  // by slot
   [[nodiscard]] Result<bool> write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<bool> write_peers(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<void> audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,
@@ -48,8 +50,8 @@ class RuleMaps {
                                           std::vector<std::string>& differences) const;
 
   const Maps& maps_;
-  std::unordered_map<Address, sluice_peer> peers_;
-  std::map<Prefix, sluice_peer> blocks_;
+  std::unordered_map<Address, Classes> peers_;
+  std::map<Prefix, Classes> blocks_;
   std::set<policy::RowKey> rows_;
   std::set<policy::PortKey> ports_;
 };

@@ -169,5 +169,33 @@ TEST_F(Reuse, AnErrorAboutATornEntryIsDropped) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, error).outcome, "dropped CT_BUSY");
 }
 
+TEST_F(Reuse, TheClassOfAnotherAddressIsNotBelieved) {
+  Frame frame = to(82, "S");
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_class("10.1.0.2", 3);
+  set_class("10.1.0.3", 4);
+  set_row(7, 3, {0});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "dropped POLICY_EGRESS") << "podB is of class 4";
+  // What a lookup of podB finds once its element has become podA's.
+  put("peers", address("10.1.0.3"), get<sluice_peer>("peers", address("10.1.0.2")).value());
+  EXPECT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "dropped POLICY_EGRESS");
+  set_row(7, 0, {0});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "dropped POLICY_EGRESS") << "nor is it class 0";
+  erase("peers", address("10.1.0.3"));
+  set_class("10.1.0.3", 3);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, frame).outcome, "delivered");
+}
+
+TEST_F(Reuse, TheEndpointOfAnotherAddressGetsNoPacket) {
+  Frame frame = to(82, "S");
+  frame.dst = "10.1.0.9";
+  frame.to = "gateway";
+  const std::string nobody = send(SLUICE_HOOK_POD, frame).outcome;
+  EXPECT_EQ(nobody, "dropped ENDPOINT_GONE");
+  // What a lookup of the address finds once its element has become podB's.
+  put("locals", address("10.1.0.9"), std::uint32_t{kPodB});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, frame).outcome, nobody);
+}
+
 }  // namespace
 }  // namespace sluice::bpftest

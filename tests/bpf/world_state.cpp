@@ -115,13 +115,16 @@ void World::go_live(Firewall firewall, const Generation& generation) {
 }
 
 void World::set_class(const std::string& peer, std::uint32_t number, std::uint32_t slot) {
-  sluice_peer value = get<sluice_peer>("peers", address(peer)).value_or(sluice_peer{});
-  value.peer_class[slot] = number;
-  put("peers", address(peer), value);
+  const auto key = address(peer);
+  sluice_peer none{};
+  for (auto& each : none.bound_class) each = sluice_peer_bind(&key, 0);
+  sluice_peer value = get<sluice_peer>("peers", key).value_or(none);
+  value.bound_class[slot] = sluice_peer_bind(&key, number);
+  put("peers", key, value);
 }
 
 void World::set_block(const std::string& ipv4, unsigned length, std::uint32_t number) {
-  sluice_peer value{};
+  sluice_peer_block value{};
   value.peer_class[0] = number;
   put("peer_blocks", prefix(ipv4, length), value);
 }
