@@ -11,6 +11,7 @@
 #include "cni/environment.h"
 #include "cni/pod_network.h"
 #include "cni/result_json.h"
+#include "common/host_link.h"
 
 namespace sluice::cni {
 namespace {
@@ -50,7 +51,7 @@ void read_parameters(const std::string& text, bool as_arguments) {
   if (!environment) return check(environment.error());
   // It becomes a file's name.
   if (environment->key.container_id.find('/') != std::string::npos || environment->key.ifname.size() > 15 ||
-      !is_host_ifname(host_ifname(environment->key)))
+      !is_host_link_name(host_link_name(environment->key.container_id, environment->key.ifname)))
     std::abort();
 }
 
