@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common/fault_point.h"
@@ -75,6 +76,18 @@ std::string encode(const Attachment& attachment) {
   return line + "\n" + sha256(line) + "\n";
 }
 
+namespace {
+
+// get_to() would cut 2^32 + 1 to 1, and 1e300 has no value at all in 32 bits. Zero: no such number, nor an
+// id.
+std::uint32_t number32(const nlohmann::json& value) {
+  if (!value.is_number_unsigned()) return 0;
+  const auto number = value.get<std::uint64_t>();
+  return number <= std::numeric_limits<std::uint32_t>::max() ? static_cast<std::uint32_t>(number) : 0;
+}
+
+}  // namespace
+
 Result<Attachment> decode(const std::string& content) {
   const auto newline = content.find('\n');
   if (newline == std::string::npos || content.size() != newline + 1 + kDigestHex + 1 ||
@@ -88,10 +101,10 @@ Result<Attachment> decode(const std::string& content) {
     Attachment attachment;
     json.at("containerID").get_to(attachment.key.container_id);
     json.at("ifname").get_to(attachment.key.ifname);
-    json.at("endpoint").get_to(attachment.endpoint);
+    attachment.endpoint = number32(json.at("endpoint"));
     json.at("netns").get_to(attachment.netns);
     json.at("hostIfname").get_to(attachment.host_ifname);
-    json.at("hostIfindex").get_to(attachment.host_ifindex);
+    attachment.host_ifindex = number32(json.at("hostIfindex"));
     json.at("podNamespace").get_to(attachment.pod_namespace);
     json.at("podName").get_to(attachment.pod_name);
     json.at("podUID").get_to(attachment.pod_uid);
@@ -99,11 +112,9 @@ Result<Attachment> decode(const std::string& content) {
     auto address = Address::parse(json.at("address").get<std::string>());
     if (!address) return tl::unexpected(address.error());
     attachment.ipv4 = *address;
-    // Compared as it stands there: a larger number would have been cut to 32 bits.
-    const bool good =
-        attachment.ipv4.is_v4() && attachment.endpoint > 0 && attachment.endpoint < SLUICE_MAX_ENDPOINTS &&
-        json.at("endpoint") == attachment.endpoint && json.at("hostIfindex") == attachment.host_ifindex &&
-        !attachment.key.container_id.empty() && !attachment.key.ifname.empty();
+    const bool good = attachment.ipv4.is_v4() && attachment.endpoint > 0 &&
+                      attachment.endpoint < SLUICE_MAX_ENDPOINTS && attachment.host_ifindex > 0 &&
+                      !attachment.key.container_id.empty() && !attachment.key.ifname.empty();
     if (!good) return failure("its address, endpoint id, interface index or key cannot be");
     return attachment;
   } catch (const nlohmann::json::exception& error) {
