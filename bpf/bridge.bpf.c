@@ -3,6 +3,8 @@
  * Frames addressed within the node's pod segment: ARP is answered in place, every other frame goes to the
  * endpoint that has the destination address, if the destination MAC is that endpoint's too.
  */
+#include <linux/if_packet.h>
+
 #include "lib/parse.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -83,7 +85,11 @@ int bridge(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
 		if (arp_answer(skb, pkt)) {
 			st->answered++;
-			return bpf_redirect(skb->ifindex, 0);
+			/* Only pods send ARP. Not by the link's egress: from the moment that the link is up until the
+			 * kernel's linkwatch has run, which other work on interfaces may hold up for long, its qdisc
+			 * drops everything, and the pod would ask again only after a second. */
+			bpf_skb_change_type(skb, PACKET_HOST);
+			return bpf_redirect_peer(skb->ifindex, 0);
 		}
 		reason = SLUICE_DROP_ARP_UNANSWERED;
 	} else {
