@@ -141,8 +141,10 @@ Answer Controller::status() {
                     {"reason", generation.reason}};
     const auto conntrack = datapath_->conntrack();
     auto links = datapath_->links();
-    const bool tcx = links && std::any_of(links->begin(), links->end(),
-                                          [](const auto& link) { return link.link_id != 0; });
+    const auto attached = [&](bool by_tcx) {
+      return links && std::any_of(links->begin(), links->end(),
+                                  [&](const auto& link) { return (link.link_id != 0) == by_tcx; });
+    };
     const std::lock_guard lock(mutex_);
     return {200,
             {{"version", SLUICE_VERSION},
@@ -169,7 +171,9 @@ Answer Controller::status() {
              {"packets", packets_json(*stats)},
              {"audit", *audit},
              {"startedAt", rfc3339(started_at_)},
-             {"attach", tcx ? "tcx" : "clsact"},
+             {"attach", !attached(true)   ? "clsact"
+                        : attached(false) ? "tcx, clsact"
+                                          : "tcx"},
              {"rejected", source.rejected}}};
   });
 }

@@ -153,14 +153,14 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   }
   SLUICE_FAULT_POINT("add.endpoint_attached");
   state_.attach(attachment->endpoint, attachment->pod_namespace, attachment->pod_name, attachment->ipv4);
-  return Added{request, *attachment};
+  return Added{request, *attachment, link->mac};
 }
 
 void Controller::finish_adds(const Result<datapath::Applied>& applied) {
   for (auto& added : std::exchange(added_, {})) {
     if (applied) {
       SLUICE_FAULT_POINT("add.rules_live");
-      added.request->answer.set_value(attachment_answer(added.attachment));
+      added.request->answer.set_value(attachment_answer(added.attachment, added.host_mac));
       SLUICE_FAULT_POINT("add.answered");
       const std::lock_guard lock(mutex_);
       ++adds_total_;
@@ -173,14 +173,13 @@ void Controller::finish_adds(const Result<datapath::Applied>& applied) {
 }
 
 datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) const {
-  return {attachment.endpoint, attachment.host_ifname, attachment.host_ifindex, attachment.ipv4,
-          Mac::of_pod(attachment.ipv4)};
+  // Of a pod that is not known another plugin may need the ingress.
+  const auto* pod = state_.pod(attachment.pod_namespace, attachment.pod_name);
+  return {attachment.endpoint, attachment.host_ifname,       attachment.host_ifindex,
+          attachment.ipv4,     Mac::of_pod(attachment.ipv4), pod == nullptr || pod->egress_limited};
 }
 
-Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
-  auto netlink = NetlinkSocket::make();
-  auto link = netlink ? netlink->link(attachment.host_ifname) : tl::unexpected(netlink.error());
-  if (!link) return cni_error(server::kCniInternal, link.error().message);
+Answer Controller::attachment_answer(const ipam::Attachment& attachment, const Mac& host_mac) const {
   const auto cidr = std::find_if(node_config_->pod_cidrs.begin(), node_config_->pod_cidrs.end(),
                                  [&](const Prefix& p) { return p.contains(attachment.ipv4); });
   // An attachment from before a change of the podCIDR keeps its address; it is a segment of its own then.
@@ -192,7 +191,7 @@ Answer Controller::attachment_answer(const ipam::Attachment& attachment) const {
            {"mac", Mac::of_pod(attachment.ipv4).to_string()},
            {"mtu", node_config_->pod_mtu},
            {"hostIfname", attachment.host_ifname},
-           {"hostMac", link->mac.to_string()}}};
+           {"hostMac", host_mac.to_string()}}};
 }
 
 // At once dead, without waiting for anything; what takes time happens on the side. The order counts: a daemon
@@ -284,7 +283,10 @@ Answer Controller::cni_check(const json& body) {
       return cni_error(server::kCniCheckFailed, good.error().message);
     if (!node_config_ || node_config_->pod_cidrs.empty())
       return cni_error(server::kCniTryAgainLater, not_ready());
-    return attachment_answer(*attachment);
+    auto netlink = NetlinkSocket::make();
+    auto link = netlink ? netlink->link(attachment->host_ifname) : tl::unexpected(netlink.error());
+    if (!link) return cni_error(server::kCniInternal, link.error().message);
+    return attachment_answer(*attachment, link->mac);
   });
   // Who hears that there is none, as an ADD that finds its interface in place, may rely on its link being
   // gone.

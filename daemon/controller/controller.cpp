@@ -156,6 +156,7 @@ void Controller::loop() {
       reconcile_damaged();
       replay_deletions();
       reconcile_links();
+      if (auto done = datapath_->restore_programs(); !done) spdlog::error("{}", done.error().message);
       datapath_->collect();
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }

@@ -82,6 +82,7 @@ class Controller final : public source::Sink, public server::Api {
   struct Added {  // attached, waiting for its rules
     std::shared_ptr<PendingAdd> request;
     ipam::Attachment attachment;
+    Mac host_mac;  // of the link's host side
   };
 
   Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath);
@@ -117,7 +118,8 @@ class Controller final : public source::Sink, public server::Api {
   // Its link is deleted on the side; until that is done, address and id are given to nobody else.
   void retire(const datapath::Endpoint& endpoint);
   void finish_removals();
-  [[nodiscard]] server::Answer attachment_answer(const ipam::Attachment& attachment) const;
+  [[nodiscard]] server::Answer attachment_answer(const ipam::Attachment& attachment,
+                                                 const Mac& host_mac) const;
   [[nodiscard]] datapath::Endpoint endpoint_of(const ipam::Attachment& attachment) const;
   [[nodiscard]] nlohmann::json endpoint_json(std::uint32_t id) const;
 

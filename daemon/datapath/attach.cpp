@@ -3,6 +3,8 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <net/if.h>
+#include <spdlog/spdlog.h>
 
 #include <cerrno>
 
@@ -15,6 +17,12 @@ namespace {
 
 // From Linux 6.6's <linux/bpf.h>, newer than the headers that we build with.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+
+std::string interface_text(std::uint32_t ifindex) {
+  char name[IF_NAMESIZE] = {};
+  if (if_indextoname(ifindex, name) == nullptr) return fmt::format("interface number {}", ifindex);
+  return fmt::format("interface {} (number {})", name, ifindex);
+}
 
 // Our filter among those that others may have on the same hook.
 constexpr std::uint32_t kFilterHandle = 0x53;
@@ -63,6 +71,20 @@ bpf_tc_opts filter() {
   return options;
 }
 
+Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
+  const LibbpfMessages messages;
+  auto hook = hook_of(ifindex);
+  if (const int code = bpf_tc_hook_create(&hook); code < 0 && code != -EEXIST)
+    return messages.failure(code, "make the clsact qdisc of " + interface_text(ifindex));
+  SLUICE_FAILURE_POINT("attach.qdisc_made");
+  auto options = filter();
+  options.prog_fd = program.fd.get();
+  options.flags = BPF_TC_F_REPLACE;
+  if (const int code = bpf_tc_attach(&hook, &options); code < 0)
+    return messages.failure(code, "attach by clsact to " + interface_text(ifindex));
+  return {};
+}
+
 Result<void> detach_clsact(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
@@ -70,80 +92,88 @@ Result<void> detach_clsact(std::uint32_t ifindex) {
   const int code = bpf_tc_detach(&hook, &options);
   // ENOENT: no such filter; EINVAL: no clsact at all; ENODEV: no such interface.
   if (code < 0 && code != -ENOENT && code != -EINVAL && code != -ENODEV)
-    return messages.failure(code, fmt::format("detach from interface number {}", ifindex));
+    return messages.failure(code, "detach from " + interface_text(ifindex));
   return {};
 }
 
+// ENOENT in Error::code: there is none; ENODEV: the interface is gone.
 Result<std::uint32_t> clsact_program(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
   auto options = filter();
   const int code = bpf_tc_query(&hook, &options);
-  if (code == -ENOENT || code == -EINVAL || code == -ENODEV)
-    return failure_errno(ENOENT, fmt::format("filter on interface number {}", ifindex));
-  if (code < 0)
-    return messages.failure(code, fmt::format("ask for the filter on interface number {}", ifindex));
-  return options.prog_id;
+  if (code == 0) return options.prog_id;
+  const bool none = code == -ENOENT || code == -EINVAL;  // no such filter; no clsact at all
+  if (none || code == -ENODEV)
+    return tl::unexpected(
+        Error{"Sluice's program is missing on " + interface_text(ifindex), none ? ENOENT : ENODEV});
+  return messages.failure(code, "ask for the filter on " + interface_text(ifindex));
 }
 
 }  // namespace
 
-Result<bool> Attacher::uses_tcx(AttachMode mode) {
+Result<Attacher::Ways> Attacher::ways(AttachMode mode) {
   const bool tcx = mode != AttachMode::kClsact && kernel_has_tcx();
   if (mode == AttachMode::kTcx && !tcx)
     return failure("this kernel has no tcx (Linux 6.6): attach with 'auto' or 'clsact'");
-  return tcx;
+  return Ways{mode == AttachMode::kTcx, tcx};
 }
 
-Result<void> Attacher::attach(std::uint32_t ifindex, sluice_hook hook) const {
+Result<void> Attacher::attach(std::uint32_t ifindex, sluice_hook hook, Ingress ingress) const {
   const Program& program = programs_.at(hook);
-  return tcx_ ? attach_tcx(ifindex, program) : attach_clsact(ifindex, program);
-}
-
-Result<void> Attacher::attach_tcx(std::uint32_t ifindex, const Program& program) const {
-  const auto what = fmt::format("attach to interface number {} (tcx)", ifindex);
-  const auto path = pins_.link(ifindex);
-  auto pinned = open_link(path);
+  const auto pinned = open_link(pins_.link(ifindex));
   if (!pinned && pinned.error().code != ENOENT) return tl::unexpected(pinned.error());
   if (pinned && pinned->ifindex == ifindex) {
     if (pinned->program_id == program.id) return {};
     if (const int code = bpf_link_update(pinned->fd.get(), program.fd.get(), nullptr); code < 0)
-      return failure_errno(code, what);
+      return failure_errno(code, "replace the program (tcx) of " + interface_text(ifindex));
     return {};
   }
-  Fd link(bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr));
-  if (!link) return failure_errno(errno, what);
-  SLUICE_FAILURE_POINT("attach.link_created");
-  if (auto done = Pins::put(link.get(), path); !done) return done;
-  return detach_clsact(ifindex);  // of a daemon that was told to use clsact
+  const bool by_tcx = ingress == Ingress::kShared ? ways_.shared_by_tcx : ways_.ours_by_tcx;
+  if (by_tcx && !clsact_program(ifindex)) return attach_tcx(ifindex, program);
+  return attach_clsact(ifindex, program);
 }
 
-Result<void> Attacher::attach_clsact(std::uint32_t ifindex, const Program& program) const {
-  {
-    const LibbpfMessages messages;
-    auto hook = hook_of(ifindex);
-    if (const int code = bpf_tc_hook_create(&hook); code < 0 && code != -EEXIST)
-      return messages.failure(code, fmt::format("make the clsact qdisc of interface number {}", ifindex));
-    auto options = filter();
-    options.prog_fd = program.fd.get();
-    options.flags = BPF_TC_F_REPLACE;
-    if (const int code = bpf_tc_attach(&hook, &options); code < 0)
-      return messages.failure(code, fmt::format("attach to interface number {} (clsact)", ifindex));
-  }
-  return Pins::remove(pins_.link(ifindex));  // of a daemon that used tcx
+Result<void> Attacher::attach_tcx(std::uint32_t ifindex, const Program& program) const {
+  const Fd link(bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr));
+  if (!link) return failure_errno(errno, "attach by tcx to " + interface_text(ifindex));
+  SLUICE_FAILURE_POINT("attach.link_created");
+  return Pins::put(link.get(), pins_.link(ifindex));
+}
+
+// Of an interface that has lost its program nothing else is known, and somebody else may be at work on it:
+// shared is right for all.
+Result<std::string> Attacher::refresh(std::uint32_t ifindex, sluice_hook hook) const {
+  const auto good = verify(ifindex, hook);
+  if (good || good.error().code == ENODEV) return "";
+  if (auto done = attach(ifindex, hook, Ingress::kShared); !done) return tl::unexpected(done.error());
+  return good.error().message;
+}
+
+Result<void> Attacher::restore(std::uint32_t ifindex, sluice_hook hook) const {
+  const auto amiss = refresh(ifindex, hook);
+  if (!amiss) return tl::unexpected(amiss.error());
+  if (!amiss->empty())
+    spdlog::error(
+        "{}: attached again. Since it went, packets that came in there were not judged; find out who removes "
+        "or replaces Sluice's programs (clsact qdiscs, tcx links)",
+        *amiss);
+  return {};
 }
 
 Result<void> Attacher::detach(std::uint32_t ifindex) const {
-  if (auto done = Pins::remove(pins_.link(ifindex)); !done) return done;
-  return tcx_ ? Result<void>() : detach_clsact(ifindex);
+  if (auto done = forget(ifindex); !done) return done;
+  return detach_clsact(ifindex);
 }
+
+Result<void> Attacher::forget(std::uint32_t ifindex) const { return Pins::remove(pins_.link(ifindex)); }
 
 Result<void> Attacher::sweep() const {
   for (const auto ifindex : pins_.links()) {
     const auto link = open_link(pins_.link(ifindex));
     if (!link) return tl::unexpected(link.error());
     if (link->ifindex == ifindex) continue;
-    if (auto done = Pins::remove(pins_.link(ifindex)); !done) return done;
+    if (auto done = forget(ifindex); !done) return done;
   }
   return {};
 }
@@ -151,17 +181,14 @@ Result<void> Attacher::sweep() const {
 Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
   LinkStatus status;
   status.ifindex = ifindex;
-  if (tcx_) {
-    auto link = open_link(pins_.link(ifindex));
-    if (!link) return tl::unexpected(link.error());
-    if (link->ifindex != ifindex)
-      return failure_errno(ENOENT,
-                           fmt::format("link pinned for interface number {}, which is gone", ifindex));
+  const auto link = open_link(pins_.link(ifindex));
+  if (!link && link.error().code != ENOENT) return tl::unexpected(link.error());
+  if (link && link->ifindex == ifindex) {
     status.link_id = link->id;
     status.program_id = link->program_id;
     return status;
   }
-  auto program = clsact_program(ifindex);
+  const auto program = clsact_program(ifindex);
   if (!program) return tl::unexpected(program.error());
   status.program_id = *program;
   return status;
@@ -172,8 +199,8 @@ Result<void> Attacher::verify(std::uint32_t ifindex, sluice_hook hook) const {
   if (!status) return tl::unexpected(status.error());
   const auto wanted = programs_.at(hook).id;
   if (status->program_id != wanted)
-    return failure("interface number {} has program {} attached where program {} (entry_{}) should be",
-                   ifindex, status->program_id, wanted, hook_name(hook));
+    return failure("{} has program {} attached where program {} (entry_{}) should be",
+                   interface_text(ifindex), status->program_id, wanted, hook_name(hook));
   return {};
 }
 

@@ -29,7 +29,7 @@ struct Ground {
   Modules modules;
   Maps maps;
   std::shared_ptr<const Settings> settings;  // monitors hold it too
-  bool tcx;
+  Attacher::Ways ways;
   LiveStamp live;
   std::unique_ptr<GracePeriod> grace;
   NetlinkSocket netlink;
@@ -51,7 +51,7 @@ class KernelDatapath final : public Datapath {
  public:
   explicit KernelDatapath(Ground ground)
       : ground_(std::move(ground)),
-        attacher_(ground_.tcx, ground_.pins, ground_.modules.entry),
+        attacher_(ground_.ways, ground_.pins, ground_.modules.entry),
         node_(ground_.maps, *ground_.settings, attacher_, ground_.options),
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
@@ -83,7 +83,10 @@ class KernelDatapath final : public Datapath {
     if (*gone) firewall_.rejudge_connections();
     return {};
   }
-  Result<void> interface_gone(std::uint32_t ifindex) override { return attacher_.detach(ifindex); }
+  Result<void> interface_gone(std::uint32_t ifindex) override { return attacher_.forget(ifindex); }
+  Result<void> restore_programs() override {
+    return endpoints_.restore_programs().and_then([&] { return node_.restore_hooks(); });
+  }
   Result<void> verify(const Endpoint& endpoint) override {
     return endpoints_.verify(ground_.netlink, endpoint);
   }
@@ -150,8 +153,8 @@ Result<Ground> lay_ground(const Options& options) {
   if (!maps) return tl::unexpected(maps.error());
   auto config = Map<std::uint32_t, sluice_config>::open(pins->map("config"));
   if (!config) return tl::unexpected(config.error());
-  auto tcx = Attacher::uses_tcx(options.attach);
-  if (!tcx) return tl::unexpected(tcx.error());
+  auto ways = Attacher::ways(options.attach);
+  if (!ways) return tl::unexpected(ways.error());
   auto live = LiveStamp::map(maps->live.raw());
   if (!live) return tl::unexpected(live.error());
   auto grace = GracePeriod::make();
@@ -168,7 +171,7 @@ Result<Ground> lay_ground(const Options& options) {
                 std::move(*modules),
                 std::move(*maps),
                 std::make_shared<Settings>(std::move(*config)),
-                *tcx,
+                *ways,
                 std::move(*live),
                 std::move(*grace),
                 std::move(*netlink)};

@@ -19,7 +19,9 @@
 
 namespace sluice::datapath {
 
-enum class AttachMode { kAuto, kTcx, kClsact };  // kAuto: tcx where the kernel has it (6.6)
+// How programs are attached to interfaces that have none yet. kAuto: by clsact, which is quicker, to pods'
+// links that are Sluice's alone; to all others by tcx where the kernel has it (6.6).
+enum class AttachMode { kAuto, kTcx, kClsact };
 
 struct Options {
   std::string bpffs = "/sys/fs/bpf";  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
@@ -54,6 +56,8 @@ struct Endpoint {
   std::uint32_t ifindex = 0;
   Address ipv4;
   Mac mac;  // of the pod's interface
+  // Another CNI plugin adds an ingress qdisc to the link (bandwidth).
+  bool shares_ingress = false;
 };
 
 struct ModuleStatus {
@@ -130,6 +134,9 @@ class Datapath {
   [[nodiscard]] virtual Result<void> detach(std::uint32_t id) = 0;
   // Removes what is pinned for an interface that is no more.
   [[nodiscard]] virtual Result<void> interface_gone(std::uint32_t ifindex) = 0;
+  // Puts back what somebody has taken from an interface or replaced by another program, and logs it as an
+  // error: without its program a pod's packets reach the node's stack unjudged.
+  [[nodiscard]] virtual Result<void> restore_programs() = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says
   // which is not.
   [[nodiscard]] virtual Result<void> verify(const Endpoint& endpoint) = 0;

@@ -94,7 +94,8 @@ Result<void> Endpoints::adopt(NetlinkSocket& netlink) {
   if (!swept) return swept;
   SLUICE_FAULT_POINT("adopt.endpoints_swept");
   for (const auto& [id, value] : attached_) {
-    if (auto done = attacher_.attach(value.ifindex, SLUICE_HOOK_POD); !done) return done;
+    if (auto done = attacher_.refresh(value.ifindex, SLUICE_HOOK_POD); !done)
+      return tl::unexpected(done.error());
     SLUICE_FAULT_POINT("adopt.program_refreshed");
   }
   return {};
@@ -154,7 +155,8 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
     static_cast<void>(erase(endpoint.id, value));
   });
   if (auto done = write(endpoint); !done) return done;
-  if (auto done = attacher_.attach(endpoint.ifindex, SLUICE_HOOK_POD); !done) return done;
+  const auto ingress = endpoint.shares_ingress ? Ingress::kShared : Ingress::kOurs;
+  if (auto done = attacher_.attach(endpoint.ifindex, SLUICE_HOOK_POD, ingress); !done) return done;
   SLUICE_FAILURE_POINT("endpoint.program_attached");
 
   LinkChange change;
@@ -217,6 +219,12 @@ Result<bool> Endpoints::detach(std::uint32_t id) {
   return true;
 }
 
+Result<void> Endpoints::restore_programs() const {
+  for (const auto& [id, value] : attached_)
+    if (auto done = attacher_.restore(value.ifindex, SLUICE_HOOK_POD); !done) return done;
+  return {};
+}
+
 Result<void> Endpoints::verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const {
   auto present = find(id);
   if (!present) return tl::unexpected(present.error());
@@ -250,9 +258,13 @@ Result<void> Endpoints::audit(std::vector<std::string>& differences) const {
   for (const auto& [id, value] : *entries)
     if (value.ifindex != 0 && !attached_.contains(id))
       differences.push_back(fmt::format("endpoints: {} should not be there", id));
-  for (const auto& [id, value] : attached_)
+  for (const auto& [id, value] : attached_) {
     if (auto good = verify_maps(id, value); !good)
       differences.push_back(fmt::format("endpoints: {}", good.error().message));
+    // One whose interface is gone, with its pod's namespace, waits for the controller to notice.
+    if (auto good = attacher_.verify(value.ifindex, SLUICE_HOOK_POD); !good && good.error().code != ENODEV)
+      differences.push_back(fmt::format("endpoint {}: {}", id, good.error().message));
+  }
   return {};
 }
 

@@ -25,6 +25,7 @@ class Endpoints {
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
   // False: there was none.
   [[nodiscard]] Result<bool> detach(std::uint32_t id);
+  [[nodiscard]] Result<void> restore_programs() const;
   [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 

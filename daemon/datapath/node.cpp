@@ -110,7 +110,7 @@ Result<void> Node::attach_hooks(const sluice_config& before, const Devices& devi
                                     {devices.uplink_ifindex, SLUICE_HOOK_UPLINK}}};
   for (const auto& [ifindex, hook] : wanted)
     if (ifindex != 0)
-      if (auto done = attacher_.attach(ifindex, hook); !done) return done;
+      if (auto done = attacher_.attach(ifindex, hook, Ingress::kShared); !done) return done;
   for (const auto& [ifindex, hook] : hooks_of(before)) {
     const auto old = ifindex;
     const bool still =
@@ -126,8 +126,18 @@ Result<void> Node::refresh_hooks() const {
   if (!config) return tl::unexpected(config.error());
   for (const auto& [ifindex, hook] : hooks_of(*config)) {
     if (ifindex == 0 || !attacher_.attached(ifindex)) continue;
-    if (auto done = attacher_.attach(ifindex, hook); !done) return done;
+    if (auto done = attacher_.refresh(ifindex, hook); !done) return tl::unexpected(done.error());
   }
+  return {};
+}
+
+Result<void> Node::restore_hooks() const {
+  if (!configured_) return {};
+  auto config = settings_.get();
+  if (!config) return tl::unexpected(config.error());
+  for (const auto& [ifindex, hook] : hooks_of(*config))
+    if (ifindex != 0)
+      if (auto done = attacher_.restore(ifindex, hook); !done) return done;
   return {};
 }
 

@@ -32,6 +32,8 @@ class Node {
   // After a start: the interfaces configured before get this build's entry programs. A hook whose interface
   // is gone is left to configure().
   [[nodiscard]] Result<void> refresh_hooks() const;
+  // Later on: the same for those that have lost theirs.
+  [[nodiscard]] Result<void> restore_hooks() const;
   // Differences between the kernel's `routes` and hooks and what was configured, in words.
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 

@@ -66,6 +66,7 @@ struct Pod {
   std::vector<Address> ips;
   std::vector<ContainerPort> ports;  // sorted
   bool host_network = false;
+  bool egress_limited = false;  // the CNI plugin `bandwidth` is to limit what it sends
   bool finished = false;  // phase Succeeded or Failed: its addresses are no longer its own
   bool operator==(const Pod&) const = default;
 };

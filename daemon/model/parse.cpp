@@ -17,6 +17,9 @@ struct Metadata {
   Labels labels;
 };
 
+// What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
+constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
+
 Metadata parse_metadata(const Field& root, Kind kind) {
   const auto field = root.at("metadata");
   Metadata metadata;
@@ -82,6 +85,7 @@ Pod parse_pod(const Field& root, Metadata metadata) {
   pod.name = std::move(metadata.name);
   pod.uid = std::move(metadata.uid);
   pod.labels = std::move(metadata.labels);
+  pod.egress_limited = root.at("metadata").at("annotations").at(kEgressBandwidth).present();
 
   const auto spec = root.at("spec");
   pod.node_name = spec.at("nodeName").text();

@@ -118,10 +118,16 @@ class Kubelet:
         return self.node.daemon.returncode == -9
 
     # ---- pods
-    def new_pod(self, pod="new"):
-        self.node.write_pod(NS, pod, {"app": pod})
+    def new_pod(self, pod="new", limited=None):
+        """`limited`: with an annotation by which it is attached by tcx; None: in turns with and without."""
+        limited = not self.last_limited if limited is None else limited
+        self.last_limited = limited
+        self.node.write_pod(NS, pod, {"app": pod}, annotations={"kubernetes.io/egress-bandwidth": "1G"} if limited else {})
         self.last = Pod(self.node, NS, pod)
+        self.last.limited = limited
         return self.last
+
+    last_limited = False
 
     def begin_add(self, pod, fault=None):
         return self.node.start_cni("ADD", pod.container_id, pod.path, fault=fault,
@@ -191,7 +197,8 @@ class Kubelet:
         if {n for n in links if re.fullmatch("slu[0-9a-f]{11}", n)} != ours:
             yield f"interfaces {sorted(links)}, of pods {sorted(ours)}"
         pins = f"{node.bpffs}/sluice/v1"
-        wanted = {str(links[n]) for n in ours | HOOKS if n in links}
+        by_tcx = {i["name"] for p in node.pods.values() if p.limited for i in p.result["interfaces"] if not i.get("sandbox")}
+        wanted = {str(links[n]) for n in by_tcx | HOOKS if n in links}
         if set(os.listdir(f"{pins}/links")) != wanted:
             yield f"pinned links {os.listdir(f'{pins}/links')}, wanted {sorted(wanted)}"
         if os.listdir(f"{pins}/generations") != [str(status["firewall"]["generation"])]:

@@ -97,6 +97,8 @@ class Namespace:
 
 
 class Pod(Namespace):
+    limited = False  # has an annotation for the plugin `bandwidth`: its link is attached by tcx
+
     def __init__(self, node, ns, pod, netns=None):
         self.node, self.ns, self.pod = node, ns, pod
         self.name = netns or f"{node.name}-{ns}-{pod}"
@@ -211,11 +213,11 @@ class Node(Namespace):
         self.write(f"namespace-{name}", {"apiVersion": "v1", "kind": "Namespace",
                                          "metadata": {"name": name, "labels": labels}})
 
-    def write_pod(self, ns, pod, labels=None, ports=None, address=None):
+    def write_pod(self, ns, pod, labels=None, ports=None, address=None, annotations=None):
         """`ports`: {name: (protocol, number)}; `address`: for pods of other nodes."""
         self.write(f"pod-{ns}-{pod}", {
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod, "namespace": ns, "labels": labels or {}},
+            "metadata": {"name": pod, "namespace": ns, "labels": labels or {}, "annotations": annotations or {}},
             "spec": {"containers": [{"name": "c", "ports": [
                 {"name": n, "protocol": p, "containerPort": c} for n, (p, c) in (ports or {}).items()]}]},
             "status": {"podIPs": [{"ip": address}]} if address else {}})

@@ -289,7 +289,8 @@ TEST_F(Lifecycle, WhatIsAmissIsNamed) {
   EXPECT_TRUE(named("locals"));
   EXPECT_TRUE(named("tables"));
   EXPECT_TRUE(named("peers: 10.244.1.11"));
-  EXPECT_EQ(differences.size(), 3U);
+  EXPECT_TRUE(named("endpoint 3: Sluice's program is missing on interface pod3"));
+  EXPECT_EQ(differences.size(), 4U);
 }
 
 TEST_F(Lifecycle, AnAddressOfAnotherEndpointIsRefusedAndTheRestUndone) {

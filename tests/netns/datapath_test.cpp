@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "tests/netns/node_fixture.h"
 
@@ -101,7 +102,8 @@ TEST_P(DatapathTraffic, ADetachedPodIsGone) {
 class Transactions : public NodeTest {
  protected:
   struct Ids {
-    std::set<std::uint32_t> programs, links, maps;
+    std::set<std::uint32_t> programs, maps;
+    std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>> links;  // interface, link, program
     bool operator==(const Ids&) const = default;
   };
   // Of everything but the firewall's program.
@@ -109,7 +111,8 @@ class Transactions : public NodeTest {
     Ids ids;
     for (const auto& module : must(datapath_->modules()))
       if (module.slot != SLUICE_MODULE_FIREWALL) ids.programs.insert(module.program_id);
-    for (const auto& link : must(datapath_->links())) ids.links.insert(link.link_id);
+    for (const auto& link : must(datapath_->links()))
+      ids.links.emplace(link.ifindex, link.link_id, link.program_id);
     for (const auto& map : must(datapath_->maps())) ids.maps.insert(map.id);
     return ids;
   }

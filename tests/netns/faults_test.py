@@ -126,6 +126,10 @@ def gc_killed(world, point, _):
     world.remove(pod)
 
 
+# Points that only some pods' ADD comes by.
+LIMITED = {"attach.qdisc_made": False, "attach.link_created": True, "pin.made": True}
+
+
 # ---- the daemon is killed: in ADD, DEL, GC, and in what it makes up for
 @drives(r"pin\.made")
 def pin(world, point, turn):
@@ -135,7 +139,7 @@ def pin(world, point, turn):
 @drives(r"add\..*|attach\..*|ipam\.(part.*|re(named|corded))|endpoint\.(entry_written|.*_claimed|program_attached|mtu_set|link_up)")
 def daemon_killed_in_add(world, point, turn):
     world.start_armed(point)
-    pod = world.new_pod()
+    pod = world.new_pod(limited=LIMITED.get(point.partition(":")[0]))
     call = world.begin_add(pod)
     expect_death(world, point)
     if turn % 2:  # it comes back only after the CNI binary has given up
@@ -363,7 +367,7 @@ def fails(world, point):
 
 def fails_in_cni(world, point):
     in_add = driver(point) is daemon_killed_in_add
-    pod = world.new_pod()
+    pod = world.new_pod(limited=LIMITED.get(point))
     if not in_add:
         world.node.attach(pod)
     world.start_armed(f"{point}:1:error")

@@ -48,14 +48,15 @@ class NodeTest : public testing::Test {
   }
   [[nodiscard]] static Address gateway() { return must(Address::parse("10.244.1.1")); }
 
-  Pod& add_pod(std::uint32_t id) {
-    auto pod = std::make_unique<Pod>(id, fmt::format("10.244.1.{}", 10 + id), "10.244.1.1");
+  Pod& add_pod(std::uint32_t id, bool shares_ingress = false) {
+    auto pod = std::make_unique<Pod>(id, fmt::format("10.244.1.{}", 10 + id), "10.244.1.1", shares_ingress);
     must(datapath_->attach(pod->endpoint(), 1450));
     pods_.push_back(std::move(pod));
     return *pods_.back();
   }
+  // The last one is attached by tcx where the mode allows both.
   void add_three_pods() {
-    for (const std::uint32_t id : {1U, 2U, 3U}) add_pod(id);
+    for (const std::uint32_t id : {1U, 2U, 3U}) add_pod(id, id == 3);
   }
   [[nodiscard]] Pod& a() { return *pods_.at(0); }
   [[nodiscard]] Pod& b() { return *pods_.at(1); }

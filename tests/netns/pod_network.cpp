@@ -114,8 +114,10 @@ Sandbox::~Sandbox() {
   std::filesystem::remove(bpffs_, ignored);
 }
 
-Pod::Pod(std::uint32_t id, const std::string& address, const std::string& gateway) : netns_(new_netns()) {
+Pod::Pod(std::uint32_t id, const std::string& address, const std::string& gateway, bool shares_ingress)
+    : netns_(new_netns()) {
   endpoint_.id = id;
+  endpoint_.shares_ingress = shares_ingress;
   endpoint_.ifname = fmt::format("pod{}", id);
   endpoint_.ipv4 = must(Address::parse(address));
   endpoint_.mac = Mac::of_pod(endpoint_.ipv4);

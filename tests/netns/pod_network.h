@@ -44,7 +44,7 @@ class Sandbox {
 class Pod {
  public:
   // veth pair, addresses and routes as the CNI plugin makes them; the host side is down.
-  Pod(std::uint32_t id, const std::string& address, const std::string& gateway);
+  Pod(std::uint32_t id, const std::string& address, const std::string& gateway, bool shares_ingress = false);
   Pod(const Pod&) = delete;
   Pod& operator=(const Pod&) = delete;
   ~Pod();

@@ -221,6 +221,18 @@ TEST(ParsePod, ReadsItsFields) {
             (std::vector<ContainerPort>{{"http", Protocol::kTcp, 8080}, {"mesh", Protocol::kUdp, 15}}));
 }
 
+TEST(ParsePod, KnowsByItsAnnotationWhetherWhatItSendsIsToBeLimited) {
+  const auto limited = [](const char* annotations) {
+    auto object = pod("{}", "{}");
+    object["metadata"]["annotations"] = json::parse(annotations);
+    const auto parsed = parse_object(object, Kind::kPod);
+    return parsed && std::get<Pod>(parsed->object).egress_limited;
+  };
+  EXPECT_TRUE(limited(R"({"kubernetes.io/egress-bandwidth":"10M"})"));
+  EXPECT_FALSE(limited(R"({"kubernetes.io/ingress-bandwidth":"10M"})"));
+  EXPECT_FALSE(limited("null"));
+}
+
 TEST(ParsePod, TakesPodIpWherePodIpsAreAbsentAndNothingWhereThereIsNothing) {
   const auto one = parse_object(pod("{}", R"({"podIP":"10.0.0.9","phase":"Succeeded"})"), Kind::kPod);
   ASSERT_TRUE(one);
