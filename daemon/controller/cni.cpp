@@ -70,6 +70,7 @@ Answer Controller::cni_add(const json& body) {
   if (wanted.pod_namespace.empty() != wanted.pod_name.empty())
     return cni_error(server::kCniInvalidEnvironment, "K8S_POD_NAMESPACE and K8S_POD_NAME must come together");
   request->deadline = Clock::now() + kPodKnownWithin;
+  remover_.pause();
   auto future = request->answer.get_future();
 
   // Not known, or known under another UID: ask the API server now instead of waiting for the watch.
@@ -110,6 +111,10 @@ void Controller::progress_adds() {
     else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
       missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
                 " is not known yet, so neither are its rules";
+    else if (!late && ipam_.exhausted() && !retired_.empty()) {
+      missing = "no address is free until the links of deleted pods are gone";
+      remover_.hurry();
+    }
     if (!missing.empty() && !late) {
       ++i;
       continue;
@@ -161,6 +166,7 @@ void Controller::finish_adds(const Result<datapath::Applied>& applied) {
     if (applied) {
       SLUICE_FAULT_POINT("add.rules_live");
       added.request->answer.set_value(attachment_answer(added.attachment, added.host_mac));
+      remover_.pause();
       SLUICE_FAULT_POINT("add.answered");
       const std::lock_guard lock(mutex_);
       ++adds_total_;

@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -16,6 +17,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kRetry = 1s;
+constexpr auto kLongest = 1s;  // that a link may wait
 
 Result<void> delete_link(const LinkRemover::Link& wanted) {
   auto netlink = NetlinkSocket::make();
@@ -41,7 +43,22 @@ void LinkRemover::remove(Link link) {
   {
     const std::lock_guard lock(mutex_);
     if (!removing_.insert(link.ifindex).second) return;
-    queue_.push_back(std::move(link));
+    queue_.push_back({std::move(link), Clock::now() + kLongest});
+    pause_locked();
+  }
+  changed_.notify_all();
+}
+
+// The thread, which sleeps until an earlier time, looks again then.
+void LinkRemover::pause() {
+  const std::lock_guard lock(mutex_);
+  pause_locked();
+}
+
+void LinkRemover::hurry() {
+  {
+    const std::lock_guard lock(mutex_);
+    hurried_ = !queue_.empty();
   }
   changed_.notify_all();
 }
@@ -51,7 +68,8 @@ bool LinkRemover::removing(std::uint32_t ifindex) const {
   return removing_.contains(ifindex);
 }
 
-void LinkRemover::wait(std::chrono::milliseconds time) const {
+void LinkRemover::wait(std::chrono::milliseconds time) {
+  hurry();
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, time, [this] { return removing_.empty(); });
 }
@@ -65,6 +83,11 @@ void LinkRemover::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+LinkRemover::Clock::time_point LinkRemover::due() const {
+  return hurried_ || stopping_ ? Clock::time_point::min()
+                               : std::min(queue_.front().at_the_latest, paused_until_);
+}
+
 void LinkRemover::work() {
   std::set<std::uint32_t> told;  // whose failure stands in the log
   std::unique_lock lock(mutex_);
@@ -75,8 +98,14 @@ void LinkRemover::work() {
     else if (!changed_.wait_for(lock, kRetry, pending))
       queue_.swap(failed_);
     if (queue_.empty()) return;
-    const auto link = std::move(queue_.front());
+    if (const auto until = due(); Clock::now() < until) {
+      changed_.wait_until(lock, until);
+      continue;
+    }
+    const auto removal = std::move(queue_.front());
+    const auto& link = removal.link;
     queue_.pop_front();
+    if (queue_.empty()) hurried_ = false;
     lock.unlock();
     const auto done = delete_link(link);
     if (done) {
@@ -90,7 +119,7 @@ void LinkRemover::work() {
       removing_.erase(link.ifindex);
       told.erase(link.ifindex);
     } else {
-      failed_.push_back(link);
+      failed_.push_back(removal);
     }
     changed_.notify_all();
   }

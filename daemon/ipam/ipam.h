@@ -69,6 +69,8 @@ class Ipam {
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
   [[nodiscard]] const std::vector<DamagedRecord>& damaged_records() const { return damaged_records_; }
+  // No address or no endpoint id is left.
+  [[nodiscard]] bool exhausted() const { return !pool_.next_address() || !pool_.next_endpoint(); }
   [[nodiscard]] std::size_t capacity() const { return pool_.capacity(); }
   // An endpoint id or address that the datapath still holds though no file says so.
   void hold(std::uint32_t endpoint, const Address& ipv4);

@@ -27,8 +27,10 @@ class Ledger:
         pods = {p.name: {name: (rx, tx) for name, rx, tx in statistics(p)}.get("eth0", (0, 0)) for p in node.pods.values()}
         self.pods = (frozenset(pods), node.attached)
         self.uplinks = frozenset(links) - {"lo", "sluice_host"} - {n for n in links if n.startswith("slu")}
+        # A deleted pod's link stays for a while.
+        hosts = {i["name"] for p in node.pods.values() for i in p.result["interfaces"] if i["name"].startswith("slu")}
         self.kernel = {
-            "in from pods": sum(rx for name, (rx, _) in links.items() if name.startswith("slu") and "_" not in name),
+            "in from pods": sum(rx for name, (rx, _) in links.items() if name in hosts),
             "in from the node's stack": links["sluice_net"][0],
             "in from the overlay": links["sluice_vxlan"][0],
             "in from the uplink": sum(links[name][0] for name in self.uplinks),

@@ -147,6 +147,26 @@ class LeftoversTest(sluice_test.SluiceTest):
         self.delete(pods["valid"])
         self.assert_nothing_left()
 
+    def test_addresses_that_links_to_be_deleted_hold(self):
+        """Links of deleted pods are deleted after a while; an ADD that lacks what they hold waits for it."""
+        small = Node(BUILD, "small", "10.83.2.0/29")  # five pods
+        small.write_node()
+        small.write_namespace("x")
+        small.start_daemon()
+        self.addCleanup(small.delete)
+        self.addCleanup(small.kill_daemon)
+        pods = [small.add_pod("x", f"p{i}") for i in range(5)]
+        with self.assertRaises(CniError) as error:
+            small.add_pod("x", "one-too-many")
+        self.assertEqual(102, error.exception.code)
+        for turn in range(MANY):
+            gone = pods.pop(0)
+            small.cni("DEL", gone.container_id, gone.path)  # its namespace, and its link with it, stays
+            small.pods.pop(f"x/{gone.pod}")
+            pods.append(small.add_pod("x", f"next{turn}"))
+            self.assertEqual(gone.address, pods[-1].address)
+            gone.delete()
+
     def test_links_of_nobody(self):
         """What an ADD leaves that was killed; one that is down may be of an ADD that is about to ask, and stays a while."""
         for name, state in (("slu00000000001", "up"), ("slu00000000002", "down")):
