@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 
 #include "common/json_guard.h"
@@ -70,11 +71,14 @@ const std::string& to_string(Version version) {
 }
 
 Outcome<std::string> read_input(std::istream& input) {
-  std::string text(kMaxInput + 1, '\0');
-  input.read(text.data(), static_cast<std::streamsize>(text.size()));
+  std::string text;
+  std::array<char, 4096> chunk;
+  while (input && text.size() <= kMaxInput) {
+    input.read(chunk.data(), chunk.size());
+    text.append(chunk.data(), static_cast<std::size_t>(input.gcount()));
+  }
   if (input.bad())
     return fail(server::kCniIoFailure, "the network configuration could not be read from stdin");
-  text.resize(static_cast<std::size_t>(input.gcount()));
   if (text.size() > kMaxInput)
     return fail(server::kCniIoFailure,
                 fmt::format("the network configuration has more than {} bytes", kMaxInput));
