@@ -451,7 +451,7 @@ enum sluice_packet_flags {
 	SLUICE_PKT_TCP_RST = 1 << 9,
 	SLUICE_PKT_ROUTED = 1 << 10,		/* `route` is filled in */
 	SLUICE_PKT_TRANSLATED = 1 << 11,	/* nat rewrote the destination of this packet */
-	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and a dead entry of the same tuple may be replaced */
+	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and an entry of the same tuple may be replaced */
 	SLUICE_PKT_BRIDGED = 1 << 13,		/* addressed within the pod segment: bridge, not router */
 };
 

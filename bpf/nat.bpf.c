@@ -137,25 +137,59 @@ static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct 
 	return SLUICE_DROP_NONE;
 }
 
+/* Another connection of the same tuple, in whichever direction, takes over the entry. A SYN that is only
+ * repeated must keep its masquerade port. */
+static __always_inline void take_over(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+{
+	pkt->flags |= SLUICE_PKT_CT_REPLACE;
+	if (!reply && ct->flags & SLUICE_CT_MASQUERADE)
+		pkt->nat_port_be = ct->nat_port_be;
+}
+
+/* A SYN opens a connection whatever conntrack has of its tuple: what is there is only looked for if there may be
+ * a port to keep. (An alias's tuple has no pod in it.) */
+static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluice_packet *pkt, bool from_high)
+{
+	__u32 reason = new_connection(skb, pkt);
+	struct ct_snapshot ct;
+
+	if (reason)
+		return reason;
+	if (!(pkt->flags & SLUICE_PKT_MASQUERADE)) {
+		pkt->flags |= SLUICE_PKT_CT_REPLACE;
+		return SLUICE_DROP_NONE;
+	}
+	switch (ct_find(&pkt->ct_key, &ct)) {
+	case CT_TORN:
+		return SLUICE_DROP_CT_BUSY;
+	case CT_FOUND:
+		if (!(ct.flags & SLUICE_CT_ALIAS))
+			take_over(pkt, &ct, from_high != !!(ct.flags & SLUICE_CT_ORIGIN_HIGH));
+		break;
+	case CT_ABSENT:
+		break;
+	}
+	return SLUICE_DROP_NONE;
+}
+
 static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	struct tuple tuple = packet_tuple(pkt);
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple), reply;
 	struct ct_snapshot ct;
-	enum ct_found found = ct_find(&pkt->ct_key, &ct);
+	enum ct_found found;
 
+	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN))
+		return open_connection(skb, pkt, from_high);
+	found = ct_find(&pkt->ct_key, &ct);
 	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. */
 	if (unlikely(found == CT_TORN))
 		return SLUICE_DROP_CT_BUSY;
 	if (found == CT_ABSENT || ct.flags & SLUICE_CT_ALIAS)
 		return new_connection(skb, pkt);
 	reply = from_high != !!(ct.flags & SLUICE_CT_ORIGIN_HIGH);
-	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN || ct_expired(&ct, pkt->proto, pkt->now_ns))) {
-		/* Another connection of the same tuple, in whichever direction. A SYN that is only
-		 * repeated must keep its masquerade port. */
-		pkt->flags |= SLUICE_PKT_CT_REPLACE;
-		if (!reply && ct.flags & SLUICE_CT_MASQUERADE)
-			pkt->nat_port_be = ct.nat_port_be;
+	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns))) {
+		take_over(pkt, &ct, reply);
 		return new_connection(skb, pkt);
 	}
 	established(pkt, &ct, reply);
