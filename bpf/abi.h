@@ -38,6 +38,7 @@ enum {
 	SLUICE_CONNTRACK_DEFAULT = 131072,
 	SLUICE_EVENTS_BYTES = 1 << 20,
 	SLUICE_GENERATION_SLOTS = 4,
+	SLUICE_PORT_RUNS = 8,
 };
 
 /* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
@@ -375,11 +376,29 @@ enum sluice_policy_flags {
 
 enum sluice_direction { SLUICE_INGRESS = 0, SLUICE_EGRESS = 1 };
 
+/* The ports of one protocol that have a class other than 0. */
+struct sluice_port_run {
+	__u32 first;		/* protocol << 16 | first port */
+	__u16 more;		/* ports after it */
+	__u16 port_class;	/* 0: unused */
+};
+
+/* An endpoint's own class as a peer of others: what `peers` says of its address. It is written while programs
+ * read it, and believed only if both words agree; else the address is asked for. */
+struct sluice_own_class {
+	__u32 peer_class;
+	__u32 inverted;		/* ~peer_class */
+};
+
+/* Ports have their class by port_runs, which overlap nowhere; those of rules that would need more than
+ * SLUICE_PORT_RUNS, by a port table. */
 struct sluice_policy {
 	__u32 table[2];		/* [direction]; meaningful when isolated in it */
-	__u32 ports[2];		/* [direction] port table; 0: the rules name no ports */
+	__u32 ports[2];		/* [direction] port table; 0: none, port_runs tell */
 	__u32 flags;		/* enum sluice_policy_flags */
 	__u32 pad;
+	struct sluice_own_class own;
+	struct sluice_port_run port_runs[2][SLUICE_PORT_RUNS];
 };
 
 /* `peer_blocks`: LPM_TRIE, struct sluice_route_key -> class ids, one for each generation slot, for addresses
@@ -574,7 +593,9 @@ SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
 SLUICE_ASSERT(sizeof(struct sluice_config) == 64, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
-SLUICE_ASSERT(sizeof(struct sluice_policy) == 24, "sluice_policy");
+SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");
+SLUICE_ASSERT(sizeof(struct sluice_own_class) == 8, "sluice_own_class");
+SLUICE_ASSERT(sizeof(struct sluice_policy) == 160, "sluice_policy");
 SLUICE_ASSERT(sizeof(struct sluice_peer_block) == 16, "sluice_peer_block");
 SLUICE_ASSERT(sizeof(struct sluice_peer) == 32, "sluice_peer");
 SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");

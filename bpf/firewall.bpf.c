@@ -10,9 +10,10 @@ char LICENSE[] SEC("license") = "GPL";
 
 const volatile __u32 generation_number = 0;
 const volatile __u32 generation_slot = 0;	/* of struct sluice_peer and generation_stats */
-/* Whether the rules have ipBlocks and ports at all: if not, the verifier removes the lookups. */
+/* Whether the rules have ipBlocks, ports and port tables at all: if not, the verifier removes what asks for them. */
 const volatile __u8 uses_blocks = 0;
 const volatile __u8 uses_ports = 0;
+const volatile __u8 uses_port_tables = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -50,7 +51,7 @@ static __always_inline struct connection original(const struct sluice_packet *pk
 #define SLOT (generation_slot & (SLUICE_GENERATION_SLOTS - 1))
 #define NO_CLASS 0xffffffffU	/* has no row in any table */
 
-static __always_inline __u32 class_of(const struct sluice_addr *peer)
+static __always_inline __u32 class_by_address(const struct sluice_addr *peer)
 {
 	const struct sluice_peer *found = bpf_map_lookup_elem(&peers, peer);
 	__u64 bound, none = sluice_peer_bind(peer, 0);
@@ -74,7 +75,48 @@ static __always_inline __u32 class_of(const struct sluice_addr *peer)
 	return bound >> 32 ? NO_CLASS : bound;
 }
 
-static __always_inline __u32 port_class_of(__u32 table, __u8 proto, __be16 port_be)
+/* A pod of this node carries its class. Its policy is looked up once more when it is its turn: a pointer kept
+ * until then would make the verifier walk that once for each way to have it or not. */
+static __always_inline __u32 class_of(const struct sluice_addr *peer, __u32 endpoint)
+{
+	const volatile struct sluice_policy *policy;
+	__u32 peer_class;
+
+	if (endpoint) {
+		policy = bpf_map_lookup_elem(&generation, &endpoint);
+		if (policy) {
+			peer_class = policy->own.peer_class;
+			if (!(peer_class ^ ~policy->own.inverted))
+				return peer_class;
+		}
+	}
+	return class_by_address(peer);
+}
+
+/* The class of the run if it has the port, else 0. Without a branch, whose ways the verifier would walk each. */
+static __always_inline __u32 class_in_run(const struct sluice_port_run *run, __u32 port)
+{
+	__s64 left = (__s64)run->more - (__u32)(port - run->first);
+
+	/* The compiler must not know what it is, nor what it was: else it makes a branch of the sign. */
+	asm volatile("" : "+r"(left));
+	left >>= 63;
+	asm volatile("" : "+r"(left));
+	return run->port_class & ~left;
+}
+
+static __always_inline __u32 class_in_runs(const struct sluice_port_run *runs, __u8 proto, __be16 port_be)
+{
+	const __u32 port = (__u32)proto << 16 | bpf_ntohs(port_be);
+	__u32 port_class = 0;
+
+#pragma unroll
+	for (int i = 0; i < SLUICE_PORT_RUNS; i++)
+		port_class |= class_in_run(&runs[i], port);
+	return port_class;
+}
+
+static __always_inline __u32 class_in_table(__u32 table, __u8 proto, __be16 port_be)
 {
 	struct sluice_port_key key = {
 		.prefix_len = SLUICE_PORT_KEY_BITS,
@@ -97,9 +139,12 @@ static __always_inline bool admits(const struct sluice_policy *policy, enum slui
 	const struct sluice_row *row;
 	__u32 port = 0;
 
-	key.peer_class = class_of(direction == SLUICE_EGRESS ? &conn->dst : &conn->src);
-	if (uses_ports && policy->ports[direction])
-		port = port_class_of(policy->ports[direction], conn->proto, conn->dport_be);
+	key.peer_class = direction == SLUICE_EGRESS ? class_of(&conn->dst, conn->dst_endpoint) :
+						      class_of(&conn->src, conn->src_endpoint);
+	if (uses_port_tables && policy->ports[direction])
+		port = class_in_table(policy->ports[direction], conn->proto, conn->dport_be);
+	else if (uses_ports)
+		port = class_in_runs(policy->port_runs[direction], conn->proto, conn->dport_be);
 	key.page = port / SLUICE_ROW_BITS;
 	row = bpf_map_lookup_elem(&tables, &key);
 	port %= SLUICE_ROW_BITS;

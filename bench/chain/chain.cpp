@@ -68,6 +68,7 @@ class Side : public World {
                   .flags = flags});
   }
   static Bytes question(sluice_module judge);
+  static sluice_policy policy(std::uint32_t table, std::uint32_t peer_class);
   double ns(const char* name, const Bytes& data, int times) { return mean_ns(name, data, times); }
   void admit(std::uint32_t table, std::uint32_t peer_class, unsigned port_class) {
     set_row(table, peer_class, {1, port_class});
@@ -77,6 +78,7 @@ class Side : public World {
 };
 
 Side::Side(std::uint32_t sources) : sources_(sources) {
+  coarse_clock_ = true;
   SetUp();
   load(front_bpf__elf_bytes);
   put("front", std::uint32_t{kFrontEntry}, program("entry_pod"));
@@ -85,13 +87,9 @@ Side::Side(std::uint32_t sources) : sources_(sources) {
   set_slot(SLUICE_MODULE_CANDIDATE, program("nothing"));
   put("turn", std::uint32_t{0}, Turn{0, sources});
 
-  go_live(load_generation({.uses_blocks = false}), {});
-  constexpr std::uint32_t kFlags =
-      SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS | SLUICE_POLICY_ISOLATED_EGRESS;
-  set_policy(kPodA, {{kTableA, kTableA}, {kTableA, kTableA}, kFlags, 0});
-  set_policy(kPodB, {{kTableB, kTableB}, {kTableB, kTableB}, kFlags, 0});
-  for (const std::uint32_t table : {kTableA, kTableB})
-    for (unsigned i = 0; i < std::size(kPorts); ++i) set_port(table, IPPROTO_TCP, kPorts[i], 16, i + 1);
+  go_live(load_generation({.uses_blocks = false, .uses_port_tables = false}), {});
+  set_policy(kPodA, policy(kTableA, 1));
+  set_policy(kPodB, policy(kTableB, 2));
   set_class("10.1.0.2", 1);
   set_class("10.1.0.3", 2);
   admit(kTableA, 2, 2);
@@ -102,6 +100,20 @@ Side::Side(std::uint32_t sources) : sources_(sources) {
     admit(kTableB, i + 3, 1 + i % 4);
   }
   if (send(SLUICE_HOOK_POD, frame("S")).outcome != "delivered") throw std::runtime_error("not delivered");
+}
+
+// As the compiler makes it of rules that name kPorts.
+sluice_policy Side::policy(std::uint32_t table, std::uint32_t peer_class) {
+  sluice_policy made{};
+  made.flags = SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS | SLUICE_POLICY_ISOLATED_EGRESS;
+  made.own = {peer_class, ~peer_class};
+  for (const auto direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
+    made.table[direction] = table;
+    for (std::uint16_t i = 0; i < std::size(kPorts); ++i)
+      made.port_runs[direction][i] = {std::uint32_t{IPPROTO_TCP} << 16 | kPorts[i], 0,
+                                      static_cast<std::uint16_t>(i + 1)};
+  }
+  return made;
 }
 
 double Side::fresh(bool modules) {

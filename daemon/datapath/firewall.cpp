@@ -130,11 +130,12 @@ bool Firewall::fits_in_place(const policy::Ruleset& next) const {
     return false;
   return std::all_of(next.endpoints.begin(), next.endpoints.end(), [&](const auto& each) {
     const auto before = applied_->endpoints.find(each.first);
-    return before == applied_->endpoints.end() || before->second == each.second;
+    return before == applied_->endpoints.end() || before->second.admits_as(each.second);
   });
 }
 
-// Each address changes from its old class to its new one in one write, and rows for the new class are there
+// Each address changes from its old class to its new one in one write (a pod of this node in two, of which a
+// packet reads one), and rows for the new class are there
 // before: every packet is judged as before the change or as after it.
 Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   leftovers_ = true;

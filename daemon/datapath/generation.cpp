@@ -26,7 +26,13 @@ sluice_policy abi_of(const policy::EndpointPolicy& policy) {
   for (const auto direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
     value.table[direction] = policy.table[direction];
     value.ports[direction] = policy.ports[direction];
+    auto* run = value.port_runs[direction];
+    for (const auto& each : policy.port_runs[direction])
+      *run++ = {static_cast<std::uint32_t>(each.protocol << 16 | each.first),
+                static_cast<std::uint16_t>(each.last - each.first),
+                static_cast<std::uint16_t>(each.port_class)};
   }
+  if (policy.peer_class) value.own = {*policy.peer_class, ~*policy.peer_class};
   return value;
 }
 
@@ -59,8 +65,12 @@ Result<std::uint32_t> run_probe(const Program& probe, sluice_probe input) {
 Features Features::of(const policy::Ruleset& ruleset) {
   Features features;
   features.blocks = !ruleset.blocks.empty();
-  for (const auto& [id, policy] : ruleset.endpoints)
-    if (policy.ports[SLUICE_INGRESS] != 0 || policy.ports[SLUICE_EGRESS] != 0) features.ports = true;
+  for (const auto& [id, policy] : ruleset.endpoints) {
+    for (const auto direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
+      features.ports |= !policy.port_runs[direction].empty();
+      features.port_tables |= policy.ports[direction] != 0;
+    }
+  }
   return features;
 }
 
@@ -73,6 +83,7 @@ Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t 
   constants->generation_slot = slot_of(number);
   constants->uses_blocks = features.blocks;
   constants->uses_ports = features.ports;
+  constants->uses_port_tables = features.port_tables;
   if (auto done = object->load(); !done) return tl::unexpected(done.error());
 
   // The object closes its own fds when it goes out of scope.

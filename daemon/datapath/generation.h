@@ -20,9 +20,10 @@ namespace sluice::datapath {
 struct Features {
   bool blocks = false;
   bool ports = false;
+  bool port_tables = false;
   [[nodiscard]] static Features of(const policy::Ruleset& ruleset);
   [[nodiscard]] bool cover(const Features& needed) const {
-    return (blocks || !needed.blocks) && (ports || !needed.ports);
+    return (blocks || !needed.blocks) && (ports || !needed.ports) && (port_tables || !needed.port_tables);
   }
 };
 

@@ -26,6 +26,17 @@ bool selects(const CompiledPolicy& policy, const Identity& identity) {
   return policy.source->ns == identity.ns && policy.source->pod_selector.matches(identity.labels);
 }
 
+// Which of the pod's addresses is the endpoint's is not known here.
+std::optional<std::uint32_t> class_of_all(const Ruleset& ruleset, const std::vector<Address>& addresses) {
+  std::optional<std::uint32_t> common;
+  for (const auto& address : addresses) {
+    const std::uint32_t peer_class = ruleset.class_of(address);
+    if (common.value_or(peer_class) != peer_class) return std::nullopt;
+    common = peer_class;
+  }
+  return common;
+}
+
 }  // namespace
 
 struct Compiler::State {
@@ -279,6 +290,7 @@ void Compiler::State::add_tables(const ClassIndex& index, Ruleset& ruleset) {
   for (const auto& [id, endpoint] : endpoints) {
     EndpointPolicy& policy = ruleset.endpoints[id];
     if (!endpoint.identity) continue;
+    policy.peer_class = class_of_all(ruleset, endpoint.pod->ips);
     const Identity& identity = *endpoint.identity;
     Tables::NamedPorts own;
     for (const auto& port : identity.ports)
@@ -289,7 +301,9 @@ void Compiler::State::add_tables(const ClassIndex& index, Ruleset& ruleset) {
       (direction == SLUICE_INGRESS ? policy.isolated_ingress : policy.isolated_egress) = true;
       const auto& named_ports = direction == SLUICE_INGRESS ? own : of_peers;
       policy.table[direction] = tables.number_of(direction, identity.selected_by, named_ports, atoms);
-      policy.ports[direction] = tables.port_table_of(policy.table[direction]);
+      const Table& table = tables.table(policy.table[direction]);
+      policy.ports[direction] = table.port_table;
+      policy.port_runs[direction] = table.port_runs;
       used.insert(policy.table[direction]);
       used_port_tables.insert(policy.ports[direction]);
     }

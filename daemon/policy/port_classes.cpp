@@ -13,7 +13,7 @@ namespace {
 
 using Members = std::vector<std::uint32_t>;  // groups, sorted
 
-struct Run {  // ports first … last of one protocol have one class
+struct Run {  // ports first … last of one protocol have one class, 0 too
   std::uint32_t first = 0;
   std::uint32_t last = 0;
   std::uint32_t port_class = 0;
@@ -126,6 +126,11 @@ PortClasses classify_ports(const std::vector<std::vector<PortSpan>>& groups) {
   for (const auto& [protocol, protocol_edges] : edges) {
     const auto runs = runs_between(protocol_edges, class_of);
     PrefixTree(runs).emit(protocol, result.prefixes);
+    for (const auto& run : runs) {
+      if (run.port_class == 0) continue;
+      result.runs.push_back({protocol, static_cast<std::uint16_t>(run.first),
+                             static_cast<std::uint16_t>(run.last), run.port_class});
+    }
   }
   return result;
 }

@@ -8,10 +8,13 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "bpf/abi.h"
 #include "common/address.h"
+#include "daemon/policy/port_classes.h"
 
 namespace sluice::policy {
 
@@ -34,10 +37,17 @@ struct PortKey {  // the ports of `protocol` whose upper `port_bits` bits are th
 
 struct EndpointPolicy {                  // struct sluice_policy
   std::array<std::uint32_t, 2> table{};  // [sluice_direction]
-  std::array<std::uint32_t, 2> ports{};
+  std::array<std::uint32_t, 2> ports{};  // not 0: the classes of ports are in port_classes, else in port_runs
+  std::array<std::vector<PortRun>, 2> port_runs;  // SLUICE_PORT_RUNS at most
+  std::optional<std::uint32_t> peer_class;        // its own, as a peer of others
   bool isolated_ingress = false;
   bool isolated_egress = false;
   bool operator==(const EndpointPolicy&) const = default;
+  // Admits the same; its own class may differ.
+  [[nodiscard]] bool admits_as(const EndpointPolicy& other) const {
+    return table == other.table && ports == other.ports && port_runs == other.port_runs &&
+           isolated_ingress == other.isolated_ingress && isolated_egress == other.isolated_egress;
+  }
 };
 
 struct Ruleset {

@@ -117,10 +117,13 @@ std::uint32_t Tables::build(int direction, const std::vector<const CompiledPolic
     if (ports.every) ports.spans.clear();  // they make no difference
     groups.push_back(ports.spans);
   }
-  const PortClasses classes = classify_ports(groups);
+  PortClasses classes = classify_ports(groups);
 
   Table table;
-  if (!classes.prefixes.empty()) table.port_table = port_tables_.number(classes.prefixes);
+  if (classes.runs.size() <= SLUICE_PORT_RUNS)
+    table.port_runs = std::move(classes.runs);
+  else
+    table.port_table = port_tables_.number(classes.prefixes);
   std::size_t group = 0;
   for (const auto& [peer, ports] : by_peer) {
     const auto& of_group = classes.of_group[group++];

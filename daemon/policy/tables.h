@@ -29,7 +29,8 @@ struct TableEntry {
 
 // Says nothing of classes: what happens to peers elsewhere in the cluster leaves it as it is.
 struct Table {
-  std::uint32_t port_table = 0;  // 0: its rules name no ports
+  std::uint32_t port_table = 0;    // 0: port_runs tell the class of every port
+  std::vector<PortRun> port_runs;  // SLUICE_PORT_RUNS at most
   std::vector<TableEntry> entries;
   auto operator<=>(const Table&) const = default;
 };
@@ -56,9 +57,7 @@ class Tables {
   // The table of the rules of `policies` (by serial) in `direction`.
   [[nodiscard]] std::uint32_t number_of(int direction, const std::vector<const CompiledPolicy*>& policies,
                                         const NamedPorts& named_ports, Atoms& atoms);
-  [[nodiscard]] std::uint32_t port_table_of(std::uint32_t table) const {
-    return tables_.content(table).port_table;
-  }
+  [[nodiscard]] const Table& table(std::uint32_t number) const { return tables_.content(number); }
 
   void add_port_classes(std::uint32_t port_table, std::map<PortKey, std::uint32_t>& port_classes) const;
   void add_rows(std::uint32_t table, const ClassIndex& classes, std::map<RowKey, Row>& rows) const;

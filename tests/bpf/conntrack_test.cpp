@@ -92,7 +92,7 @@ TEST_F(Conntrack, ASynTheOtherWayIsJudgedInItsOwnDirection) {
   deliver(forward("S"));
   deliver(back("SA"));
   // podB may be reached but not reach out: it must not use the connection's entry to do so.
-  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   EXPECT_EQ(send(SLUICE_HOOK_POD, back("S")).outcome, "dropped POLICY_EGRESS");
   EXPECT_EQ(progress(), SLUICE_CT_REPLIED) << "and what was there stays";
   deliver(back("A"));
@@ -155,7 +155,7 @@ TEST_F(Conntrack, LifetimesByState) {
 TEST_F(Conntrack, AnExpiredEntryLetsNoAnswerIn) {
   deliver(forward("S"));
   deliver(back("SA"));
-  set_policy(kPodA, {{7, 0}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS, 0});
+  set_policy(kPodA, {{7, 0}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS, 0, {}, {}});
   deliver(back("A"));
   age(kTcp, SLUICE_CT_TCP_ESTABLISHED_S + 1);
   EXPECT_EQ(send(SLUICE_HOOK_POD, back("A")).outcome, "dropped POLICY_INGRESS");

@@ -32,7 +32,7 @@ TEST_F(Verdict, WithoutIsolationEverythingIsAllowed) {
 TEST_F(Verdict, AnEndpointWithoutRulesIsClosed) {
   set_policy(kPodB, {});
   EXPECT_EQ(verdict(), "dropped POLICY_MISSING") << "as a destination";
-  set_policy(kPodB, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0});
+  set_policy(kPodB, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});
   set_policy(kPodA, {});
   EXPECT_EQ(verdict(), "dropped POLICY_MISSING") << "as a source";
   EXPECT_EQ(verdict([](Frame& f) { f.dst = "10.2.0.9"; }), "dropped POLICY_MISSING");
@@ -40,7 +40,7 @@ TEST_F(Verdict, AnEndpointWithoutRulesIsClosed) {
 }
 
 TEST_F(Verdict, IngressAdmitsTheClassesOfItsTable) {
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS") << "no row";
   set_row(5, 3, {0});
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS") << "the peer is of class 0";
@@ -48,12 +48,12 @@ TEST_F(Verdict, IngressAdmitsTheClassesOfItsTable) {
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS") << "the peer is of class 4";
   set_class("10.1.0.2", 3);
   EXPECT_EQ(verdict(), "delivered") << "the peer is of class 3";
-  set_policy(kPodB, {{6, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{6, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS") << "another table";
 }
 
 TEST_F(Verdict, EgressAdmitsTheClassesOfItsTable) {
-  set_policy(kPodA, {{9, 5}, {0, 0}, kOut, 0});
+  set_policy(kPodA, {{9, 5}, {0, 0}, kOut, 0, {}, {}});
   EXPECT_EQ(verdict(), "dropped POLICY_EGRESS");
   set_class("10.1.0.3", 3);
   set_row(9, 3, {0});
@@ -65,8 +65,8 @@ TEST_F(Verdict, EgressAdmitsTheClassesOfItsTable) {
 }
 
 TEST_F(Verdict, EgressIsAskedFirstAndBothMustAdmit) {
-  set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0});
-  set_policy(kPodB, {{6, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0, {}, {}});
+  set_policy(kPodB, {{6, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(verdict(), "dropped POLICY_EGRESS");
   set_row(5, 0, {0});
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
@@ -81,7 +81,7 @@ TEST_F(Verdict, EgressIsAskedFirstAndBothMustAdmit) {
 }
 
 TEST_F(Verdict, BlocksByTheLongestPrefixAndOnlyForUnknownAddresses) {
-  set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0});
+  set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0, {}, {}});
   set_row(5, 1, {0});
   set_block("10.0.0.0", 8, 1);
   EXPECT_EQ(verdict(), "delivered") << "in the block";
@@ -96,15 +96,16 @@ TEST_F(Verdict, BlocksByTheLongestPrefixAndOnlyForUnknownAddresses) {
 TEST_F(Verdict, WithoutBlocksInUseTheyAreNotLookedAt) {
   set_block("10.0.0.0", 8, 1);
   set_row(5, 1, {0});
-  const Generation plain{.number = 2, .slot = 0, .uses_blocks = false, .uses_ports = false};
+  const Generation plain{
+      .number = 2, .slot = 0, .uses_blocks = false, .uses_ports = false, .uses_port_tables = false};
   Firewall next = load_generation(plain);
-  set_policy(next, kPodA, {{0, 5}, {0, 0}, kOut, 0});
+  set_policy(next, kPodA, {{0, 5}, {0, 0}, kOut, 0, {}, {}});
   go_live(std::move(next), plain);
   EXPECT_EQ(verdict(), "dropped POLICY_EGRESS");
 }
 
-TEST_F(Verdict, PortsByProtocolAndInterval) {
-  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0});
+TEST_F(Verdict, PortTableByProtocolAndInterval) {
+  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0, {}, {}});
   set_row(5, 0, {1, 2});
   set_port(8, IPPROTO_TCP, 80, 16, 1);
   set_port(8, IPPROTO_UDP, 8192, 3, 2);  // 8192–16383
@@ -137,8 +138,97 @@ TEST_F(Verdict, PortsByProtocolAndInterval) {
   EXPECT_EQ(verdict_on(IPPROTO_UDP, 8200), "dropped POLICY_INGRESS");
 }
 
+TEST_F(Verdict, PortRunsByProtocolAndInterval) {
+  sluice_policy policy{{5, 0}, {0, 0}, kIn, 0, {}, {}};
+  const sluice_port_run runs[SLUICE_PORT_RUNS] = {
+      {IPPROTO_TCP << 16, 0, 1},            // 0
+      {IPPROTO_TCP << 16 | 80, 0, 2},       // 80
+      {IPPROTO_TCP << 16 | 81, 0, 3},       // 81
+      {IPPROTO_TCP << 16 | 65000, 535, 4},  // 65000–65535
+      {IPPROTO_UDP << 16 | 53, 0, 65535},   // 53
+      {IPPROTO_UDP << 16 | 8192, 7, 6},     // 8192–8199
+      {IPPROTO_UDP << 16 | 8201, 8182, 6},  // 8201–16383
+      {IPPROTO_SCTP << 16, 65535, 8},       // every port
+  };
+  std::copy(std::begin(runs), std::end(runs), policy.port_runs[SLUICE_INGRESS]);
+  struct Row {
+    const char* sentence;
+    std::uint8_t proto;
+    std::uint16_t port;
+    unsigned port_class;
+  };
+  const Row rows[] = {
+      {"the first port of a protocol", IPPROTO_TCP, 0, 1},
+      {"the one after it", IPPROTO_TCP, 1, 0},
+      {"before a run", IPPROTO_TCP, 79, 0},
+      {"a run of one", IPPROTO_TCP, 80, 2},
+      {"the run next to it", IPPROTO_TCP, 81, 3},
+      {"after that", IPPROTO_TCP, 82, 0},
+      {"before a range", IPPROTO_TCP, 64999, 0},
+      {"a range begins", IPPROTO_TCP, 65000, 4},
+      {"a range ends with the last port", IPPROTO_TCP, 65535, 4},
+      {"the same port of the next protocol", IPPROTO_UDP, 0, 0},
+      {"the same port of another protocol", IPPROTO_UDP, 80, 0},
+      {"the highest class", IPPROTO_UDP, 53, 65535},
+      {"before a hole", IPPROTO_UDP, 8199, 6},
+      {"a hole", IPPROTO_UDP, 8200, 0},
+      {"after a hole", IPPROTO_UDP, 8201, 6},
+      {"the end of that", IPPROTO_UDP, 16383, 6},
+      {"behind the end of that", IPPROTO_UDP, 16384, 0},
+      {"the first of a whole protocol", IPPROTO_SCTP, 0, 8},
+      {"the last of a whole protocol", IPPROTO_SCTP, 65535, 8},
+      {"an echo has no port", IPPROTO_ICMP, 0, 0},
+      {"a protocol without ports", IPPROTO_GRE, 0, 0},
+  };
+  for (std::uint32_t table = 5; const Row& row : rows) {
+    SCOPED_TRACE(row.sentence);
+    // Of each row's table: its class only, then all of the page but its class.
+    policy.table[SLUICE_INGRESS] = ++table;
+    set_policy(kPodB, policy);
+    set_row(table, 0, {row.port_class});
+    EXPECT_EQ(verdict_on(row.proto, row.port), "delivered");
+    policy.table[SLUICE_INGRESS] = ++table;
+    set_policy(kPodB, policy);
+    for (const unsigned other : {0U, 1U, 2U, 3U, 4U, 6U, 8U, 65535U})
+      if (other != row.port_class) set_row(table, 0, {other});
+    EXPECT_EQ(verdict_on(row.proto, row.port), "dropped POLICY_INGRESS");
+  }
+}
+
+TEST_F(Verdict, RunsAreOfTheirDirection) {
+  sluice_policy policy{{5, 5}, {0, 0}, kIn | kOut, 0, {}, {}};
+  policy.port_runs[SLUICE_EGRESS][0] = {IPPROTO_UDP << 16 | 80, 0, 1};
+  set_row(5, 0, {1});
+  set_policy(kPodB, policy);
+  EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
+  set_policy(kPodB, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});
+  set_policy(kPodA, policy);
+  EXPECT_EQ(verdict(), "delivered");
+}
+
+TEST_F(Verdict, APodOfThisNodeHasItsClassWithItsRules) {
+  set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0, {3, ~3U}, {}});
+  set_policy(kPodB, {{6, 0}, {0, 0}, kIn, 0, {4, ~4U}, {}});
+  set_class("10.1.0.2", 13);
+  set_class("10.1.0.3", 14);
+  set_row(5, 14, {0});
+  set_row(6, 13, {0});
+  EXPECT_EQ(verdict(), "dropped POLICY_EGRESS") << "the address is not asked for";
+  set_row(5, 4, {0});
+  EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
+  set_row(6, 3, {0});
+  EXPECT_EQ(verdict(), "delivered");
+  for (const sluice_own_class& half : {sluice_own_class{}, {3, ~4U}, {3, 0}, {0, ~3U}, {23, ~3U}}) {
+    set_policy(kPodA, {{0, 5}, {0, 0}, kOut, 0, half, {}});
+    set_class("10.1.0.2", 13);
+    EXPECT_EQ(verdict(), "delivered") << "by its address, if the class is not known or being written";
+    set_class("10.1.0.2", 23);
+    EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
+  }
+}
+
 TEST_F(Verdict, PortsOfAnotherTableDoNotCount) {
-  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0, {}, {}});
   set_row(5, 0, {1});
   set_port(9, IPPROTO_UDP, 80, 16, 1);
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
@@ -148,14 +238,14 @@ TEST_F(Verdict, PortsOfAnotherTableDoNotCount) {
 
 TEST_F(Verdict, TableNumbersAreComparedWhole) {
   // 1 and 256 differ in the byte that a trie reading the wrong order would compare last.
-  set_policy(kPodB, {{5, 0}, {256, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {256, 0}, kIn, 0, {}, {}});
   set_row(5, 0, {1});
   set_port(1, IPPROTO_UDP, 80, 16, 1);
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
 }
 
 TEST_F(Verdict, PortClassesBeyondOnePageOfBits) {
-  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0, {}, {}});
   for (const unsigned number : {63U, 64U, 255U, 256U, 300U, 65535U}) {
     SCOPED_TRACE(number);
     set_port(8, IPPROTO_UDP, 80, 16, number);
@@ -168,19 +258,19 @@ TEST_F(Verdict, PortClassesBeyondOnePageOfBits) {
 }
 
 TEST_F(Verdict, ThePeersDirectionDecidesWhoseClassCounts) {
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_row(5, 3, {0});
   set_class("10.1.0.3", 3);
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS") << "the destination's own class admits nobody";
 }
 
 TEST_F(Verdict, APodReachesItself) {
-  set_policy(kPodA, {{5, 5}, {0, 0}, kIn | kOut, 0});
+  set_policy(kPodA, {{5, 5}, {0, 0}, kIn | kOut, 0, {}, {}});
   EXPECT_EQ(verdict([](Frame& f) { f.to = "podA", f.dst = "10.1.0.2"; }), "delivered");
 }
 
 TEST_F(Verdict, TheNodeItselfIsExemptBothWays) {
-  set_policy(kPodA, {{5, 5}, {0, 0}, kIn | kOut, 0});
+  set_policy(kPodA, {{5, 5}, {0, 0}, kIn | kOut, 0, {}, {}});
   EXPECT_EQ(send(SLUICE_HOOK_HOST,
                  Frame{.from = "gateway", .src = "10.1.0.1", .dst = "10.1.0.2", .sport = 5000, .dport = 80})
                 .outcome,
@@ -190,18 +280,18 @@ TEST_F(Verdict, TheNodeItselfIsExemptBothWays) {
 }
 
 TEST_F(Verdict, WhatTheStackForwardsIsNotExempt) {
-  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   const Frame forwarded{
       .from = "gateway", .src = "198.51.100.7", .dst = "10.1.0.2", .sport = 5000, .dport = 80};
   EXPECT_EQ(send(SLUICE_HOOK_HOST, forwarded).outcome, "dropped POLICY_INGRESS");
-  set_policy(kPodB, {{0, 5}, {0, 0}, kOut, 0});
+  set_policy(kPodB, {{0, 5}, {0, 0}, kOut, 0, {}, {}});
   EXPECT_EQ(send(SLUICE_HOOK_HOST, but(forwarded, [](Frame& f) { f.src = "10.1.0.3"; })).outcome,
             "dropped POLICY_EGRESS")
       << "nor does a pod escape its own rules by way of the stack";
 }
 
 TEST_F(Verdict, FromTheOverlayAndTheWorldIngressIsJudged) {
-  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   const Frame remote{.from = "gateway", .src = "10.2.0.9", .dst = "10.1.0.2", .sport = 5000, .dport = 80};
   EXPECT_EQ(send(SLUICE_HOOK_OVERLAY, remote).outcome, "dropped POLICY_INGRESS");
   set_class("10.2.0.9", 3);
@@ -219,7 +309,7 @@ TEST_F(Verdict, FromTheOverlayAndTheWorldIngressIsJudged) {
 }
 
 TEST_F(Verdict, ADeniedConnectionLeavesNoEntry) {
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
   EXPECT_EQ(connections(), 0U);
 }

@@ -41,7 +41,7 @@ TEST_F(Generations, AnEpochHasItJudgedAgain) {
 TEST_F(Generations, ADenyClosesBothDirectionsAndALaterAllowOpensThem) {
   EXPECT_EQ(call(), "delivered");
   EXPECT_EQ(answer(), "delivered");
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_live(1, 1);
   EXPECT_EQ(call(), "dropped POLICY_INGRESS");
   EXPECT_EQ(answer(), "dropped POLICY_INGRESS") << "judged as the connection, not as a packet to podA";
@@ -55,7 +55,7 @@ TEST_F(Generations, ADenyClosesBothDirectionsAndALaterAllowOpensThem) {
 }
 
 TEST_F(Generations, AnswersNeedNoRuleOfTheirOwn) {
-  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodA, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(call(), "delivered");
   EXPECT_EQ(answer(), "delivered");
   set_live(1, 1);
@@ -65,13 +65,13 @@ TEST_F(Generations, AnswersNeedNoRuleOfTheirOwn) {
 }
 
 TEST_F(Generations, EachReadsTheClassOfItsOwnSlot) {
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_row(5, 3, {0});
   set_class("10.1.0.2", 3, 2);
   EXPECT_EQ(call(), "dropped POLICY_INGRESS") << "slot 0 has class 0";
   const Generation third{.number = 3, .slot = 2};
   Firewall next = load_generation(third);
-  set_policy(next, kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(next, kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   go_live(std::move(next), third);
   EXPECT_EQ(call(), "delivered") << "slot 2 has class 3";
 }
@@ -93,7 +93,7 @@ TEST_F(Generations, AProgramThatIsNotLiveYetVouchesForItselfOnly) {
 
 TEST_F(Generations, EventsTellVerdictsAndDropsWhenAskedFor) {
   EXPECT_EQ(call(), "delivered");
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   EXPECT_EQ(send(SLUICE_HOOK_POD, but(kCall, [](Frame& f) { f.sport = 4001; })).outcome,
             "dropped POLICY_INGRESS");
   EXPECT_TRUE(events().empty()) << "nobody asked";
@@ -129,9 +129,12 @@ TEST_F(Generations, EventsTellVerdictsAndDropsWhenAskedFor) {
 TEST_F(Generations, EveryVariantOfTheProgramIsAccepted) {
   for (std::uint32_t slot = 0; slot < SLUICE_GENERATION_SLOTS; ++slot)
     for (const bool blocks : {false, true})
-      for (const bool ports : {false, true}) {
-        const Generation variant{
-            .number = 2 + slot, .slot = slot, .uses_blocks = blocks, .uses_ports = ports};
+      for (const unsigned ports : {0U, 1U, 2U, 3U}) {
+        const Generation variant{.number = 2 + slot,
+                                 .slot = slot,
+                                 .uses_blocks = blocks,
+                                 .uses_ports = (ports & 1) != 0,
+                                 .uses_port_tables = (ports & 2) != 0};
         go_live(load_generation(variant), variant);
         EXPECT_EQ(call(), "delivered");
         EXPECT_EQ(stamp(), SLUICE_STAMP(variant.number, 0));
@@ -160,7 +163,7 @@ TEST_F(Probe, AsksTheLiveGenerationOrTheCandidate) {
   EXPECT_EQ(probe(ask(SLUICE_MODULE_CANDIDATE)), 0) << "there is none";
   const Generation second{.number = 2, .slot = 1};
   Firewall candidate = load_generation(second);
-  set_policy(candidate, kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(candidate, kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_slot(SLUICE_MODULE_CANDIDATE, candidate);
   EXPECT_EQ(probe(ask(SLUICE_MODULE_FIREWALL)), kAllowed);
   EXPECT_EQ(probe(ask(SLUICE_MODULE_CANDIDATE)), kIngress);
@@ -184,7 +187,7 @@ TEST_F(Probe, HasNoEffect) {
   change_config([](sluice_config& c) { c.monitor = SLUICE_MONITOR_DROPS | SLUICE_MONITOR_VERDICTS; });
   const sluice_stats before = stats();
   const sluice_generation_stats judged = counters();
-  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0});
+  set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_live(1, 1);
   EXPECT_EQ(probe(ask(SLUICE_MODULE_FIREWALL)), kIngress);
   set_row(5, 0, {0});

@@ -42,11 +42,11 @@ TEST_F(IcmpError, AboutAPodsConnectionReachesIt) {
 TEST_F(IcmpError, IsJudgedAsTheConnection) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, kCall).outcome, "delivered");
   // podB may not call podA, and podA may call podB: the error goes the way that is closed.
-  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   set_live(1, 1);
   EXPECT_EQ(send(SLUICE_HOOK_POD, from_pod_b(error(kCall, "10.1.0.3"))).outcome, "delivered");
   EXPECT_EQ(connection({"10.1.0.2", 4000, "10.1.0.3", 53})->stamp, SLUICE_STAMP(1, 1)) << "and restamps it";
-  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   set_live(1, 2);
   EXPECT_EQ(send(SLUICE_HOOK_POD, from_pod_b(error(kCall, "10.1.0.3"))).outcome, "dropped POLICY_EGRESS");
 }
@@ -55,7 +55,7 @@ TEST_F(IcmpError, AboutAnAnswerIsJudgedAsTheConnectionToo) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, kCall).outcome, "delivered");
   const Frame answer{.from = "podB", .src = "10.1.0.3", .dst = "10.1.0.2", .sport = 53, .dport = 4000};
   EXPECT_EQ(send(SLUICE_HOOK_POD, answer).outcome, "delivered");
-  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   set_live(1, 1);
   EXPECT_EQ(send(SLUICE_HOOK_POD, error(answer, "10.1.0.2")).outcome, "delivered");
 }

@@ -174,7 +174,7 @@ TEST_F(Masquerade, OnlyThePeerThatWasCalledMayAnswer) {
 
 TEST_F(Masquerade, ASynFromOutsideIsJudgedAsThePodsConnection) {
   const std::uint16_t nat = open(IPPROTO_TCP);
-  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_TCP, nat, "S")).outcome, "dropped POLICY_EGRESS");
 }
 

@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(By, HandedOver, ::testing::Bool(),
 TEST_P(HandedOver, ALateStampAdmitsNoOtherConnection) {
   // Now port 81 is denied; the packet in hand has just been admitted under the rules that say so.
   set_live(1, 1);
-  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   const sluice_ct_entry before = *entry(tuple(81));
   ASSERT_EQ(act("late_restamp", GetParam()), 1) << "the element did not change hands";
   ASSERT_NE(entry(tuple(81))->stamp, before.stamp) << "nothing was written late";
@@ -97,7 +97,7 @@ TEST_F(Reuse, ALateStampDoesNotReachTheSameTupleTheOtherWayRound) {
   // Judged as podA's connection to port 80, written into podB's connection to podA.
   const std::uint64_t seal = entry(tuple(80))->seal;
   change_connection(tuple(80), [](Connection& c) { c.flags = SLUICE_CT_ORIGIN_HIGH; });
-  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   change_entry(tuple(80), [&](sluice_ct_entry& e) { e.stamp = sluice_ct_stamp(seal, SLUICE_STAMP(1, 0)); });
   EXPECT_EQ(send(SLUICE_HOOK_POD, from(80)).outcome, "dropped POLICY_EGRESS");
 }
@@ -173,7 +173,7 @@ TEST_F(Reuse, AnErrorAboutATornEntryIsDropped) {
 
 TEST_F(Reuse, TheClassOfAnotherAddressIsNotBelieved) {
   Frame frame = to(82, "S");
-  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0});
+  set_policy(kPodA, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   set_class("10.1.0.2", 3);
   set_class("10.1.0.3", 4);
   set_row(7, 3, {0});

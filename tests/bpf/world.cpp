@@ -174,6 +174,12 @@ std::uint64_t now_ns() {
 
 void World::load(const void* (*elf_bytes)(std::size_t*)) {
   Object object = open_image(elf_bytes, pins_);
+  if (coarse_clock_ && elf_bytes == entry_bpf__elf_bytes) {
+    const std::remove_pointer_t<decltype(entry_bpf::rodata)> constants{.has_coarse_clock = 1};
+    need(bpf_map__set_initial_value(bpf_object__find_map_by_name(object.get(), ".rodata"), &constants,
+                                    sizeof constants) == 0,
+         "the constants of entry");
+  }
   need(bpf_object__load(object.get()) == 0, "bpf_object__load");
   objects_.push_back(std::move(object));
 }
@@ -368,10 +374,11 @@ Firewall World::load_generation(const Generation& generation) {
   firewall->rodata->generation_slot = generation.slot;
   firewall->rodata->uses_blocks = generation.uses_blocks;
   firewall->rodata->uses_ports = generation.uses_ports;
+  firewall->rodata->uses_port_tables = generation.uses_port_tables;
   bpf_map__set_max_entries(firewall->maps.conntrack, kConntrackMax);
   need(firewall_bpf__load(firewall.get()) == 0, "load the firewall");
   for (const std::uint32_t endpoint : {kPodA, kPodB})
-    set_policy(firewall, endpoint, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0});
+    set_policy(firewall, endpoint, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});
   return firewall;
 }
 

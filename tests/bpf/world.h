@@ -73,6 +73,7 @@ struct Generation {  // constants of a firewall program
   std::uint32_t slot = 0;
   bool uses_blocks = true;
   bool uses_ports = true;
+  bool uses_port_tables = true;
 };
 
 [[nodiscard]] sluice_addr address(const std::string& ipv4);
@@ -162,6 +163,8 @@ class World : public ::testing::Test {
   std::string tunnel_source_ = "192.0.2.2";
   std::uint32_t tunnel_vni_ = kVni;
   Firewall firewall_;
+  // Before SetUp(): the clock that packets get on a node. Tests compare with the exact one.
+  bool coarse_clock_ = false;
 
  private:
   void set_arrival(const std::array<std::uint32_t, 4>& value);

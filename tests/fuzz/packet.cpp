@@ -105,12 +105,14 @@ bool make_cluster() {
   add_route("192.0.2.1/32", SLUICE_ROUTE_HOST);
   add_route("192.0.2.2/32", SLUICE_ROUTE_NODE, kOtherNode);
   add_route("10.2.0.0/24", SLUICE_ROUTE_TUNNEL, kOtherNode);
-  put(&generation, BPF_MAP_TYPE_ARRAY, kOpenPod, sluice_policy{{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0});
+  put(&generation, BPF_MAP_TYPE_ARRAY, kOpenPod,
+      sluice_policy{{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});
   put(&generation, BPF_MAP_TYPE_ARRAY, kClosedPod,
       sluice_policy{{0, 0},
                     {0, 0},
                     SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS | SLUICE_POLICY_ISOLATED_EGRESS,
-                    0});
+                    0,
+                    {}});
   return true;
 }
 

@@ -21,9 +21,18 @@ inline std::uint32_t model_peer_class(const Ruleset& ruleset, const Address& add
   return found;
 }
 
-inline std::uint32_t model_port_class(const Ruleset& ruleset, std::uint32_t table, const Flow& flow) {
-  if (table == 0) return 0;
+inline std::uint32_t model_port_class(const Ruleset& ruleset, const EndpointPolicy& policy,
+                                      sluice_direction direction, const Flow& flow) {
+  const std::uint32_t table = policy.ports[direction];
   std::uint32_t found = 0;
+  if (table == 0) {
+    for (const auto& run : policy.port_runs[direction]) {
+      if (run.protocol == flow.protocol && run.first <= flow.destination_port &&
+          flow.destination_port <= run.last)
+        found = run.port_class;
+    }
+    return found;
+  }
   int longest = -1;
   for (auto it = ruleset.port_classes.lower_bound({table, 0, 0, 0});
        it != ruleset.port_classes.end() && it->first.table == table; ++it) {
@@ -41,9 +50,14 @@ inline std::uint32_t model_port_class(const Ruleset& ruleset, std::uint32_t tabl
 inline bool model_admits(const Ruleset& ruleset, const EndpointPolicy& policy, sluice_direction direction,
                          const Flow& flow) {
   const Address& peer = direction == SLUICE_INGRESS ? flow.source : flow.destination;
-  const std::uint32_t port_class = model_port_class(ruleset, policy.ports[direction], flow);
-  const auto row = ruleset.rows.find(
-      {policy.table[direction], model_peer_class(ruleset, peer), port_class / SLUICE_ROW_BITS});
+  const std::uint32_t peer_endpoint =
+      direction == SLUICE_INGRESS ? flow.source_endpoint : flow.destination_endpoint;
+  const auto local = ruleset.endpoints.find(peer_endpoint);
+  const std::uint32_t peer_class = local != ruleset.endpoints.end() && local->second.peer_class
+                                       ? *local->second.peer_class
+                                       : model_peer_class(ruleset, peer);
+  const std::uint32_t port_class = model_port_class(ruleset, policy, direction, flow);
+  const auto row = ruleset.rows.find({policy.table[direction], peer_class, port_class / SLUICE_ROW_BITS});
   if (row == ruleset.rows.end()) return false;
   const std::uint32_t bit = port_class % SLUICE_ROW_BITS;
   return (row->second[bit / 64] >> (bit % 64) & 1U) != 0;

@@ -41,7 +41,11 @@ TEST_F(CompilerTest, WithoutPoliciesEveryPeerIsKnownAndInClassZero) {
   EXPECT_EQ(ruleset->peers.size(), 7U) << "all but the pod with host network and the finished one";
   for (const auto& [address, peer_class] : ruleset->peers) EXPECT_EQ(peer_class, 0U) << address.to_string();
   EXPECT_EQ(ruleset->endpoints.size(), 4U);
-  for (const auto& [id, policy] : ruleset->endpoints) EXPECT_EQ(policy, EndpointPolicy()) << id;
+  for (const auto& [id, policy] : ruleset->endpoints) {
+    EndpointPolicy open;
+    if (!cluster.endpoints.at(id).pod.empty()) open.peer_class = 0;
+    EXPECT_EQ(policy, open) << id;
+  }
   EXPECT_TRUE(ruleset->rows.empty());
   EXPECT_TRUE(ruleset->blocks.empty());
   EXPECT_TRUE(ruleset->port_classes.empty());
@@ -75,7 +79,37 @@ TEST_F(CompilerTest, EndpointsThatAdmitTheSameShareATable) {
   EXPECT_FALSE(front.isolated_egress);
   EXPECT_EQ(front, ruleset->endpoints.at(kCart));
   EXPECT_EQ(front, ruleset->endpoints.at(kVault)) << "the table is its content, not its policy";
-  EXPECT_EQ(ruleset->port_classes.size(), 1U);
+  EXPECT_EQ(front.port_runs[SLUICE_INGRESS], (std::vector<PortRun>{{6, 80, 80, 1}}));
+  EXPECT_TRUE(ruleset->port_classes.empty());
+}
+
+TEST_F(CompilerTest, ManyPortsMakeAPortTable) {
+  std::vector<PolicyPort> few, many;
+  for (std::uint16_t i = 0; i <= SLUICE_PORT_RUNS; ++i) {
+    if (i < SLUICE_PORT_RUNS) few.push_back(tcp(80 + 2 * i));
+    many.push_back(tcp(80 + 2 * i));
+  }
+  const auto ruleset =
+      compile({ingress("shop", "", {{{pods("")}, many}}), ingress("bank", "", {{{pods("")}, few}})});
+  const auto& with_table = ruleset->endpoints.at(kCart);
+  EXPECT_NE(with_table.ports[SLUICE_INGRESS], 0U);
+  EXPECT_TRUE(with_table.port_runs[SLUICE_INGRESS].empty());
+  EXPECT_EQ(ruleset->port_classes.size(), many.size());
+  const auto& with_runs = ruleset->endpoints.at(kVault);
+  EXPECT_EQ(with_runs.ports[SLUICE_INGRESS], 0U);
+  EXPECT_EQ(with_runs.port_runs[SLUICE_INGRESS].size(), few.size());
+}
+
+TEST_F(CompilerTest, AnEndpointCarriesItsOwnClass) {
+  const std::vector policies{
+      ingress("shop", "", {{{namespaces("env=prod")}, {tcp(80)}}, {{block("10.0.0.0/8")}, {}}})};
+  const auto before = compile(policies);
+  EXPECT_EQ(before->endpoints.at(kCart).peer_class, class_of(*before, "shop/cart"));
+  relabel("shop/cart", {{"app", "other"}});
+  model::Pod pod = *cluster.pods.at("shop/cart");
+  pod.ips.push_back(*Address::parse("2001:db8::7"));
+  add_pod(cluster, pod);
+  EXPECT_FALSE(compiler.compile(cluster)->endpoints.at(kCart).peer_class) << "its addresses differ in theirs";
 }
 
 TEST_F(CompilerTest, TheSameContentComesBackUnderItsNumbers) {
@@ -83,7 +117,7 @@ TEST_F(CompilerTest, TheSameContentComesBackUnderItsNumbers) {
   const auto before = compile({open});
   const auto changed = compile({ingress("shop", "", {{{namespaces("env=prod")}, {tcp(81)}}})});
   EXPECT_NE(changed->endpoints.at(kCart).table, before->endpoints.at(kCart).table);
-  EXPECT_NE(changed->endpoints.at(kCart).ports, before->endpoints.at(kCart).ports);
+  EXPECT_NE(changed->endpoints.at(kCart).port_runs, before->endpoints.at(kCart).port_runs);
   EXPECT_EQ(class_of(*changed, "bank/vault"), class_of(*before, "bank/vault"));
   const auto after = compile({open});
   EXPECT_EQ(after->endpoints, before->endpoints);
@@ -145,7 +179,9 @@ TEST_F(CompilerTest, ANumberThatAPeersPortNameGetsIsANewTable) {
 
 TEST_F(CompilerTest, NumbersBeginWhereItIsTold) {
   Compiler late({1000, 2000, 3000});
-  set_policies(cluster, {ingress("shop", "", {{{pods("")}, {tcp(80)}}})});
+  std::vector<PolicyPort> ports;
+  for (int i = 0; i <= SLUICE_PORT_RUNS; ++i) ports.push_back(tcp(2 * i + 1));
+  set_policies(cluster, {ingress("shop", "", {{{pods("")}, ports}})});
   const auto ruleset = late.compile(cluster);
   EXPECT_EQ(ruleset->endpoints.at(kCart).table[SLUICE_INGRESS], 1000U);
   EXPECT_EQ(ruleset->endpoints.at(kCart).ports[SLUICE_INGRESS], 2000U);
@@ -174,6 +210,7 @@ TEST_F(CompilerTest, MorePortClassesThanOneRowHolds) {
 TEST_F(CompilerTest, WhoAdmitsEverythingToEveryoneNeedsNoPorts) {
   const auto ruleset = compile({ingress("shop", "app=cart", {{}, {{pods("")}, {tcp(80)}}})});
   EXPECT_EQ(ruleset->endpoints.at(kCart).ports[SLUICE_INGRESS], 0U);
+  EXPECT_TRUE(ruleset->endpoints.at(kCart).port_runs[SLUICE_INGRESS].empty());
   EXPECT_TRUE(ruleset->port_classes.empty());
 }
 

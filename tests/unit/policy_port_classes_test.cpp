@@ -26,6 +26,21 @@ std::uint32_t lookup(const PortClasses& classes, std::uint8_t protocol, std::uin
   return found;
 }
 
+std::uint32_t lookup_run(const PortClasses& classes, std::uint8_t protocol, std::uint32_t port) {
+  std::uint32_t found = 0;
+  for (const auto& run : classes.runs)
+    if (run.protocol == protocol && run.first <= port && port <= run.last) found = run.port_class;
+  return found;
+}
+
+TEST(PortClasses, RunsAreAsFewAsTheClassesAllow) {
+  EXPECT_TRUE(classify_ports({{}, {}}).runs.empty());
+  EXPECT_EQ(classify_ports({{{kTcp, 80, 80}, {kTcp, 81, 90}, {kTcp, 85, 99}, {kUdp, 0, 65535}}}).runs,
+            (std::vector<PortRun>{{kTcp, 80, 99, 1}, {kUdp, 0, 65535, 1}}));
+  EXPECT_EQ(classify_ports({{{kTcp, 80, 90}}, {{kTcp, 85, 85}}}).runs,
+            (std::vector<PortRun>{{kTcp, 80, 84, 1}, {kTcp, 85, 85, 2}, {kTcp, 86, 90, 1}}));
+}
+
 TEST(PortClasses, NoPortsNeedNoEntries) {
   const auto classes = classify_ports({{}, {}});
   EXPECT_TRUE(classes.prefixes.empty());
@@ -71,6 +86,7 @@ TEST(PortClasses, EveryPortHasTheClassOfTheGroupsThatNameIt) {
       for (std::uint32_t port = 0; port < 65536; port += port < 400 ? 1 : 97) {
         const std::uint32_t port_class = lookup(classes, protocol, port);
         ASSERT_LT(port_class, classes.count);
+        ASSERT_EQ(lookup_run(classes, protocol, port), port_class) << "port " << port;
         for (std::size_t group = 0; group < groups.size(); ++group) {
           const bool named = std::ranges::any_of(groups[group], [&](const PortSpan& span) {
             return span.protocol == protocol && span.first <= port && port <= span.last;

@@ -42,9 +42,14 @@ class NumbersSeen {
       tables.insert(policy.table.begin(), policy.table.end());
       port_tables.insert(policy.ports.begin(), policy.ports.end());
       for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
-        if (policy.table[direction] != 0)
-          same(ports_of_table_, policy.table[direction], policy.ports[direction]);
+        if (policy.table[direction] == 0) continue;
+        const auto& runs = policy.port_runs[direction];
+        same(ports_of_table_, policy.table[direction], std::pair(policy.ports[direction], runs));
+        EXPECT_LE(runs.size(), SLUICE_PORT_RUNS);
+        with_runs_ += !runs.empty();
+        with_port_table_ += policy.ports[direction] != 0;
       }
+      with_class_ += policy.peer_class.has_value();
     }
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::map<std::uint32_t, Row>> rows;
     for (const std::uint32_t table : tables) {
@@ -67,6 +72,13 @@ class NumbersSeen {
     for (const std::uint32_t table : port_tables) same(ports_, table, ports[table]);
   }
 
+  // The generators must not drift to where one of the ways to find a class is never taken.
+  void expect_every_way(std::size_t times) const {
+    EXPECT_GE(with_runs_, times);
+    EXPECT_GE(with_port_table_, times);
+    EXPECT_GE(with_class_, times);
+  }
+
  private:
   template <typename Key, typename Value>
   static void same(std::map<Key, Value>& seen, const Key& key, const Value& now) {
@@ -74,7 +86,8 @@ class NumbersSeen {
     EXPECT_EQ(it->second, now) << "a number stands for something else than before";
   }
 
-  std::map<std::uint32_t, std::uint32_t> ports_of_table_;
+  std::map<std::uint32_t, std::pair<std::uint32_t, std::vector<PortRun>>> ports_of_table_;
+  std::size_t with_runs_ = 0, with_port_table_ = 0, with_class_ = 0;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::map<std::uint32_t, Row>> rows_;
   std::map<std::uint32_t, std::map<PortKey, std::uint32_t>> ports_;
 };
@@ -136,6 +149,7 @@ TEST(PolicyProperty, NumbersKeepTheirMeaningThroughALongLife) {
     numbers.check(*ruleset);
     compare(random.cluster(), *ruleset, random_flows(random, 5), tally);
   }
+  numbers.expect_every_way(1000);
 }
 
 TEST(PolicyProperty, ACompilerWithAPastJudgesAsANewOne) {
