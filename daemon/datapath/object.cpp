@@ -25,6 +25,15 @@ Result<void> check_pinned(const bpf_map* map, const bpf_map_info& pinned) {
       .and_then([&] { return differs("flags", pinned.map_flags, bpf_map__map_flags(map)); });
 }
 
+// Instead of libbpf, which would open it by its path and compare it once more.
+Result<void> take(bpf_map* map, const Fd& pinned) {
+  if (const int code = bpf_map__reuse_fd(map, pinned.get()); code < 0)
+    return failure_errno(code, fmt::format("take pinned map {}", bpf_map__name(map)));
+  if (const int code = bpf_map__set_pin_path(map, nullptr); code < 0)
+    return failure_errno(code, fmt::format("take pinned map {}", bpf_map__name(map)));
+  return {};
+}
+
 }  // namespace
 
 Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
@@ -32,6 +41,10 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
   bpf_object__for_each_map(map, object) {
     const char* path = bpf_map__pin_path(map);
     if (path == nullptr) continue;
+    if (const auto known = options.pinned_maps->find(path); known != options.pinned_maps->end()) {
+      if (auto taken = take(map, known->second); !taken) return taken;
+      continue;
+    }
     const bool conntrack = std::string_view(bpf_map__name(map)) == "conntrack";
     if (conntrack) bpf_map__set_max_entries(map, options.conntrack_max);
     auto fd = Pins::get(path);
@@ -44,6 +57,8 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
     // A live table cannot change its size without losing connections: it keeps the one it was made with.
     if (conntrack) bpf_map__set_max_entries(map, info.max_entries);
     if (auto same = check_pinned(map, info); !same) return same;
+    const auto& known = options.pinned_maps->emplace(path, std::move(*fd)).first->second;
+    if (auto taken = take(map, known); !taken) return taken;
   }
   return {};
 }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,8 @@ struct ObjectOptions {
   std::string pin_root;
   std::uint32_t conntrack_max = 0;
   bool coarse_clock = false;  // the kernel has bpf_ktime_get_coarse_ns (5.11)
+  // Pinned maps by path, opened and compared for an earlier object; the next ones take them as they are.
+  std::shared_ptr<std::map<std::string, Fd>> pinned_maps = std::make_shared<std::map<std::string, Fd>>();
 };
 
 // Sets what this node's objects have in common; an error if a pinned map has another layout than the
