@@ -143,6 +143,7 @@ enum sluice_ct_flags {		/* of an entry from its insertion to its end */
 	SLUICE_CT_ORIGIN_HIGH = 1 << 0,	/* the originator is addr[1] */
 	SLUICE_CT_MASQUERADE = 1 << 1,	/* nat_addr:nat_port_be replaces the originator's address */
 	SLUICE_CT_ALIAS = 1 << 2,	/* the outside's view: nat_addr:nat_port_be is the originator inside */
+	SLUICE_CT_STACK = 1 << 3,	/* came by the node's stack, which may translate it: replies go back there */
 };
 
 enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors it */
@@ -301,12 +302,16 @@ SLUICE_INLINE __u32 sluice_fragment_seal(const struct sluice_fragment_key *key, 
 }
 
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
+enum sluice_endpoint_flags {
+	SLUICE_ENDPOINT_QUEUED = 1 << 0,	/* its link has a qdisc that packets to the pod must go through */
+};
+
 struct sluice_endpoint {	/* `endpoints`: ARRAY by endpoint id */
 	struct sluice_addr ipv4;	/* all zero: none */
 	struct sluice_addr ipv6;
 	__u32 ifindex;		/* host side of the veth; 0: no such endpoint */
 	__u8 mac[6];		/* of the pod's interface */
-	__u16 flags;
+	__u16 flags;		/* enum sluice_endpoint_flags */
 };
 
 struct sluice_iface_key {	/* `ifaces`: HASH, host-side ifindex -> endpoint id (__u32) */
@@ -472,6 +477,7 @@ enum sluice_packet_flags {
 	SLUICE_PKT_TRANSLATED = 1 << 11,	/* nat rewrote the destination of this packet */
 	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and an entry of the same tuple may be replaced */
 	SLUICE_PKT_BRIDGED = 1 << 13,		/* addressed within the pod segment: bridge, not router */
+	SLUICE_PKT_STACK = 1 << 14,		/* goes to the node's stack, wherever it is for */
 };
 
 enum sluice_output {

@@ -51,6 +51,9 @@ static __always_inline struct outcome to_pod(struct __sk_buff *skb, const struct
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
+	/* redirect_peer goes past the link's egress, and with it past its qdisc. */
+	if (endpoint->flags & SLUICE_ENDPOINT_QUEUED)
+		return sent(bpf_redirect(endpoint->ifindex, 0));
 	return sent(bpf_redirect_peer(endpoint->ifindex, 0));
 }
 

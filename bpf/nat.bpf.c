@@ -69,6 +69,9 @@ static __always_inline void apply_entry(struct sluice_packet *pkt, const struct 
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	}
+	/* What the stack hands back it has translated already. */
+	if (reply && ct->flags & SLUICE_CT_STACK && pkt->hook != SLUICE_HOOK_HOST)
+		pkt->flags |= SLUICE_PKT_STACK;
 	/* A SYN on an existing connection is judged again. */
 	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && ct_admitted(ct))
 		pkt->flags |= SLUICE_PKT_ADMITTED;
@@ -326,7 +329,7 @@ int nat(struct __sk_buff *skb)
 	if (reason == TO_STACK)
 		return to_stack();
 	if (!reason) {
-		if (pkt->flags & SLUICE_PKT_BRIDGED)
+		if ((pkt->flags & (SLUICE_PKT_BRIDGED | SLUICE_PKT_STACK)) == SLUICE_PKT_BRIDGED)
 			go_to(skb, SLUICE_MODULE_BRIDGE);
 		else
 			go_to(skb, SLUICE_MODULE_ROUTER);
@@ -363,6 +366,8 @@ static __always_inline __u32 insert(struct sluice_packet *pkt)
 	/* ct_key_make() put the lower one first; the packet's source is the originator. */
 	if (!addr_equal(&pkt->ct_key.addr[0], &pkt->src) || pkt->ct_key.port_be[0] != pkt->sport_be)
 		value.flags |= SLUICE_CT_ORIGIN_HIGH;
+	if (pkt->hook == SLUICE_HOOK_HOST)
+		value.flags |= SLUICE_CT_STACK;
 	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
 		value.flags |= SLUICE_CT_MASQUERADE;
 		value.nat_addr = pkt->nat_addr;

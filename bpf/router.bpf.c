@@ -63,7 +63,9 @@ static __always_inline __u32 route(struct __sk_buff *skb, struct sluice_packet *
 
 	if (!pkt->dst_endpoint)
 		pkt->dst_endpoint = local_get(&pkt->dst);
-	if (pkt->dst_endpoint) {
+	if (pkt->flags & SLUICE_PKT_STACK) {
+		pkt->output = SLUICE_OUTPUT_HOST;
+	} else if (pkt->dst_endpoint) {
 		pkt->output = SLUICE_OUTPUT_POD;
 	} else {
 		reason = decide_remote(pkt);

@@ -61,6 +61,17 @@ Outcome<void> create_link(const Context& context, NetlinkSocket& host, const Net
   return fail(server::kCniInternal, "the pod's link cannot be made", made.error());
 }
 
+// Before the daemon is asked: it sees then that packets to the pod go through a queue.
+Outcome<void> limit_ingress(const Context& context, NetlinkSocket& host, const std::string& name) {
+  const auto& limit = context.config.bandwidth.ingress;
+  if (!limit) return {};
+  const auto link = host.link(name);
+  const auto done = link ? host.limit_rate(link->index, *limit) : tl::unexpected(link.error());
+  if (!done) return fail(server::kCniInternal, "what the pod receives cannot be limited", done.error());
+  SLUICE_FAULT_POINT("cni.add.limit_set");
+  return {};
+}
+
 nlohmann::json request_of(const Context& context, const std::string& name) {
   const auto& environment = context.environment;
   auto body = to_json(environment.key);
@@ -79,7 +90,8 @@ Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netn
   if (done) {
     SLUICE_FAULT_POINT("cni.add.namespace_entered");
     auto pod = NetlinkSocket::make();
-    done = pod ? configure(*pod, context.environment.key.ifname, network) : tl::unexpected(pod.error());
+    done = pod ? configure(*pod, context.environment.key.ifname, network, context.config.bandwidth.egress)
+               : tl::unexpected(pod.error());
   }
   if (!done) return fail(server::kCniInternal, "the pod's interface cannot be configured", done.error());
   return {};
@@ -135,6 +147,7 @@ Outcome<std::string> add(const Context& context) {
       context.log << fmt::format("sluice-cni: {}: {}\n", released.error().msg, released.error().details);
   });
 
+  if (auto limited = limit_ingress(context, *host, name); !limited) return tl::unexpected(limited.error());
   const Daemon daemon(context.config.socket, context.stop_fd);
   const auto answer = daemon.post("/v1/cni/add", request_of(context, name), kAddPatience);
   SLUICE_FAULT_POINT("cni.add.answered");
@@ -143,6 +156,8 @@ Outcome<std::string> add(const Context& context) {
   if (!answer) return tl::unexpected(answer.error().failure);
   const auto network = parse_pod_network(*answer);
   if (!network) return tl::unexpected(network.error());
+  if (auto good = check_bursts(context.config.bandwidth, network->mtu); !good)
+    return tl::unexpected(good.error());
   if (auto configured = configure_pod(context, *netns, *network); !configured)
     return tl::unexpected(configured.error());
   if (stopped(context.stop_fd)) return fail(server::kCniTryAgainLater, "interrupted by a signal");

@@ -53,12 +53,20 @@ bool has_default_route(const json& previous, const PodNetwork& network) {
   });
 }
 
-Result<void> verify_pod(const NetworkNamespace& netns, const std::string& ifname, const PodNetwork& network,
-                        bool with_route) {
+Result<void> verify_host(const PodNetwork& network, const Bandwidth& bandwidth) {
+  auto host = NetlinkSocket::make();
+  if (!host) return tl::unexpected(host.error());
+  return verify_limit(*host, network.host_ifname, bandwidth.ingress);
+}
+
+Result<void> verify_pod(const NetworkNamespace& netns, const Context& context, const PodNetwork& network) {
+  const auto& ifname = context.environment.key.ifname;
   if (auto entered = netns.enter(); !entered) return entered;
   auto pod = NetlinkSocket::make();
   if (!pod) return tl::unexpected(pod.error());
-  return verify(*pod, ifname, network, with_route);
+  const bool with_route = has_default_route(*context.config.prev_result, network);
+  if (auto good = verify(*pod, ifname, network, with_route); !good) return good;
+  return verify_limit(*pod, ifname, context.config.bandwidth.egress);
 }
 
 }  // namespace
@@ -77,9 +85,8 @@ Outcome<std::string> check(const Context& context) {
   if (!network) return tl::unexpected(network.error());
 
   auto same = compare(*config.prev_result, environment, *network);
-  if (same)
-    same = verify_pod(*netns, environment.key.ifname, *network,
-                      has_default_route(*config.prev_result, *network));
+  if (same) same = verify_host(*network, config.bandwidth);
+  if (same) same = verify_pod(*netns, context, *network);
   if (!same)
     return fail(server::kCniCheckFailed,
                 fmt::format("{} of container {} is not as ADD left it", environment.key.ifname,

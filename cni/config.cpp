@@ -22,20 +22,16 @@ constexpr std::size_t kMaxInput = 1 << 20;
 constexpr int kMaxDepth = 64;
 constexpr const char* kValidAttachments = "cni.dev/valid-attachments";
 
-tl::unexpected<Failure> invalid(std::string msg, std::string details = "") {
-  return fail(server::kCniInvalidConfig, std::move(msg), std::move(details));
-}
-
 // Sets `path` if the key is there. Both sides of the plugin's work need a path that means the same to the
 // daemon.
 Outcome<void> read_path(const json& document, const char* key, std::size_t most, std::string& path) {
   const auto found = document.find(key);
   if (found == document.end()) return {};
-  if (!found->is_string()) return invalid(fmt::format("'{}' must be a string", key));
+  if (!found->is_string()) return invalid_config(fmt::format("'{}' must be a string", key));
   path = found->get<std::string>();
   if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
-    return invalid(fmt::format("'{}' must be an absolute path, not '{}'", key, path));
-  if (path.size() > most) return invalid(fmt::format("'{}' is longer than {} characters", key, most));
+    return invalid_config(fmt::format("'{}' must be an absolute path, not '{}'", key, path));
+  if (path.size() > most) return invalid_config(fmt::format("'{}' is longer than {} characters", key, most));
   return {};
 }
 
@@ -43,10 +39,11 @@ Outcome<std::vector<AttachmentKey>> read_attachments(const json& document) {
   const auto found = document.find(kValidAttachments);
   // Absent is not empty: an empty list says that everything is stale.
   if (found == document.end())
-    return invalid(fmt::format("'{}' is missing", kValidAttachments), "GC needs the attachments to keep");
+    return invalid_config(fmt::format("'{}' is missing", kValidAttachments),
+                          "GC needs the attachments to keep");
   std::vector<AttachmentKey> attachments;
   if (found->is_null()) return attachments;  // how libcni writes an empty list
-  if (!found->is_array()) return invalid(fmt::format("'{}' must be a list", kValidAttachments));
+  if (!found->is_array()) return invalid_config(fmt::format("'{}' must be a list", kValidAttachments));
   for (const auto& each : *found) {
     const auto text = [&](const char* key) {
       const auto value = each.is_object() ? each.find(key) : each.end();
@@ -54,7 +51,8 @@ Outcome<std::vector<AttachmentKey>> read_attachments(const json& document) {
     };
     attachments.push_back({text("containerID"), text("ifname")});
     if (attachments.back().container_id.empty() || attachments.back().ifname.empty())
-      return invalid(fmt::format("'{}' has an entry without containerID or ifname", kValidAttachments));
+      return invalid_config(
+          fmt::format("'{}' has an entry without containerID or ifname", kValidAttachments));
   }
   return attachments;
 }
@@ -136,11 +134,13 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
   Config config;
   config.version = version;
   const auto name = document.find("name");
-  if (name == document.end() || !name->is_string()) return invalid("the network configuration has no 'name'");
+  if (name == document.end() || !name->is_string())
+    return invalid_config("the network configuration has no 'name'");
   config.name = name->get<std::string>();
   if (!is_cni_name(config.name))
-    return invalid(fmt::format("the network name '{}' is not valid", config.name),
-                   "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
+    return invalid_config(
+        fmt::format("the network name '{}' is not valid", config.name),
+        "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
   auto good = read_path(document, "socket", sizeof(sockaddr_un::sun_path) - 1, config.socket);
   if (good) good = read_path(document, "stateDir", 1024, config.state_dir);
   if (!good) return tl::unexpected(good.error());
@@ -148,8 +148,13 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
   // DEL goes on whatever the earlier result looks like.
   const auto previous = document.find("prevResult");
   if (command != Command::kDel && previous != document.end() && !previous->is_null()) {
-    if (!previous->is_object()) return invalid("'prevResult' must be an object");
+    if (!previous->is_object()) return invalid_config("'prevResult' must be an object");
     config.prev_result = *previous;
+  }
+  if (command == Command::kAdd || command == Command::kCheck) {
+    const auto bandwidth = read_bandwidth(document);
+    if (!bandwidth) return tl::unexpected(bandwidth.error());
+    config.bandwidth = *bandwidth;
   }
   if (command == Command::kGc) {
     auto attachments = read_attachments(document);

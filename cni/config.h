@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cni/bandwidth.h"
 #include "cni/environment.h"
 #include "cni/failure.h"
 #include "common/paths.h"
@@ -30,6 +31,7 @@ struct Config {
   std::string state_dir = kDefaultStateDir;
   std::optional<nlohmann::json> prev_result;     // an object
   std::vector<AttachmentKey> valid_attachments;  // GC
+  Bandwidth bandwidth;                           // ADD, CHECK
 };
 
 // At most 1 MiB.

@@ -118,7 +118,8 @@ Outcome<Environment> read_environment(const Variables& variables) {
 
   auto good = check_container_id(environment.key.container_id);
   if (good) good = check_ifname(environment.key.ifname);
-  if (good) good = parse_args(value("CNI_ARGS"), environment);
+  // The other commands need nothing of them; the DEL that follows an ADD refused for them must not be, too.
+  if (good && *command == Command::kAdd) good = parse_args(value("CNI_ARGS"), environment);
   if (!good) return tl::unexpected(good.error());
   return environment;
 }

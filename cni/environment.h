@@ -22,7 +22,7 @@ struct Environment {
   Command command = Command::kVersion;
   AttachmentKey key;                             // ADD, DEL, CHECK
   std::string netns;                             // ADD, CHECK; may be empty for DEL
-  std::string pod_namespace, pod_name, pod_uid;  // K8S_POD_* of CNI_ARGS; empty where there is no Kubernetes
+  std::string pod_namespace, pod_name, pod_uid;  // ADD: K8S_POD_* of CNI_ARGS; empty without Kubernetes
 };
 
 using Variables = std::function<std::optional<std::string>(const char* name)>;

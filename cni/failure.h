@@ -20,6 +20,8 @@ template <typename T>
 using Outcome = tl::expected<T, Failure>;
 
 [[nodiscard]] tl::unexpected<Failure> fail(int code, std::string msg, std::string details = "");
+// The network configuration is not as it must be.
+[[nodiscard]] tl::unexpected<Failure> invalid_config(std::string msg, std::string details = "");
 // What the kernel or the disk refused: `msg` says what was to be done.
 [[nodiscard]] tl::unexpected<Failure> fail(int code, std::string msg, const Error& cause);
 

@@ -60,7 +60,8 @@ Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer) {
               network.error().message + "; sluice-cni and sluiced may be of different versions");
 }
 
-Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network) {
+Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
+                       const std::optional<RateLimit>& egress) {
   LinkChange up;
   up.up = true;
   if (auto done = pod.change_link(kLoopbackIndex, up); !done)
@@ -75,6 +76,10 @@ Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodN
   identity.ipv6_addresses = false;  // the daemon has given it no IPv6 address
   if (auto done = pod.change_link(link->index, identity); !done) return with_context(done.error(), ifname);
   SLUICE_FAULT_POINT("cni.pod.identity_set");
+  if (egress) {
+    if (auto done = pod.limit_rate(link->index, *egress); !done) return with_context(done.error(), ifname);
+    SLUICE_FAULT_POINT("cni.pod.limit_set");
+  }
   if (auto done = pod.add_address({link->index, network.address, network.length}); !done)
     return with_context(done.error(), ifname);
   SLUICE_FAULT_POINT("cni.pod.address_added");

@@ -13,18 +13,17 @@ using nlohmann::json;
 
 std::string add_result(Version version, const Environment& environment, const PodNetwork& network) {
   const auto gateway = network.gateway.to_string();
+  json host = {{"name", network.host_ifname}, {"mac", network.host_mac.to_string()}};
   json pod = {
       {"name", environment.key.ifname}, {"mac", network.mac.to_string()}, {"sandbox", environment.netns}};
-  if (version >= Version::k1_1_0) pod["mtu"] = network.mtu;
+  if (version >= Version::k1_1_0) host["mtu"] = pod["mtu"] = network.mtu;
   json ip = {{"address", network.cidr()}, {"gateway", gateway}, {"interface", 1}};
   if (version < Version::k1_0_0) ip["version"] = "4";
-  return dump(
-      {{"cniVersion", to_string(version)},
-       {"interfaces", json::array({{{"name", network.host_ifname}, {"mac", network.host_mac.to_string()}},
-                                   std::move(pod)})},
-       {"ips", json::array({std::move(ip)})},
-       {"routes", json::array({{{"dst", "0.0.0.0/0"}, {"gw", gateway}}})},
-       {"dns", json::object()}});
+  return dump({{"cniVersion", to_string(version)},
+               {"interfaces", json::array({std::move(host), std::move(pod)})},
+               {"ips", json::array({std::move(ip)})},
+               {"routes", json::array({{{"dst", "0.0.0.0/0"}, {"gw", gateway}}})},
+               {"dns", json::object()}});
 }
 
 std::string loopback_result(const Config& config, const Environment& environment,

@@ -55,6 +55,7 @@ std::optional<Link> parse_link(nlmsghdr* header) {
   link.mtu = u32_of(attributes[IFLA_MTU]);
   link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));
   if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);
+  if (attributes[IFLA_QDISC] != nullptr) link.qdisc = nla_get_string(attributes[IFLA_QDISC]);
   if (const nlattr* mac = attributes[IFLA_ADDRESS]; mac != nullptr && nla_len(mac) == 6) {
     std::array<std::uint8_t, 6> bytes{};
     std::memcpy(bytes.data(), nla_data(mac), bytes.size());

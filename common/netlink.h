@@ -25,7 +25,31 @@ struct Link {
   unsigned mtu = 0;
   bool up = false;     // IFF_UP
   int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
+  std::string
+      qdisc;  // root queueing discipline: "noqueue", "tbf", …; "noop": none yet, the link was never up
   std::uint16_t vxlan_port = 0;
+
+  [[nodiscard]] bool queues() const { return !qdisc.empty() && qdisc != "noqueue" && qdisc != "noop"; }
+};
+
+// A limit of a link's egress, by a token bucket filter (tc-tbf(8)).
+struct RateLimit {
+  std::uint64_t bytes_per_s = 0;
+  std::uint32_t burst_bytes = 0;
+  // What may wait: what is sent in 25 ms, beside a burst.
+  [[nodiscard]] std::uint32_t queue_bytes() const;
+};
+
+struct Qdisc {  // queueing discipline of a link
+  int link_index = 0;
+  std::string kind;   // "noqueue", "tbf", …
+  bool root = false;  // of the link's egress
+  // Of a tbf; the kernel does not tell the burst.
+  std::uint64_t bytes_per_s = 0;
+  std::uint32_t queue_bytes = 0;
+
+  [[nodiscard]] bool queues() const { return root && kind != "noqueue"; }
+  [[nodiscard]] bool limits_to(const RateLimit& limit) const;
 };
 
 struct LinkAddress {
@@ -77,6 +101,10 @@ class NetlinkSocket {
   [[nodiscard]] Result<Link> link(int index);
   [[nodiscard]] Result<std::vector<Link>> links();
   [[nodiscard]] Result<void> change_link(int index, const LinkChange& change);
+
+  [[nodiscard]] Result<std::vector<Qdisc>> qdiscs();  // of all links
+  // EEXIST in Error::code when the link has a queueing discipline already.
+  [[nodiscard]] Result<void> limit_rate(int index, const RateLimit& limit);
 
   [[nodiscard]] Result<void> add_address(const LinkAddress& address);  // an existing one is no error
   [[nodiscard]] Result<void> delete_address(const LinkAddress& address);

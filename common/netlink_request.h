@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How netlink.cpp asks the kernel: one request, and what comes back for it. For netlink.cpp alone.
+// How netlink.cpp and netlink_qdisc.cpp ask the kernel: one request, and what comes back for it. For them
+// alone.
 #pragma once
 
 #include <linux/netlink.h>

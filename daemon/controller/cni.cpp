@@ -111,7 +111,7 @@ void Controller::progress_adds() {
     else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
       missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
                 " is not known yet, so neither are its rules";
-    else if (!late && ipam_.exhausted() && !retired_.empty()) {
+    else if (!late && !retired_.empty() && !ipam_.check_room()) {
       missing = "no address is free until the links of deleted pods are gone";
       remover_.hurry();
     }
@@ -337,8 +337,15 @@ Answer Controller::cni_gc(const json& body) {
 
 Answer Controller::cni_status() {
   std::string why_not;
-  if (ready(why_not)) return {};
-  return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
+  if (!ready(why_not))
+    return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
+  return on_thread([this]() -> Answer {
+    // What links of deleted pods hold, an ADD waits for.
+    if (auto room = ipam_.check_room(); !room && retired_.empty())
+      return cni_error(server::kCniPluginNotAvailable,
+                       "sluiced cannot attach another pod: " + room.error().message);
+    return {};
+  });
 }
 
 // DELs that came while no daemon ran: the CNI binary left one file each.

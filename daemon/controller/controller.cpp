@@ -65,6 +65,11 @@ Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam
 void Controller::start(source::Source& source, PodLookup lookup) {
   source_ = &source;
   lookup_ = std::move(lookup);
+  // Without it, housekeeping sees changes some seconds later.
+  if (auto watch = QdiscWatch::start([this] { post([this] { refresh_queues(); }); }))
+    qdisc_watch_ = std::move(*watch);
+  else
+    spdlog::warn("{}", watch.error().message);
   thread_ = std::thread([this] { loop(); });
   connections_thread_ = std::thread([this] { collect_connections(); });
 }
@@ -78,6 +83,7 @@ void Controller::stop() {
   stopped_.notify_all();
   for (auto* thread : {&thread_, &connections_thread_})
     if (thread->joinable()) thread->join();
+  qdisc_watch_.reset();
   remover_.stop();
   finish_removals();
 }
@@ -98,6 +104,19 @@ void Controller::rejected(const std::string& what) {
   spdlog::error("{}", what);
   const std::lock_guard lock(mutex_);
   ++rejected_total_;
+}
+
+void Controller::post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    jobs_.push_back(std::move(job));
+  }
+  wake_.notify_all();
+}
+
+void Controller::refresh_queues() {
+  if (auto done = datapath_->refresh_queues(); !done) spdlog::error("{}", done.error().message);
 }
 
 server::Answer Controller::on_thread(std::function<server::Answer()> work) {
@@ -157,6 +176,7 @@ void Controller::loop() {
       replay_deletions();
       reconcile_links();
       if (auto done = datapath_->restore_programs(); !done) spdlog::error("{}", done.error().message);
+      refresh_queues();
       datapath_->collect();
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }

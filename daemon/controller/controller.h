@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/netlink.h"
+#include "common/netlink_watch.h"
 #include "common/paths.h"
 #include "daemon/controller/cluster_state.h"
 #include "daemon/controller/link_remover.h"
@@ -95,6 +96,8 @@ class Controller final : public source::Sink, public server::Api {
   collect_connections();  // a thread of its own: the table can be large, and pods and policies must not wait
   [[nodiscard]] Clock::duration housekeeping_interval() const;
   void push(Event event);
+  void post(std::function<void()> job);  // for the controller's thread
+  void refresh_queues();
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".
   server::Answer on_thread(std::function<server::Answer()> work);
@@ -158,6 +161,7 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;
   LinkRemover remover_;
+  std::unique_ptr<QdiscWatch> qdisc_watch_;
   std::thread thread_, connections_thread_;
 };
 

@@ -87,6 +87,7 @@ class KernelDatapath final : public Datapath {
   Result<void> restore_programs() override {
     return endpoints_.restore_programs().and_then([&] { return node_.restore_hooks(); });
   }
+  Result<void> refresh_queues() override { return endpoints_.refresh_queues(ground_.netlink); }
   Result<void> verify(const Endpoint& endpoint) override {
     return endpoints_.verify(ground_.netlink, endpoint);
   }

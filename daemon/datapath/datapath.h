@@ -137,6 +137,9 @@ class Datapath {
   // Puts back what somebody has taken from an interface or replaced by another program, and logs it as an
   // error: without its program a pod's packets reach the node's stack unjudged.
   [[nodiscard]] virtual Result<void> restore_programs() = 0;
+  // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods
+  // go through it from here on. To be called after any has changed.
+  [[nodiscard]] virtual Result<void> refresh_queues() = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says
   // which is not.
   [[nodiscard]] virtual Result<void> verify(const Endpoint& endpoint) = 0;

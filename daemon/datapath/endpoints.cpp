@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "common/fault_point.h"
 #include "common/guard.h"
@@ -28,6 +29,8 @@ sluice_mac_key mac_key(const sluice_endpoint& value) {
   std::copy(std::begin(value.mac), std::end(value.mac), key.mac);
   return key;
 }
+
+std::uint16_t flags_of(bool queued) { return queued ? SLUICE_ENDPOINT_QUEUED : 0; }
 
 bool equal(const auto& a, const auto& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
@@ -145,16 +148,20 @@ Result<std::vector<Endpoint>> Endpoints::list(NetlinkSocket& netlink) const {
 Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu) {
   auto present = find(endpoint.id);
   if (!present) return tl::unexpected(present.error());
-  const auto value = abi_of(endpoint);
+  auto value = abi_of(endpoint);
+  if (*present) value.flags = (*present)->flags;
   if (*present && !equal(**present, value))
     return failure("endpoint {} is attached already, with address {} on interface number {}: detach it first",
                    endpoint.id, Address::from_abi((*present)->ipv4).to_string(), (*present)->ifindex);
+  const auto link = netlink.link(static_cast<int>(endpoint.ifindex));
+  if (!link) return tl::unexpected(link.error());
+  value.flags = flags_of(link->queues());
   Guard undo([&] {
     // The failure that led here is the one worth reporting; what cannot be undone is swept at the next start.
     static_cast<void>(attacher_.detach(endpoint.ifindex));
     static_cast<void>(erase(endpoint.id, value));
   });
-  if (auto done = write(endpoint); !done) return done;
+  if (auto done = write(endpoint, value); !done) return done;
   const auto ingress = endpoint.shares_ingress ? Ingress::kShared : Ingress::kOurs;
   if (auto done = attacher_.attach(endpoint.ifindex, SLUICE_HOOK_POD, ingress); !done) return done;
   SLUICE_FAILURE_POINT("endpoint.program_attached");
@@ -174,8 +181,7 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
   return {};
 }
 
-Result<void> Endpoints::write(const Endpoint& endpoint) const {
-  const auto value = abi_of(endpoint);
+Result<void> Endpoints::write(const Endpoint& endpoint, const sluice_endpoint& value) const {
   const auto id = endpoint.id;
   if (auto done = maps_.endpoints.update(id, value); !done) return done;
   SLUICE_FAILURE_POINT("endpoint.entry_written");
@@ -225,6 +231,23 @@ Result<void> Endpoints::restore_programs() const {
   return {};
 }
 
+Result<void> Endpoints::refresh_queues(NetlinkSocket& netlink) {
+  auto qdiscs = netlink.qdiscs();
+  if (!qdiscs) return tl::unexpected(qdiscs.error());
+  std::set<std::uint32_t> queued;
+  for (const auto& qdisc : *qdiscs)
+    if (qdisc.queues()) queued.insert(static_cast<std::uint32_t>(qdisc.link_index));
+  for (auto& [id, value] : attached_) {
+    const auto flags = flags_of(queued.contains(value.ifindex));
+    if (flags == value.flags) continue;
+    auto changed = value;
+    changed.flags = flags;
+    if (auto done = maps_.endpoints.update(id, changed); !done) return done;
+    value = changed;
+  }
+  return {};
+}
+
 Result<void> Endpoints::verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const {
   auto present = find(id);
   if (!present) return tl::unexpected(present.error());
@@ -248,7 +271,9 @@ Result<void> Endpoints::verify(NetlinkSocket& netlink, const Endpoint& endpoint)
     return failure("interface {} has number {} where endpoint {} was attached to {}", endpoint.ifname,
                    link->index, endpoint.id, endpoint.ifindex);
   if (!link->up) return failure("interface {} is down", endpoint.ifname);
-  if (auto good = verify_maps(endpoint.id, abi_of(endpoint)); !good) return good;
+  auto wanted = abi_of(endpoint);
+  if (const auto own = attached_.find(endpoint.id); own != attached_.end()) wanted.flags = own->second.flags;
+  if (auto good = verify_maps(endpoint.id, wanted); !good) return good;
   return attacher_.verify(endpoint.ifindex, SLUICE_HOOK_POD);
 }
 

@@ -26,13 +26,14 @@ class Endpoints {
   // False: there was none.
   [[nodiscard]] Result<bool> detach(std::uint32_t id);
   [[nodiscard]] Result<void> restore_programs() const;
+  [[nodiscard]] Result<void> refresh_queues(NetlinkSocket& netlink);
   [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 
  private:
   [[nodiscard]] Result<std::optional<sluice_endpoint>> find(std::uint32_t id) const;
   [[nodiscard]] Result<void> drop_unfinished(NetlinkSocket& netlink);
-  [[nodiscard]] Result<void> write(const Endpoint& endpoint) const;
+  [[nodiscard]] Result<void> write(const Endpoint& endpoint, const sluice_endpoint& value) const;
   [[nodiscard]] Result<void> erase(std::uint32_t id, const sluice_endpoint& value) const;
   [[nodiscard]] Result<void> verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const;
 

@@ -57,6 +57,8 @@ class Ipam {
   // their addresses even when they lie outside of the new prefixes.
   void set_pod_cidrs(std::vector<Prefix> cidrs);
 
+  // Fails as allocate() would, for any key.
+  [[nodiscard]] Result<void> check_room() const;
   // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the
   // prefixes, so that one that was given back rests as long as possible. Fails: the key has an attachment
   // already, no prefix known yet, or no address left (the message says how many are held and what to do).
@@ -69,8 +71,6 @@ class Ipam {
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
   [[nodiscard]] const std::vector<DamagedRecord>& damaged_records() const { return damaged_records_; }
-  // No address or no endpoint id is left.
-  [[nodiscard]] bool exhausted() const { return !pool_.next_address() || !pool_.next_endpoint(); }
   [[nodiscard]] std::size_t capacity() const { return pool_.capacity(); }
   // An endpoint id or address that the datapath still holds though no file says so.
   void hold(std::uint32_t endpoint, const Address& ipv4);

@@ -35,6 +35,8 @@ void read_config(const nlohmann::json& document, Command command) {
   if (!config) return check(config.error());
   if (config->socket.front() != '/' || config->state_dir.front() != '/' || !is_cni_name(config->name))
     std::abort();
+  for (const auto& limit : {config->bandwidth.ingress, config->bandwidth.egress})
+    if (limit && (limit->bytes_per_s < 125 || limit->queue_bytes() < limit->burst_bytes)) std::abort();
   for (const auto& key : config->valid_attachments)
     if (key.container_id.empty() || key.ifname.empty()) std::abort();
   if (config->prev_result && nlohmann::json::parse(dump(*config->prev_result), nullptr, false).is_discarded())

@@ -11,6 +11,8 @@ from sluice_node import CniError, Node, Pod, wait_for
 from traffic import Echo, TcpStream, UdpStream
 
 PORT = 8080
+# Of every pod whose ADD may be killed, so that the steps which set limits are among those where it is.
+LIMITS = {"ingressRate": 10 ** 9, "ingressBurst": 10 ** 7, "egressRate": 10 ** 9, "egressBurst": 10 ** 7}
 HOOKS = {"sluice_net", "sluice_vxlan"}
 NS = "x"
 
@@ -131,6 +133,7 @@ class Kubelet:
 
     def begin_add(self, pod, fault=None):
         return self.node.start_cni("ADD", pod.container_id, pod.path, fault=fault,
+                                   config=self.node.config(runtimeConfig={"bandwidth": LIMITS}),
                                    args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns};K8S_POD_NAME={pod.pod}")
 
     def begin_del(self, pod, fault=None):

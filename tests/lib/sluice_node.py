@@ -263,8 +263,8 @@ class Node(Namespace):
         self.attach(new)
         return new
 
-    def attach(self, pod):
-        pod.result = self.cni("ADD", pod.container_id, pod.path,
+    def attach(self, pod, config=None):
+        pod.result = self.cni("ADD", pod.container_id, pod.path, config=config,
                               args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns};K8S_POD_NAME={pod.pod}")
         self.pods[f"{pod.ns}/{pod.pod}"] = pod
         self.attached += 1

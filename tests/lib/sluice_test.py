@@ -34,7 +34,7 @@ class Ledger:
             "in from the node's stack": links["sluice_net"][0],
             "in from the overlay": links["sluice_vxlan"][0],
             "in from the uplink": sum(links[name][0] for name in self.uplinks),
-            "out into pods": sum(rx for rx, _ in pods.values()),
+            "out into pods": sum(rx for rx, _ in pods.values()) + dropped_by_queues(node),
             "out into the tunnel": links["sluice_vxlan"][1],
         }
         came = self.packets["in"]
@@ -67,6 +67,11 @@ def statistics(namespace):
     """(name, packets received, packets sent) of each interface."""
     for link in json.loads(namespace.run("ip", "-j", "-s", "link")):
         yield link["ifname"], link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
+
+
+def dropped_by_queues(node):
+    """Packets for pods that the queueing disciplines of their links dropped."""
+    return sum(q["drops"] for q in json.loads(node.run("tc", "-s", "-j", "qdisc")) if q["dev"].startswith("slu") and q.get("root"))
 
 
 class SluiceTest(unittest.TestCase):

@@ -128,6 +128,29 @@ def udp_reaches(namespace, address, port, seconds=1.0, size=6, tries=1):
     return in_namespace(namespace.path, attempt)
 
 
+def transfer(source, target, address, size, port=9000):
+    """Seconds from the first packet of a new TCP connection until so many bytes have arrived."""
+    listener = bound(target, socket.SOCK_STREAM, port)
+    received = threading.Event()
+
+    def receive():
+        connection, _ = listener.accept()
+        with connection:
+            left = size
+            while left > 0:
+                left -= len(connection.recv(1 << 16))
+            received.set()
+
+    threading.Thread(target=receive, daemon=True).start()
+    begin = time.monotonic()
+    with in_namespace(source.path, lambda: socket.create_connection((address, port), 10)) as sender, listener:
+        sender.settimeout(60)
+        sender.sendall(bytes(size))
+        if not received.wait(60):
+            raise TimeoutError(f"{size} bytes did not arrive within a minute")
+        return time.monotonic() - begin
+
+
 class UdpStream:
     """Numbered datagrams at a steady rate; counts what the receiver missed, got twice, and its longest gap."""
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 
-from cni_harness import ANSWER, VERSIONS, CniTest, ip, link_names, link_of, main
+from cni_harness import ANSWER, VERSIONS, CniTest, ip, link_names, link_of, main, root_of
 
 
 class Add(CniTest):
@@ -16,13 +16,11 @@ class Add(CniTest):
         for version in VERSIONS:
             with self.subTest(version):
                 result = self.succeed("ADD", version=version)
-                host, pod = result.pop("interfaces")
-                self.assertEqual({"name": self.daemon.attached[(self.container, "eth0")]["hostIfname"],
-                                  "mac": ANSWER["hostMac"]}, host)
-                expected = {"name": "eth0", "mac": ANSWER["mac"], "sandbox": self.pod.netns}
-                if version == "1.1.0":
-                    expected["mtu"] = 1450
-                self.assertEqual(expected, pod)
+                mtu = {"mtu": 1450} if version == "1.1.0" else {}
+                self.assertEqual([{"name": self.daemon.attached[(self.container, "eth0")]["hostIfname"],
+                                   "mac": ANSWER["hostMac"], **mtu},
+                                  {"name": "eth0", "mac": ANSWER["mac"], "sandbox": self.pod.netns, **mtu}],
+                                 result.pop("interfaces"))
                 address = {"address": "10.244.1.5/24", "gateway": "10.244.1.1", "interface": 1}
                 if version in ("0.3.1", "0.4.0"):
                     address["version"] = "4"
@@ -52,6 +50,25 @@ class Add(CniTest):
         self.assertEqual({"containerID": self.container, "ifname": "eth0", "netns": self.pod.netns,
                           "network": "sluice", "podNamespace": "default", "podName": "web-0", "podUID": "u-1"}, request)
         self.assertEqual([False, False], self.daemon.pod_was_up)
+
+    def test_limits_are_set_at_both_ends(self):
+        limits = {"ingressRate": 8_000_000, "ingressBurst": 160_000, "egressRate": 16_000_000, "egressBurst": 320_000}
+        self.succeed("ADD", {"runtimeConfig": {"bandwidth": limits}})
+        host, = (name for name in link_names() if name.startswith("slu"))
+        self.assertEqual(("tbf", 1_000_000, 20_000, 25_000), root_of(host))
+        self.assertEqual(("tbf", 2_000_000, 40_000, 25_000), root_of("eth0", self.pod.netns))
+        self.assertTrue(self.daemon.queue_was_there)
+        self.succeed("DEL")
+        self.succeed("ADD", {"runtimeConfig": {"bandwidth": {"ingressRate": 0, "ingressBurst": 0}}})
+        self.assertEqual("noqueue", root_of("eth0", self.pod.netns)[0])
+        self.assertFalse(self.daemon.queue_was_there)
+
+    def test_limits_that_let_nothing_through_are_refused_and_leave_nothing(self):
+        for limit in ("ingress", "egress"):
+            error = self.fail_with(7, "ADD", {"runtimeConfig": {"bandwidth": {limit + "Rate": 1_000_000, limit + "Burst": 8_000}}})
+            self.assertIn(f"'{limit}Burst' is 8000 bits, less than one packet", error["msg"])
+            self.assert_nothing_left()
+            self.assertEqual({}, self.daemon.attached)
 
     def test_two_interfaces_of_one_pod_have_links_of_their_own(self):
         self.succeed("ADD")

@@ -43,12 +43,26 @@ def ip(*arguments, netns=None):
     return json.loads(done.stdout) if done.stdout.strip() else []
 
 
+def tc(netns, *arguments):
+    enter = ["nsenter", "--net=" + netns] if netns else []
+    subprocess.run(enter + ["tc", *arguments], check=True)
+
+
 def link_names(netns=None):
     return [link["ifname"] for link in ip("link", "show", netns=netns)]
 
 
 def link_of(name, netns=None):
     return next((link for link in ip("-d", "address", "show", netns=netns) if link["ifname"] == name), None)
+
+
+def root_of(name, netns=None):
+    """(kind, bytes a second, bytes of a burst, microseconds that a packet may wait) of the link's queueing discipline."""
+    enter = ["nsenter", "--net=" + netns] if netns else []
+    done = subprocess.run(enter + ["tc", "-j", "qdisc", "show", "dev", name, "root"], check=True, capture_output=True, text=True)
+    qdiscs = json.loads(done.stdout)
+    options = qdiscs[0].get("options", {}) if qdiscs else {}
+    return qdiscs[0]["kind"] if qdiscs else None, options.get("rate"), options.get("burst"), options.get("lat")
 
 
 class Pod:
@@ -73,6 +87,7 @@ class FakeDaemon:
         self.fail_at = {}
         self.answer = dict(ANSWER)
         self.pod_was_up = []
+        self.queue_was_there = None
         self.deletes_links = True
         self.asked = threading.Event()
         self.ended = threading.Event()
@@ -154,6 +169,7 @@ class FakeDaemon:
                 return 409, {"code": 101, "msg": "exists", "details": ""}
             self.pod_was_up += [link_of(request["ifname"], request["netns"])["operstate"] == "UP",
                                 "UP" in link_of(request["ifname"], request["netns"])["flags"]]
+            self.queue_was_there = root_of(request["hostIfname"])[0] == "tbf"
             ip("link", "set", request["hostIfname"], "up")
             self.attached[key] = dict(self.answer, hostIfname=request["hostIfname"])
             return 200, self.attached[key]

@@ -9,7 +9,7 @@ import struct
 import unittest
 
 import cni_harness
-from cni_harness import VERSIONS, CniTest, ip, link_names, main
+from cni_harness import VERSIONS, CniTest, ip, link_names, main, tc
 
 
 class Del(CniTest):
@@ -133,6 +133,26 @@ class Check(CniTest):
                 self.assert_wrong(words)
                 self.succeed("DEL")
                 self.result = self.succeed("ADD")
+
+    def test_lost_and_changed_limits_are_named(self):
+        limits = {"ingressRate": 8_000_000, "ingressBurst": 160_000, "egressRate": 16_000_000, "egressBurst": 320_000}
+        config = {"runtimeConfig": {"bandwidth": limits}}
+        self.succeed("DEL")
+        self.result = self.succeed("ADD", config)
+        config["prevResult"] = self.result
+        self.succeed("CHECK", config)
+        host = self.result["interfaces"][0]["name"]
+        for link, netns, rate in ((host, None, 8_000_000), ("eth0", self.pod.netns, 16_000_000)):
+            for change, kind in ((["replace", "root", "tbf", "rate", "1mbit", "burst", "20k", "latency", "25ms"], "tbf"),
+                                 (["replace", "root", "pfifo"], "pfifo"), (["delete", "root"], "noqueue")):
+                with self.subTest(link=link, kind=kind):
+                    tc(netns, "qdisc", *change[:1], "dev", link, *change[1:])
+                    details = self.fail_with(103, "CHECK", config)["details"]
+                    self.assertEqual(f"{link} has lost its limit of {rate} bits a second: its queueing discipline is {kind}",
+                                     details)
+                    self.succeed("CHECK", {"prevResult": self.result})  # a runtime that asks for no limit
+            self.succeed("DEL")
+            config["prevResult"] = self.result = self.succeed("ADD", {"runtimeConfig": config["runtimeConfig"]})
 
     def test_what_later_plugins_may_change(self):
         ip("link", "set", "eth0", "mtu", "1400", netns=self.pod.netns)

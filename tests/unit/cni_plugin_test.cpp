@@ -208,25 +208,25 @@ TEST(CniEnvironment, WhatIsMissingIsNamed) {
 }
 
 TEST(CniEnvironment, WhatIsNotValidIsNamed) {
-  const std::vector<std::pair<std::string, std::string>> cases{{"CNI_CONTAINERID", "-abc"},
-                                                               {"CNI_CONTAINERID", "a/b"},
-                                                               {"CNI_CONTAINERID", "../abc"},
-                                                               {"CNI_CONTAINERID", "a b"},
-                                                               {"CNI_CONTAINERID", "a\xff"},
-                                                               {"CNI_CONTAINERID", "\u00e4"},
-                                                               {"CNI_CONTAINERID", "a\n"},
-                                                               {"CNI_CONTAINERID", std::string(201, 'a')},
-                                                               {"CNI_IFNAME", "sixteencharacter"},
-                                                               {"CNI_IFNAME", "."},
-                                                               {"CNI_IFNAME", ".."},
-                                                               {"CNI_IFNAME", "a/b"},
-                                                               {"CNI_IFNAME", "eth0:1"},
-                                                               {"CNI_IFNAME", "eth 0"},
-                                                               {"CNI_IFNAME", "eth%d"},
-                                                               {"CNI_IFNAME", "eth\t"},
-                                                               {"CNI_IFNAME", "\xff"},
-                                                               {"CNI_ARGS", "K8S_POD_NAME"},
-                                                               {"CNI_ARGS", "A=B;C"}};
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"CNI_CONTAINERID", "-abc"},
+      {"CNI_CONTAINERID", "a/b"},
+      {"CNI_CONTAINERID", "../abc"},
+      {"CNI_CONTAINERID", "a b"},
+      {"CNI_CONTAINERID", "a\xff"},
+      {"CNI_CONTAINERID", "\u00e4"},
+      {"CNI_CONTAINERID", "a\n"},
+      {"CNI_CONTAINERID", std::string(201, 'a')},
+      {"CNI_IFNAME", "sixteencharacter"},
+      {"CNI_IFNAME", "."},
+      {"CNI_IFNAME", ".."},
+      {"CNI_IFNAME", "a/b"},
+      {"CNI_IFNAME", "eth0:1"},
+      {"CNI_IFNAME", "eth 0"},
+      {"CNI_IFNAME", "eth%d"},
+      {"CNI_IFNAME", "eth\t"},
+      {"CNI_IFNAME", "\xff"},
+  };
   const auto input = config_of("1.1.0").dump();
   for (const std::string command : {"ADD", "CHECK", "DEL"}) {
     for (const auto& [name, value] : cases) {
@@ -234,6 +234,21 @@ TEST(CniEnvironment, WhatIsNotValidIsNamed) {
       settings[name] = value;
       SCOPED_TRACE(command + " " + name + "=" + value);
       expect_error(run_with(settings, input), server::kCniInvalidEnvironment, name);
+    }
+  }
+}
+
+// A DEL follows the ADD that was refused, with the same arguments.
+TEST(CniEnvironment, ArgumentsThatAreNoPairsAreRefusedByAddAlone) {
+  const auto input = config_of("1.1.0").dump();
+  for (const char* arguments : {"K8S_POD_NAME", "A=B;C"}) {
+    auto settings = settings_for("ADD");
+    settings["CNI_ARGS"] = arguments;
+    expect_error(run_with(settings, input), server::kCniInvalidEnvironment, "CNI_ARGS");
+    for (const char* command : {"CHECK", "DEL"}) {
+      settings["CNI_COMMAND"] = command;
+      EXPECT_TRUE(read_environment([&](const char* name) { return std::optional(settings[name]); }))
+          << command;
     }
   }
 }
