@@ -66,8 +66,13 @@ class AttachTest(sluice_test.SluiceTest):
         self.addCleanup(self.node.run, "tc", "qdisc", "del", "dev", self.link(pod), "root")
         pod.ip("neigh", "flush", "dev", "eth0")
         self.assertNotIn("lladdr", pod.ip("neigh", "show", gateway))
-        with in_namespace(pod.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        def datagrams():
+            return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with in_namespace(self.node.path, datagrams) as sink, in_namespace(pod.path, datagrams) as sender:
+            sink.bind((gateway, PORT))  # or the node would answer, by that egress
             sender.sendto(b"x", (gateway, PORT))
+            sink.settimeout(3)
+            self.assertEqual(sink.recv(8), b"x")
         wait_for("the gateway's MAC address", lambda: "lladdr" in pod.ip("neigh", "show", gateway), 3)
 
     def test_a_program_that_somebody_removes_is_put_back(self):
