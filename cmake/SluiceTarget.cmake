@@ -7,8 +7,9 @@ target_compile_definitions(sluice_options INTERFACE SLUICE_VERSION="${PROJECT_VE
 if(SLUICE_SANITIZE)
   # GCC's own documentation: the sanitizers' instrumentation makes this warning cry wolf (std::function, std::regex).
   target_compile_options(sluice_options INTERFACE -Wno-maybe-uninitialized)
-  target_compile_options(sluice_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_link_options(sluice_options INTERFACE -fsanitize=address,undefined)
+  target_compile_options(sluice_options INTERFACE
+    -fsanitize=${SLUICE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
 if(SLUICE_FUZZ)
   # clang's warnings are clang-tidy's matter.
