@@ -335,17 +335,12 @@ Answer Controller::cni_gc(const json& body) {
   });
 }
 
+// Not: an address is left. Runtimes make a node NotReady that fails this, and Kubernetes would evict the pods
+// of a node that is only full.
 Answer Controller::cni_status() {
   std::string why_not;
-  if (!ready(why_not))
-    return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
-  return on_thread([this]() -> Answer {
-    // What links of deleted pods hold, an ADD waits for.
-    if (auto room = ipam_.check_room(); !room && retired_.empty())
-      return cni_error(server::kCniPluginNotAvailable,
-                       "sluiced cannot attach another pod: " + room.error().message);
-    return {};
-  });
+  if (ready(why_not)) return {};
+  return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
 }
 
 // DELs that came while no daemon ran: the CNI binary left one file each.
