@@ -419,6 +419,8 @@ struct sluice_peer {
 	__u64 bound_class[SLUICE_GENERATION_SLOTS];	/* sluice_peer_bind() */
 };
 
+#define SLUICE_NO_CLASS 0xffffffffU	/* what another address's element tells: it has no row in any table */
+
 SLUICE_INLINE __u64 sluice_peer_bind(const struct sluice_addr *addr, __u32 peer_class)
 {
 	__u64 hash = sluice_addr_number(addr, 0) * SLUICE_HASH_1 +

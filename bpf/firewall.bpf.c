@@ -49,12 +49,20 @@ static __always_inline struct connection original(const struct sluice_packet *pk
 }
 
 #define SLOT (generation_slot & (SLUICE_GENERATION_SLOTS - 1))
-#define NO_CLASS 0xffffffffU	/* has no row in any table */
+
+/* `none`: class 0 as an element of the address has it. */
+static __always_inline __u32 unbind(const struct sluice_peer *found, __u64 none)
+{
+	__u64 bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
+
+	return bound >> 32 ? SLUICE_NO_CLASS : bound;
+}
 
 static __always_inline __u32 class_by_address(const struct sluice_addr *peer)
 {
 	const struct sluice_peer *found = bpf_map_lookup_elem(&peers, peer);
-	__u64 bound, none = sluice_peer_bind(peer, 0);
+	__u64 none = sluice_peer_bind(peer, 0);
+	__u32 peer_class;
 
 	if (!found && uses_blocks) {
 		struct sluice_route_key key = { .prefix_len = 128, .addr = *peer };
@@ -64,15 +72,12 @@ static __always_inline __u32 class_by_address(const struct sluice_addr *peer)
 	}
 	if (!found)
 		return 0;
-	bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
-	if (!(bound >> 32))
-		return bound;
+	peer_class = unbind(found, none);
+	if (peer_class != SLUICE_NO_CLASS)
+		return peer_class;
 	/* The element went to another address meanwhile. The next lookup does not meet it again. */
 	found = bpf_map_lookup_elem(&peers, peer);
-	if (!found)
-		return NO_CLASS;
-	bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
-	return bound >> 32 ? NO_CLASS : bound;
+	return found ? unbind(found, none) : SLUICE_NO_CLASS;
 }
 
 /* A pod of this node carries its class. Its policy is looked up once more when it is its turn: a pointer kept

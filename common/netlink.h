@@ -17,6 +17,9 @@ struct nl_sock;
 
 namespace sluice {
 
+// Do packets wait in a root queueing discipline of this kind? "noop": the link was never up and has none yet.
+inline bool is_queue(const std::string& kind) { return kind != "noqueue" && kind != "noop"; }
+
 struct Link {
   int index = 0;
   std::string name;
@@ -25,11 +28,10 @@ struct Link {
   unsigned mtu = 0;
   bool up = false;     // IFF_UP
   int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
-  std::string
-      qdisc;  // root queueing discipline: "noqueue", "tbf", …; "noop": none yet, the link was never up
+  std::string qdisc;   // kind of the root queueing discipline: "noqueue", "tbf", …
   std::uint16_t vxlan_port = 0;
 
-  [[nodiscard]] bool queues() const { return !qdisc.empty() && qdisc != "noqueue" && qdisc != "noop"; }
+  [[nodiscard]] bool queues() const { return !qdisc.empty() && is_queue(qdisc); }
 };
 
 // A limit of a link's egress, by a token bucket filter (tc-tbf(8)).
@@ -48,7 +50,7 @@ struct Qdisc {  // queueing discipline of a link
   std::uint64_t bytes_per_s = 0;
   std::uint32_t queue_bytes = 0;
 
-  [[nodiscard]] bool queues() const { return root && kind != "noqueue"; }
+  [[nodiscard]] bool queues() const { return root && is_queue(kind); }
   [[nodiscard]] bool limits_to(const RateLimit& limit) const;
 };
 

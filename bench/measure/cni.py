@@ -54,9 +54,7 @@ def reference(name, host, subnet):
 
 def node_of(options, name, pod_cidr, attach):
     node = Node(options.build, name, pod_cidr)
-    node.write_node()
-    node.write_namespace("x")
-    node.start_daemon(f"--attach={attach}")
+    node.begin(f"--attach={attach}")
     # Half of the pods that come are isolated, so that ADD has rules to make live.
     node.write_policy("x", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"],
                                    "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 80}]}]})

@@ -111,7 +111,7 @@ void Controller::progress_adds() {
     else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
       missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
                 " is not known yet, so neither are its rules";
-    else if (!late && !retired_.empty() && !ipam_.check_room()) {
+    else if (!late && !retired_.empty() && !ipam_.next_free()) {
       missing = "no address is free until the links of deleted pods are gone";
       remover_.hurry();
     }

@@ -106,13 +106,14 @@ void Controller::rejected(const std::string& what) {
   ++rejected_total_;
 }
 
-void Controller::post(std::function<void()> job) {
+bool Controller::post(std::function<void()> job) {
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return;
+    if (stopping_) return false;
     jobs_.push_back(std::move(job));
   }
   wake_.notify_all();
+  return true;
 }
 
 void Controller::refresh_queues() {
@@ -122,12 +123,8 @@ void Controller::refresh_queues() {
 server::Answer Controller::on_thread(std::function<server::Answer()> work) {
   auto promise = std::make_shared<std::promise<server::Answer>>();
   auto future = promise->get_future();
-  {
-    const std::lock_guard lock(mutex_);
-    if (stopping_) return server::cni_error(server::kCniTryAgainLater, "sluiced is stopping");
-    jobs_.emplace_back([promise, work = std::move(work)] { promise->set_value(work()); });
-  }
-  wake_.notify_all();
+  if (!post([promise, work = std::move(work)] { promise->set_value(work()); }))
+    return server::cni_error(server::kCniTryAgainLater, "sluiced is stopping");
   return future.get();
 }
 

@@ -96,7 +96,7 @@ class Controller final : public source::Sink, public server::Api {
   collect_connections();  // a thread of its own: the table can be large, and pods and policies must not wait
   [[nodiscard]] Clock::duration housekeeping_interval() const;
   void push(Event event);
-  void post(std::function<void()> job);  // for the controller's thread
+  bool post(std::function<void()> job);  // for the controller's thread; false: it is stopping
   void refresh_queues();
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".

@@ -17,7 +17,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kRetry = 1s;
-constexpr auto kLongest = 1s;  // that a link may wait
 
 Result<void> delete_link(const LinkRemover::Link& wanted) {
   auto netlink = NetlinkSocket::make();

@@ -45,6 +45,7 @@ class LinkRemover {
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kPause{200};
+  static constexpr std::chrono::seconds kLongest{1};  // that a link may wait
   struct Removal {
     Link link;
     Clock::time_point at_the_latest;

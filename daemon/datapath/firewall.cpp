@@ -135,8 +135,8 @@ bool Firewall::fits_in_place(const policy::Ruleset& next) const {
 }
 
 // Each address changes from its old class to its new one in one write (a pod of this node in two, of which a
-// packet reads one), and rows for the new class are there
-// before: every packet is judged as before the change or as after it.
+// packet reads one), and rows for the new class are there before: every packet is judged as before the change
+// or as after it.
 Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   leftovers_ = true;
   Guard undo([&] {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/longest_prefix.h"
@@ -15,7 +14,6 @@ namespace sluice::datapath {
 namespace {
 
 constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
-constexpr std::uint32_t kNoClass = std::numeric_limits<std::uint32_t>::max();
 
 sluice_addr abi_of(const Address& address) { return address.abi(); }
 sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
@@ -37,8 +35,6 @@ sluice_port_key abi_of(const policy::PortKey& key) {
   return value;
 }
 
-using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;
-
 sluice_peer bound_to(const sluice_addr& address, const Classes& classes) {
   sluice_peer value{};
   for (std::size_t slot = 0; slot < classes.size(); ++slot)
@@ -51,7 +47,7 @@ Classes unbind(const sluice_addr& address, const sluice_peer& value) {
   Classes classes{};
   for (std::size_t slot = 0; slot < classes.size(); ++slot) {
     const auto number = static_cast<std::uint32_t>(value.bound_class[slot]);
-    classes[slot] = value.bound_class[slot] == sluice_peer_bind(&address, number) ? number : kNoClass;
+    classes[slot] = value.bound_class[slot] == sluice_peer_bind(&address, number) ? number : SLUICE_NO_CLASS;
   }
   return classes;
 }
@@ -239,7 +235,7 @@ Datapath::Numbers RuleMaps::free_numbers() const {
   for (const auto& key : ports_) above(free.port_table, key.table);
   const auto classes = [&](const Classes& value) {
     for (const auto peer_class : value)
-      if (peer_class != kNoClass) above(free.peer_class, peer_class);
+      if (peer_class != SLUICE_NO_CLASS) above(free.peer_class, peer_class);
   };
   for (const auto& [address, value] : peers_) classes(value);
   for (const auto& [prefix, value] : blocks_) classes(value);
@@ -267,7 +263,7 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
     seen.insert(address);
     const auto known = ruleset.peers.find(address);
     const auto now = known != ruleset.peers.end() ? known->second : class_of(Prefix::host(address));
-    if (const auto present = unbind(key, value)[slot]; present == kNoClass)
+    if (const auto present = unbind(key, value)[slot]; present == SLUICE_NO_CLASS)
       differences.push_back(fmt::format("peers: {} has the class of another address", address.to_string()));
     else if (present != now)
       differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), present, now));

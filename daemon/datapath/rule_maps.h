@@ -20,6 +20,8 @@
 
 namespace sluice::datapath {
 
+using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;  // of one peer or block, by slot
+
 class RuleMaps {
  public:
   explicit RuleMaps(const Maps& maps) : maps_(maps) {}
@@ -41,7 +43,6 @@ class RuleMaps {
                                    std::vector<std::string>& differences) const;
 
  private:
-  using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;  // by slot
   [[nodiscard]] Result<bool> write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<bool> write_peers(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<void> audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,

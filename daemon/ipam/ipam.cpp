@@ -117,19 +117,21 @@ void Ipam::remember_damaged(const std::string& file, const std::string& why) {
 
 void Ipam::set_pod_cidrs(std::vector<Prefix> cidrs) { pool_.set_cidrs(std::move(cidrs)); }
 
-Result<void> Ipam::check_room() const {
+Result<Ipam::Free> Ipam::next_free() const {
   if (pool_.cidrs().empty())
     return failure(
         "this node has no IPv4 podCIDR with room for pods yet; look at spec.podCIDRs of its Node object");
-  if (!pool_.next_address())
+  const auto address = pool_.next_address();
+  if (!address)
     return failure(
         "no address left in {}: {} of {} are held, by {} attachments and {} damaged records. Give the node a "
         "larger podCIDR or run fewer pods on it; CNI GC gives back what no container has any more",
         describe(pool_.cidrs()), pool_.held_in_cidrs(), pool_.capacity(), attachments_.size(),
         damaged_records_.size());
-  if (!pool_.next_endpoint())
+  const auto endpoint = pool_.next_endpoint();
+  if (!endpoint)
     return failure("all {} endpoint ids are in use; run fewer pods on this node", pool_.endpoints_held());
-  return {};
+  return Free{*address, *endpoint};
 }
 
 Result<Attachment> Ipam::allocate(Attachment wanted) {
@@ -143,9 +145,10 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
           "container {} has an attachment by interface {} already, whose record {}/{} is damaged; DEL must "
           "come before another ADD",
           key.container_id, key.ifname, folder_, record.file);
-  if (auto room = check_room(); !room) return tl::unexpected(room.error());
-  wanted.ipv4 = *pool_.next_address();
-  wanted.endpoint = *pool_.next_endpoint();
+  const auto free = next_free();
+  if (!free) return tl::unexpected(free.error());
+  wanted.ipv4 = free->ipv4;
+  wanted.endpoint = free->endpoint;
   const auto path = folder_ + "/" + record_name(wanted);
   if (auto done = write_file(path, encode(wanted)); !done)
     return with_context(done.error(), "record the attachment");

@@ -57,8 +57,12 @@ class Ipam {
   // their addresses even when they lie outside of the new prefixes.
   void set_pod_cidrs(std::vector<Prefix> cidrs);
 
-  // Fails as allocate() would, for any key.
-  [[nodiscard]] Result<void> check_room() const;
+  struct Free {
+    Address ipv4;
+    std::uint32_t endpoint = 0;
+  };
+  // What allocate() would give to any key, or why it would fail.
+  [[nodiscard]] Result<Free> next_free() const;
   // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the
   // prefixes, so that one that was given back rests as long as possible. Fails: the key has an attachment
   // already, no prefix known yet, or no address left (the message says how many are held and what to do).

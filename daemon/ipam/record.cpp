@@ -22,6 +22,14 @@ namespace {
 constexpr std::size_t kDigestHex = 2 * SHA256_DIGEST_LENGTH;
 constexpr std::size_t kNameDigits = 16;
 
+// get_to() would cut 2^32 + 1 to 1, and 1e300 has no value at all in 32 bits. Zero: no such number, nor an
+// id.
+std::uint32_t number32(const nlohmann::json& value) {
+  if (!value.is_number_unsigned()) return 0;
+  const auto number = value.get<std::uint64_t>();
+  return number <= std::numeric_limits<std::uint32_t>::max() ? static_cast<std::uint32_t>(number) : 0;
+}
+
 }  // namespace
 
 std::string sha256(std::string_view text) {
@@ -75,18 +83,6 @@ std::string encode(const Attachment& attachment) {
   const auto line = json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   return line + "\n" + sha256(line) + "\n";
 }
-
-namespace {
-
-// get_to() would cut 2^32 + 1 to 1, and 1e300 has no value at all in 32 bits. Zero: no such number, nor an
-// id.
-std::uint32_t number32(const nlohmann::json& value) {
-  if (!value.is_number_unsigned()) return 0;
-  const auto number = value.get<std::uint64_t>();
-  return number <= std::numeric_limits<std::uint32_t>::max() ? static_cast<std::uint32_t>(number) : 0;
-}
-
-}  // namespace
 
 Result<Attachment> decode(const std::string& content) {
   const auto newline = content.find('\n');

@@ -112,6 +112,7 @@ bool make_cluster() {
                     {0, 0},
                     SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS | SLUICE_POLICY_ISOLATED_EGRESS,
                     0,
+                    {},
                     {}});
   return true;
 }

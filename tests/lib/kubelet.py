@@ -65,7 +65,7 @@ class Kubelet:
             self.node.sluice_cni = os.path.join(build, "tests", "netns", "sluice-cni-faulty")
         self.node.write_node()
         self.node.write_namespace(NS)
-        self.last = None
+        self.last, self.last_limited = None, False
         self.ready_ms = []
         self.serial = 0
         self.traffic = None
@@ -128,8 +128,6 @@ class Kubelet:
         self.last = Pod(self.node, NS, pod)
         self.last.limited = limited
         return self.last
-
-    last_limited = False
 
     def begin_add(self, pod, fault=None):
         return self.node.start_cni("ADD", pod.container_id, pod.path, fault=fault,

@@ -147,6 +147,12 @@ class Node(Namespace):
         super().delete()
 
     # ---- the daemon
+    def begin(self, *options, namespace="x"):
+        """The daemon, with the node's own object and a namespace known."""
+        self.write_node()
+        self.write_namespace(namespace)
+        self.start_daemon(*options)
+
     def start_daemon(self, *options, source=None, wait=True, fault=None):
         """`source`: options that say where objects come from, instead of the node's folder. `fault`: for sluiced-faulty, see
         common/fault_point.h."""
@@ -256,11 +262,11 @@ class Node(Namespace):
                 raise RuntimeError(f"CNI {command}: {call.returncode} {output!r} {errors}") from None
         return json.loads(output) if output.strip() else {}
 
-    def add_pod(self, ns, pod, labels=None, ports=None):
+    def add_pod(self, ns, pod, labels=None, ports=None, annotations=None, config=None):
         """Writes the Pod object and attaches a namespace to it."""
-        self.write_pod(ns, pod, labels, ports)
+        self.write_pod(ns, pod, labels, ports, annotations=annotations)
         new = Pod(self, ns, pod)
-        self.attach(new)
+        self.attach(new, config)
         return new
 
     def attach(self, pod, config=None):

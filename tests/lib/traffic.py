@@ -128,6 +128,35 @@ def udp_reaches(namespace, address, port, seconds=1.0, size=6, tries=1):
     return in_namespace(namespace.path, attempt)
 
 
+def udp_is_refused(namespace, address, port, seconds):
+    """Does the answer to a datagram come back that nobody listens there (ICMP port unreachable)?"""
+    def attempt():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(seconds)
+            s.connect((address, port))
+            s.send(b"x")
+            try:
+                s.recv(1)
+            except ConnectionRefusedError:
+                return True
+            except TimeoutError:
+                pass
+            return False
+    return in_namespace(namespace.path, attempt)
+
+
+# A limit, and how much takes how long through it.
+RATE = 8_000_000  # bits a second
+BURST = 2_000_000  # bits; more than one segment that the kernel has not cut yet
+SIZE = (RATE + BURST) // 8  # bytes, which take LEAST at least
+LEAST = 1.0  # seconds
+
+
+def limits(*directions):
+    """The value of the CNI capability `bandwidth`; `directions`: ingress, egress."""
+    return {f"{d}{what}": value for d in directions for what, value in (("Rate", RATE), ("Burst", BURST))}
+
+
 def transfer(source, target, address, size, port=9000):
     """Seconds from the first packet of a new TCP connection until so many bytes have arrived."""
     listener = bound(target, socket.SOCK_STREAM, port)

@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import Node, Pod, wait_for  # noqa: E402
+from sluice_node import Node, wait_for  # noqa: E402
 from traffic import Echo, in_namespace, tcp_reaches  # noqa: E402
 
 BUILD = ""
@@ -23,13 +23,9 @@ class AttachTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "hooks", "10.83.3.0/24")
-        cls.node.write_node()
-        cls.node.write_namespace("x")
-        cls.node.start_daemon("--housekeeping-interval=0.2")
+        cls.node.begin("--housekeeping-interval=0.2")
         cls.plain = cls.node.add_pod("x", "plain")
-        cls.node.write_pod("x", "limited", annotations=LIMIT)
-        cls.limited = Pod(cls.node, "x", "limited")
-        cls.node.attach(cls.limited)
+        cls.limited = cls.node.add_pod("x", "limited", annotations=LIMIT)
         cls.echo = Echo(cls.limited, PORT)
 
     @classmethod

@@ -10,28 +10,18 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import CniError, Node, Pod, wait_for  # noqa: E402
+from sluice_node import CniError, Node, wait_for  # noqa: E402
 from sluice_test import Ledger, dropped_by_queues  # noqa: E402
-from traffic import in_namespace, transfer  # noqa: E402
+from traffic import BURST, LEAST, RATE, SIZE, in_namespace, limits, transfer  # noqa: E402
 
 BUILD = ""
-RATE = 8_000_000  # bits a second
-BURST = 2_000_000  # bits; more than one segment that the kernel has not cut yet
-SIZE = (RATE + BURST) // 8  # bytes, which take a second at least
-LEAST = 1.0
-
-
-def limits(*directions):
-    return {"bandwidth": {f"{d}{what}": value for d in directions for what, value in (("Rate", RATE), ("Burst", BURST))}}
 
 
 class BandwidthTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "bandwidth", "10.83.1.0/24")
-        cls.node.write_node()
-        cls.node.write_namespace("x")
-        cls.node.start_daemon()
+        cls.node.begin()
         cls.free = cls.node.add_pod("x", "free")
 
     @classmethod
@@ -41,10 +31,9 @@ class BandwidthTest(sluice_test.SluiceTest):
         cls.node.delete()
 
     def add(self, name, *directions):
-        self.node.write_pod("x", name)
-        pod = Pod(self.node, "x", name)
-        pod.config = self.node.config(runtimeConfig=limits(*directions))
-        self.node.attach(pod, pod.config)
+        config = self.node.config(runtimeConfig={"bandwidth": limits(*directions)})
+        pod = self.node.add_pod("x", name, config=config)
+        pod.config = config
         self.addCleanup(self.node.delete_pod, pod)
         return pod
 

@@ -15,16 +15,12 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from sluice_node import CniError, Namespace, Node, Pod, run, wait_for  # noqa: E402
-from traffic import Echo, bound, in_namespace, tcp_reaches, transfer, udp_reaches  # noqa: E402
+from traffic import LEAST, SIZE, Echo, bound, limits, tcp_reaches, transfer, udp_is_refused, udp_reaches  # noqa: E402
 
 BUILD = ""
 PLUGINS = "/usr/lib/cni"
 PORT = 8080
 HOST_PORT, OTHER_HOST_PORT = 8000, 8001
-RATE = 8_000_000  # bits a second
-BURST = 2_000_000  # bits; more than one segment that the kernel has not cut yet
-SIZE = (RATE + BURST) // 8  # bytes, which take a second at least
-LEAST = 1.0
 NODE, WORLD = "192.0.2.1", "192.0.2.2"
 
 
@@ -127,7 +123,7 @@ class ChainTest(sluice_test.SluiceTest):
             with self.subTest(version):
                 self.runtime.version = version
                 pod = self.add("whole", portMappings=ports((HOST_PORT, "tcp")),
-                               bandwidth={"ingressRate": RATE, "ingressBurst": BURST, "egressRate": RATE, "egressBurst": BURST})
+                               bandwidth=limits("ingress", "egress"))
                 self.assertEqual(version, pod.result["cniVersion"])
                 self.assertEqual("eth0", next(i for i in pod.result["interfaces"] if i.get("sandbox"))["name"])
                 self.assertEqual("500", pod.run("sysctl", "-n", "net.core.somaxconn").strip())
@@ -175,19 +171,7 @@ class ChainTest(sluice_test.SluiceTest):
 
     def test_icmp_error_of_a_host_port_comes_back(self):
         self.add("deaf", portMappings=ports((OTHER_HOST_PORT, "udp")))
-
-        def refused():
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-                s.settimeout(2)
-                s.connect((NODE, OTHER_HOST_PORT))
-                s.send(b"x")
-                try:
-                    s.recv(1)
-                except ConnectionRefusedError:
-                    return True
-                except TimeoutError:
-                    return False
-        self.assertTrue(in_namespace(self.world.path, refused))
+        self.assertTrue(udp_is_refused(self.world, NODE, OTHER_HOST_PORT, 2))
 
     def test_udp_host_port_moves_to_the_next_pod(self):
         first = self.add("first", portMappings=ports((OTHER_HOST_PORT, "udp")))
@@ -212,7 +196,7 @@ class ChainTest(sluice_test.SluiceTest):
         wait_for("an answer of the second pod", asks, 3)
 
     def test_ingress_limit_of_bandwidth(self):
-        source, limited = self.add("source"), self.add("limited", bandwidth={"ingressRate": RATE, "ingressBurst": BURST})
+        source, limited = self.add("source"), self.add("limited", bandwidth=limits("ingress"))
 
         # The daemon hears of the queueing discipline from the kernel; the plugin does not tell it.
         def in_force():

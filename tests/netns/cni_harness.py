@@ -36,16 +36,19 @@ def new_network_namespace():
         raise OSError(ctypes.get_errno(), "unshare")
 
 
-def ip(*arguments, netns=None):
-    """Parsed output of ip -j."""
+def parsed(netns, *command):
+    """The JSON that the command prints in the namespace; none: an empty list."""
     enter = ["nsenter", "--net=" + netns] if netns else []
-    done = subprocess.run(enter + ["ip", "-j", *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(enter + list(command), check=True, capture_output=True, text=True)
     return json.loads(done.stdout) if done.stdout.strip() else []
 
 
+def ip(*arguments, netns=None):
+    return parsed(netns, "ip", "-j", *arguments)
+
+
 def tc(netns, *arguments):
-    enter = ["nsenter", "--net=" + netns] if netns else []
-    subprocess.run(enter + ["tc", *arguments], check=True)
+    return parsed(netns, "tc", "-j", *arguments)
 
 
 def link_names(netns=None):
@@ -58,9 +61,7 @@ def link_of(name, netns=None):
 
 def root_of(name, netns=None):
     """(kind, bytes a second, bytes of a burst, microseconds that a packet may wait) of the link's queueing discipline."""
-    enter = ["nsenter", "--net=" + netns] if netns else []
-    done = subprocess.run(enter + ["tc", "-j", "qdisc", "show", "dev", name, "root"], check=True, capture_output=True, text=True)
-    qdiscs = json.loads(done.stdout)
+    qdiscs = tc(netns, "qdisc", "show", "dev", name, "root")
     options = qdiscs[0].get("options", {}) if qdiscs else {}
     return qdiscs[0]["kind"] if qdiscs else None, options.get("rate"), options.get("burst"), options.get("lat")
 

@@ -24,9 +24,7 @@ class LeftoversTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "leftovers", "10.83.1.0/24")
-        cls.node.write_node()
-        cls.node.write_namespace("x")
-        cls.node.start_daemon()
+        cls.node.begin()
 
     @classmethod
     def tearDownClass(cls):
@@ -135,9 +133,7 @@ class LeftoversTest(sluice_test.SluiceTest):
         """A failing STATUS makes the node NotReady, and the pods that fill it would be evicted."""
         small = Node(BUILD, "small", "10.83.2.0/30")  # network, gateway, one pod, broadcast
         self.addCleanup(small.delete)
-        small.write_node()
-        small.write_namespace("x")
-        small.start_daemon()
+        small.begin()
         self.addCleanup(small.kill_daemon)
         only = small.add_pod("x", "only")
         with self.assertRaisesRegex(CniError, "102: .*no address left in 10.83.2.0/30: 1 of 1 are held"):
@@ -165,9 +161,7 @@ class LeftoversTest(sluice_test.SluiceTest):
     def test_addresses_that_links_to_be_deleted_hold(self):
         """Links of deleted pods are deleted after a while; an ADD that lacks what they hold waits for it."""
         small = Node(BUILD, "small", "10.83.2.0/29")  # five pods
-        small.write_node()
-        small.write_namespace("x")
-        small.start_daemon()
+        small.begin()
         self.addCleanup(small.delete)
         self.addCleanup(small.kill_daemon)
         pods = [small.add_pod("x", f"p{i}") for i in range(5)]

@@ -7,14 +7,13 @@
 import json
 import os
 import signal
-import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from sluice_node import CniError, Namespace, Node, connect_nodes, run, wait_for  # noqa: E402
 import sluice_test  # noqa: E402
-from traffic import Echo, TcpStream, UdpStream, in_namespace, tcp_reaches, udp_reaches  # noqa: E402
+from traffic import Echo, TcpStream, UdpStream, tcp_reaches, udp_is_refused, udp_reaches  # noqa: E402
 
 BUILD = ""
 PORT = 8080
@@ -125,19 +124,7 @@ class NodeTest(sluice_test.SluiceTest):
         echo.close()
 
     def test_icmp_error_about_a_masqueraded_datagram_reaches_the_pod(self):
-        def refused():
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-                s.settimeout(1)
-                s.connect(("192.0.2.2", 9))  # nobody listens: port unreachable
-                s.send(b"x")
-                try:
-                    s.recv(1)
-                except ConnectionRefusedError:
-                    return True
-                except TimeoutError:
-                    pass
-                return False
-        self.assertTrue(in_namespace(self.a.path, refused))
+        self.assertTrue(udp_is_refused(self.a, "192.0.2.2", 9, 1))
 
     def test_world_that_knows_the_way_reaches_pods_unmasqueraded(self):
         self.world.ip("route", "add", "10.83.1.0/24", "via", "192.0.2.1")
@@ -341,9 +328,7 @@ class ClsactTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "old", "10.83.9.0/24")
-        cls.node.write_node()
-        cls.node.write_namespace("x")
-        cls.node.start_daemon("--attach=clsact")
+        cls.node.begin("--attach=clsact")
         cls.a, cls.b = (cls.node.add_pod("x", name, {"app": name}) for name in "ab")
         cls.echo = Echo(cls.b, PORT)
 
