@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Kubernetes objects that Sluice knows, reduced to the fields it uses. Values: once made they are not changed.
-// Source: Kubernetes API reference v1.36, core/v1 and networking.k8s.io/v1.
+// Source: Kubernetes API reference v1.36, core/v1, networking.k8s.io/v1 and discovery.k8s.io/v1.
 #pragma once
 
 #include <compare>
@@ -110,11 +110,63 @@ struct NetworkPolicy {
   bool operator==(const NetworkPolicy&) const = default;
 };
 
-enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy };
-inline constexpr std::size_t kKinds = 4;
+// core/v1 Service, reduced to what is proxied. One of type ExternalName has no addresses and no ports here.
+struct ServicePort {
+  std::string name;  // may be empty if there is one only
+  Protocol protocol = Protocol::kTcp;
+  std::uint16_t port = 0;
+  std::uint16_t node_port = 0;  // 0: none
+  auto operator<=>(const ServicePort&) const = default;
+};
+
+struct Service {
+  std::string ns;
+  std::string name;
+  std::vector<Address> cluster_ips;  // empty: headless, ExternalName, or none given yet
+  std::vector<ServicePort> ports;
+  std::vector<Address> external_ips;
+  std::vector<Address> load_balancer_ips;         // status.loadBalancer.ingress, of ipMode VIP (the default)
+  std::vector<Prefix> source_ranges;              // spec.loadBalancerSourceRanges; empty: everybody
+  std::optional<std::uint32_t> affinity_seconds;  // sessionAffinity ClientIP; its timeout, 10800 by default
+  bool internal_local = false;                    // internalTrafficPolicy Local
+  bool external_local = false;                    // externalTrafficPolicy Local
+  std::uint16_t health_check_node_port = 0;       // 0: none
+  bool proxied_by_other = false;  // label service.kubernetes.io/service-proxy-name: not for us
+  bool operator==(const Service&) const = default;
+};
+
+// discovery.k8s.io/v1 Endpoint
+struct Endpoint {
+  std::vector<Address> addresses;
+  bool ready = true;  // absent means true; true too while it terminates if publishNotReadyAddresses says so
+  bool serving = true;      // absent: as ready
+  bool terminating = false;
+  std::string node_name;    // empty: not of a node
+  std::vector<std::string> hint_zones, hint_nodes;  // hints.forZones, hints.forNodes; sorted
+  bool operator==(const Endpoint&) const = default;
+};
+
+struct EndpointPort {
+  std::string name;
+  Protocol protocol = Protocol::kTcp;
+  std::optional<std::uint16_t> port;  // absent: every port, which no Service can use
+  auto operator<=>(const EndpointPort&) const = default;
+};
+
+struct EndpointSlice {
+  std::string ns;
+  std::string name;
+  std::string service;  // label kubernetes.io/service-name; empty: of no Service
+  std::vector<Endpoint> endpoints;
+  std::vector<EndpointPort> ports;
+  bool operator==(const EndpointSlice&) const = default;
+};
+
+enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy, kService, kEndpointSlice };
+inline constexpr std::size_t kKinds = 6;
 [[nodiscard]] const char* to_string(Kind kind);  // "Node", …
 
-using Object = std::variant<Node, Namespace, Pod, NetworkPolicy>;
+using Object = std::variant<Node, Namespace, Pod, NetworkPolicy, Service, EndpointSlice>;
 
 struct ObjectKey {
   Kind kind = Kind::kPod;
