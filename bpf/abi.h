@@ -39,6 +39,9 @@ enum {
 	SLUICE_EVENTS_BYTES = 1 << 20,
 	SLUICE_GENERATION_SLOTS = 4,
 	SLUICE_PORT_RUNS = 8,
+	SLUICE_MAX_SERVICES = 131072,	/* frontends, each once for inside and once for outside */
+	SLUICE_MAX_BACKENDS = 131072,	/* backend ids are 1 … MAX-1 */
+	SLUICE_MAX_SERVICE_SLOTS = 1 << 21,
 };
 
 /* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
@@ -62,7 +65,7 @@ struct sluice_addr {
 /* ---- modules: slots of the pinned PROG_ARRAY `modules` ------------------------------- */
 enum sluice_module {
 	SLUICE_MODULE_ENTRY = 0,	/* attached to hooks, never tail-called; its slot stays empty */
-	SLUICE_MODULE_NAT = 1,		/* conntrack lookup, reverse translation */
+	SLUICE_MODULE_NAT = 1,		/* conntrack lookup, translation of what it knows */
 	SLUICE_MODULE_BRIDGE = 2,
 	SLUICE_MODULE_ROUTER = 3,
 	SLUICE_MODULE_FIREWALL = 4,	/* the live generation */
@@ -70,7 +73,9 @@ enum sluice_module {
 	SLUICE_MODULE_DELIVER = 6,
 	SLUICE_MODULE_CANDIDATE = 7,	/* a firewall generation under check, reached by `probe` only */
 	SLUICE_MODULE_PROBE = 8,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
-	SLUICE_MODULE_COUNT = 9,
+	SLUICE_MODULE_NAT_NEW = 9,	/* a routed connection that conntrack does not have: Services, masquerade */
+	SLUICE_MODULE_REFUSE = 10,	/* answers what nobody serves */
+	SLUICE_MODULE_COUNT = 11,
 	SLUICE_MODULE_SLOTS = 16,	/* size of the PROG_ARRAY: room for inspection and shadow modules */
 };
 
@@ -115,7 +120,10 @@ enum sluice_hook {
 	X(SNAT_UNSUPPORTED, "protocol that cannot be masqueraded") \
 	X(REWRITE_FAILED, "the packet could not be rewritten") \
 	X(NO_UPLINK, "destination outside the cluster and no uplink") \
-	X(NOT_FOR_POD, "packet from the overlay that is for nobody here")
+	X(NOT_FOR_POD, "packet from the overlay that is for nobody here") \
+	X(SERVICE_NO_BACKEND, "nobody serves the Service that the packet is for") \
+	X(SERVICE_SOURCE, "source outside of the Service's loadBalancerSourceRanges") \
+	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend")
 
 enum sluice_drop_reason {
 #define SLUICE_X(name, text) SLUICE_DROP_##name,
@@ -127,23 +135,32 @@ enum sluice_drop_reason {
 
 /* ---- conntrack ------------------------------------------------------------------------ */
 /*
- * One entry a connection, whichever way its packets run: the key is the tuple in canonical
- * order, the lower (address, port) first. A masqueraded connection has a second entry under
- * the tuple that the outside sees (SLUICE_CT_ALIAS), which names the first.
+ * One entry a connection, whichever way its packets run: the key is the tuple that policy sees, in canonical
+ * order, the lower (address, port) first. Where others see another tuple, that has an entry of its own, which
+ * names the first: SLUICE_CT_ALIAS for what the outside sees of a masqueraded connection, SLUICE_CT_FRONT for what
+ * the originator sees of a connection to a Service.
  * ICMP and ICMPv6 echo: both ports are the identifier. Other protocols: ports are 0.
  */
 struct sluice_ct_key {
 	struct sluice_addr addr[2];
 	__be16 port_be[2];
 	__u8 proto;
-	__u8 pad[3];
+	__u8 side;		/* SLUICE_CT_OWN_SIDE: see there; else 0 */
+	__u8 pad[2];
 } __attribute__((aligned(8)));
+
+/* A pod may use one port of its own for a connection to a backend and for one to a Service that leads to the same
+ * backend. The later one goes by another port then. If that is the direct one, its front has the tuple of the other's
+ * main entry; this tells them apart. */
+#define SLUICE_CT_OWN_SIDE 1
 
 enum sluice_ct_flags {		/* of an entry from its insertion to its end */
 	SLUICE_CT_ORIGIN_HIGH = 1 << 0,	/* the originator is addr[1] */
-	SLUICE_CT_MASQUERADE = 1 << 1,	/* nat_addr:nat_port_be replaces the originator's address */
-	SLUICE_CT_ALIAS = 1 << 2,	/* the outside's view: nat_addr:nat_port_be is the originator inside */
+	SLUICE_CT_MASQUERADE = 1 << 1,	/* the outside sees the node's address, snat_port_be, as the originator */
+	SLUICE_CT_ALIAS = 1 << 2,	/* addr:port_be is the originator inside */
 	SLUICE_CT_STACK = 1 << 3,	/* came by the node's stack, which may translate it: replies go back there */
+	SLUICE_CT_SERVICE = 1 << 4,	/* the originator, at client_port_be, sees addr:port_be as the other end */
+	SLUICE_CT_FRONT = 1 << 5,	/* addr:port_be is the backend, which sees client_port_be */
 };
 
 enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors it */
@@ -151,6 +168,15 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
 	SLUICE_CT_FIN_ORIGIN = 1 << 1,
 	SLUICE_CT_FIN_REPLY = 1 << 2,
 	SLUICE_CT_CLOSED = 1 << 3,	/* RST, or FIN of both sides */
+};
+
+/* How a connection is translated: written by the insertion of its entry only. */
+struct sluice_ct_nat {
+	struct sluice_addr addr;
+	__be16 port_be;
+	__u16 flags;		/* enum sluice_ct_flags */
+	__be16 client_port_be;
+	__be16 snat_port_be;
 };
 
 /*
@@ -161,8 +187,7 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
  * for RCU readers. So a write may come late, into the entry of another connection, and a read may see that
  * one's fields, or some of each. Therefore nothing in an entry is believed unless it is bound to the
  * connection, by a hash of its key:
- * - nat_addr, nat_port_be and flags are written by the insertion only. `seal` binds them to the key and to
- *   each other; a reader copies them out, then compares.
+ * - `seal` binds `nat` to the key and its fields to each other; a reader copies it out, then compares.
  * - `stamp` and `progress` are bound to the seal, hence to the key, the direction and the translation: in
  *   another connection's entry, or in a later one of the same tuple the other way round, they mean nothing.
  * - last_seen_ns is about now whoever writes it: a late write lets an entry live longer, once.
@@ -171,10 +196,9 @@ struct sluice_ct_entry {
 	__u64 last_seen_ns;	/* renewed at most once in SLUICE_CT_RENEW_NS */
 	__u64 stamp;		/* sluice_ct_stamp() of what admitted the connection last */
 	__u64 seal;		/* sluice_ct_seal() */
-	struct sluice_addr nat_addr;
-	__be16 nat_port_be;
-	__u16 flags;		/* enum sluice_ct_flags */
+	struct sluice_ct_nat nat;
 	__u32 progress;		/* sluice_ct_progress_word() */
+	__u32 pad;
 };
 
 #define SLUICE_INLINE static inline __attribute__((always_inline))
@@ -210,19 +234,20 @@ SLUICE_INLINE __u64 sluice_hash(const struct sluice_addr *a, const struct sluice
 
 SLUICE_INLINE __u64 sluice_ct_hash(const struct sluice_ct_key *key)
 {
-	__u64 ports_and_proto;
+	__u64 rest;
 
-	__builtin_memcpy(&ports_and_proto, key->port_be, sizeof(ports_and_proto));
-	return sluice_hash(&key->addr[0], &key->addr[1], ports_and_proto);
+	__builtin_memcpy(&rest, key->port_be, sizeof(rest));
+	return sluice_hash(&key->addr[0], &key->addr[1], rest);
 }
 
 /* `hash`: sluice_ct_hash() of the entry's key. */
-SLUICE_INLINE __u64 sluice_ct_seal(__u64 hash, const struct sluice_addr *nat_addr, __be16 nat_port_be,
-				   __u16 flags)
+SLUICE_INLINE __u64 sluice_ct_seal(__u64 hash, const struct sluice_ct_nat *nat)
 {
-	return hash + sluice_addr_number(nat_addr, 0) * SLUICE_HASH_6 +
-	       sluice_addr_number(nat_addr, 1) * SLUICE_HASH_7 +
-	       (nat_port_be | (__u32)flags << 16) * SLUICE_HASH_8;
+	__u64 rest;
+
+	__builtin_memcpy(&rest, &nat->port_be, sizeof(rest));
+	return hash + sluice_addr_number(&nat->addr, 0) * SLUICE_HASH_6 +
+	       sluice_addr_number(&nat->addr, 1) * SLUICE_HASH_7 + rest * SLUICE_HASH_8;
 }
 
 /* A stamp (see struct sluice_live) as the entry with this seal holds it. */
@@ -299,6 +324,53 @@ SLUICE_INLINE __u32 sluice_fragment_seal(const struct sluice_fragment_key *key, 
 	__builtin_memcpy(&id_and_proto, &key->id, sizeof(id_and_proto));
 	return (__u32)((sluice_hash(&key->src, &key->dst, id_and_proto) +
 			(sport_be | (__u32)dport_be << 16) * SLUICE_HASH_6) >> 32);
+}
+
+/* ---- Services --------------------------------------------------------------------------- */
+enum sluice_service_scope {	/* where the packet comes from */
+	SLUICE_SCOPE_INSIDE = 0,	/* pods, the node itself */
+	SLUICE_SCOPE_OUTSIDE = 1,	/* other nodes and the world, by the uplink */
+};
+
+struct sluice_service_key {	/* `services`: HASH */
+	struct sluice_addr addr;
+	__be16 port_be;
+	__u8 proto;
+	__u8 scope;		/* enum sluice_service_scope */
+	__u32 pad;
+};
+
+enum sluice_service_flags {
+	SLUICE_SERVICE_MASQUERADE = 1 << 0,	/* the backend sees the node as the client */
+	SLUICE_SERVICE_SILENT = 1 << 1,		/* without a backend: dropped, not refused */
+};
+
+/* A connection's backend is `service_slots`[first + hash % count]. A new choice is written into slots that nothing
+ * refers to, then this entry is replaced. Its element may go to another key while it is read, hence the seal. */
+struct sluice_service {
+	__u64 seal;		/* sluice_service_seal() */
+	__u32 first;
+	__u32 count;		/* 0: there is no backend */
+	__u32 flags;		/* enum sluice_service_flags */
+	__u32 pad;
+};
+
+/* `service_slots`: ARRAY -> backend id (__u32). `backends`: ARRAY by backend id; neither is written while something
+ * refers to it, nor until every packet that may have read the reference has left the programs. */
+struct sluice_backend {
+	struct sluice_addr addr;
+	__be16 port_be;
+	__u8 pad[6];
+};
+
+SLUICE_INLINE __u64 sluice_service_seal(const struct sluice_service_key *key, const struct sluice_service *service)
+{
+	__u64 rest;
+
+	__builtin_memcpy(&rest, &key->port_be, sizeof(rest));
+	return sluice_addr_number(&key->addr, 0) * SLUICE_HASH_1 + sluice_addr_number(&key->addr, 1) * SLUICE_HASH_2 +
+	       rest * SLUICE_HASH_3 + service->first * SLUICE_HASH_4 +
+	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5;
 }
 
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
@@ -477,9 +549,10 @@ enum sluice_packet_flags {
 	SLUICE_PKT_TCP_RST = 1 << 9,
 	SLUICE_PKT_ROUTED = 1 << 10,		/* `route` is filled in */
 	SLUICE_PKT_TRANSLATED = 1 << 11,	/* nat rewrote the destination of this packet */
-	SLUICE_PKT_CT_REPLACE = 1 << 12,	/* NEW, and an entry of the same tuple may be replaced */
-	SLUICE_PKT_BRIDGED = 1 << 13,		/* addressed within the pod segment: bridge, not router */
-	SLUICE_PKT_STACK = 1 << 14,		/* goes to the node's stack, wherever it is for */
+	SLUICE_PKT_BRIDGED = 1 << 12,		/* addressed within the pod segment: bridge, not router */
+	SLUICE_PKT_STACK = 1 << 13,		/* goes to the node's stack, wherever it is for */
+	SLUICE_PKT_SERVICE = 1 << 14,		/* NEW, to front_addr:front_port_be; dst is the backend chosen */
+	SLUICE_PKT_UNSERVICE = 1 << 15,		/* reply of a backend: nat_commit puts the Service in its place */
 };
 
 enum sluice_output {
@@ -519,10 +592,15 @@ struct sluice_packet {
 	__u32 related_src_endpoint;
 	__u32 related_dst_endpoint;
 	struct sluice_ct_key ct_key;	/* of the connection's main entry */
-	struct sluice_addr nat_addr;	/* established masquerade: the outside's view of the originator */
+	/* What nat_commit makes of the source, and of the destination's port: */
+	struct sluice_addr nat_addr;	/* MASQUERADE: the node, UNSERVICE: the Service */
 	__be16 nat_port_be;
+	__be16 client_port_be;	/* UNSERVICE: the originator's own */
 	__u16 verdict;		/* enum sluice_drop_reason; NONE: allowed */
-	__u32 pad2;
+	__u16 pad2;
+	struct sluice_addr front_addr;
+	__be16 front_port_be;
+	__u16 pad3[3];
 	__u64 ct_seal;		/* of the connection's main entry, once it exists */
 	__u64 stamp;		/* stamp under which the firewall judged */
 	__u64 now_ns;
@@ -592,9 +670,13 @@ struct sluice_module_info {
 
 SLUICE_ASSERT(sizeof(struct sluice_addr) == 16, "sluice_addr");
 SLUICE_ASSERT(sizeof(struct sluice_ct_key) == 40, "sluice_ct_key");
-SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 48, "sluice_ct_entry");
+SLUICE_ASSERT(sizeof(struct sluice_ct_nat) == 24, "sluice_ct_nat");
+SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 56, "sluice_ct_entry");
 SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
 SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
+SLUICE_ASSERT(sizeof(struct sluice_service_key) == 24, "sluice_service_key");
+SLUICE_ASSERT(sizeof(struct sluice_service) == 24, "sluice_service");
+SLUICE_ASSERT(sizeof(struct sluice_backend) == 24, "sluice_backend");
 SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
@@ -610,7 +692,7 @@ SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
 SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
 SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
 SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
-SLUICE_ASSERT(sizeof(struct sluice_packet) == 208, "sluice_packet");
+SLUICE_ASSERT(sizeof(struct sluice_packet) == 232, "sluice_packet");
 SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
 SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");
 SLUICE_ASSERT(sizeof(struct sluice_module_info) == 16, "sluice_module_info");

@@ -88,7 +88,9 @@ static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const str
 	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
-		.ipv4_src = addr_v4(pkt->flags & SLUICE_PKT_MASQUERADE ? &pkt->nat_addr : &pkt->src),
+		.ipv4_src = addr_v4(pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) ?
+						 &pkt->nat_addr :
+						 &pkt->src),
 		.ipv4_dst = addr_v4(&pkt->dst),
 		.ifindex = cfg->host_ifindex,
 	};

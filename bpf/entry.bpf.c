@@ -4,7 +4,9 @@
  * supported, and leaves to the stack what the uplink receives for the node itself. One program a hook.
  */
 #include "lib/embedded.h"
+#include "lib/masquerade.h"
 #include "lib/parse.h"
+#include "lib/service.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -22,7 +24,6 @@ static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook)
 	st->module_packets[SLUICE_MODULE_ENTRY]++;
 	/* What stands behind is written before it is read. */
 	__builtin_memset(pkt, 0, offsetof(struct sluice_packet, related_src));
-	pkt->nat_port_be = 0;
 	pkt->hook = hook;
 	pkt->firewall = SLUICE_MODULE_FIREWALL;
 	pkt->now_ns = has_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
@@ -227,12 +228,6 @@ int entry_overlay(struct __sk_buff *skb)
 }
 
 /* ---- from outside --------------------------------------------------------------------------- */
-static __always_inline bool masquerade_port(__be16 port_be)
-{
-	/* Up to the end of the range of ports. */
-	return bpf_ntohs(port_be) >= SLUICE_SNAT_PORT_MIN;
-}
-
 /* Could the packet, which is for the node's address, be for a masqueraded connection? */
 static __always_inline bool masquerade_candidate(struct __sk_buff *skb, const struct sluice_packet *pkt)
 {
@@ -249,6 +244,7 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 				    struct ipv4_rest *rest)
 {
 	const struct sluice_config *cfg = config_get();
+	struct sluice_service service;
 
 	/* pkt_type: a promiscuous uplink also sees what is for others. */
 	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
@@ -256,16 +252,24 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 		return false;
 	if (!addr_equal(&pkt->dst, &cfg->node_ipv4)) {
 		pkt->dst_endpoint = local_get(&pkt->dst);
-		return pkt->dst_endpoint && !parse_l4(skb, pkt, rest);
+		if (pkt->dst_endpoint)
+			return !parse_l4(skb, pkt, rest);
 	}
-	return !parse_l4(skb, pkt, rest) && masquerade_candidate(skb, pkt);
+	if (parse_l4(skb, pkt, rest))
+		return false;
+	if (service_find(pkt, &service)) {
+		pkt->flags |= SLUICE_PKT_SERVICE;
+		return true;
+	}
+	return addr_equal(&pkt->dst, &cfg->node_ipv4) && masquerade_candidate(skb, pkt);
 }
 
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)
 {
 	struct sluice_route source;
 
-	if (pkt->dst_endpoint) {
+	if (pkt->dst_endpoint || pkt->flags & SLUICE_PKT_SERVICE) {
+		pkt->flags &= ~SLUICE_PKT_SERVICE;
 		/* Pods' and nodes' rules must not be had by forging a source outside the tunnel. */
 		route_get(&pkt->src, &source);
 		if (source.kind == SLUICE_ROUTE_PODS || source.kind == SLUICE_ROUTE_HOST ||

@@ -18,14 +18,17 @@ static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 	case SLUICE_ROUTE_HOST:
 		if (pkt->hook == SLUICE_HOOK_UPLINK)
 			return SLUICE_DROP_NOT_FOR_POD;
-		/* The node's own traffic: no policy, and no conntrack entry that a full table could refuse. */
+		/* The node's own traffic: no policy, and no conntrack entry that a full table could refuse, unless a
+		 * translation needs one. */
 		pkt->flags |= SLUICE_PKT_OWN_NODE;
-		pkt->next = SLUICE_MODULE_DELIVER;
+		if (!(pkt->flags & (SLUICE_PKT_SERVICE | SLUICE_PKT_UNSERVICE)))
+			pkt->next = SLUICE_MODULE_DELIVER;
 		pkt->output = SLUICE_OUTPUT_HOST;
 		return SLUICE_DROP_NONE;
 	}
-	/* What came from outside is not sent out again. */
-	if (pkt->hook == SLUICE_HOOK_OVERLAY || pkt->hook == SLUICE_HOOK_UPLINK)
+	/* What came from outside is not sent out again, unless it was for a Service or is the answer. */
+	if ((pkt->hook == SLUICE_HOOK_OVERLAY || pkt->hook == SLUICE_HOOK_UPLINK) &&
+	    !(pkt->flags & SLUICE_PKT_TRANSLATED))
 		return SLUICE_DROP_NOT_FOR_POD;
 	if (pkt->route.kind == SLUICE_ROUTE_TUNNEL ||
 	    (pkt->route.kind == SLUICE_ROUTE_NODE && !(pkt->flags & SLUICE_PKT_MASQUERADE))) {

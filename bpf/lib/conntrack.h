@@ -43,9 +43,7 @@ static __always_inline struct tuple packet_tuple(const struct sluice_packet *pkt
 struct ct_snapshot {
 	struct sluice_ct_entry *entry;
 	__u64 seal;
-	struct sluice_addr ADDR_ON_STACK nat_addr;
-	__be16 nat_port_be;
-	__u16 flags;
+	struct sluice_ct_nat ADDR_ON_STACK nat;
 };
 
 enum ct_found {
@@ -57,17 +55,14 @@ enum ct_found {
 /* volatile: what is compared with the seal is what is used later, not the entry read again. */
 static __always_inline bool ct_copy(struct ct_snapshot *to, __u64 hash)
 {
-	const volatile word64 *nat_addr = (const volatile word64 *)&to->entry->nat_addr;
-	const volatile word32 *port_and_flags = (const volatile word32 *)&to->entry->nat_port_be;
-	word64 *copy = (word64 *)&to->nat_addr;
-	__u32 word = *port_and_flags;
+	const volatile word64 *nat = (const volatile word64 *)&to->entry->nat;
+	word64 *copy = (word64 *)&to->nat;
 
-	copy[0] = nat_addr[0];
-	copy[1] = nat_addr[1];
-	to->nat_port_be = word;
-	to->flags = word >> 16;
+	copy[0] = nat[0];
+	copy[1] = nat[1];
+	copy[2] = nat[2];
 	to->seal = *(const volatile word64 *)&to->entry->seal;
-	return to->seal == sluice_ct_seal(hash, &to->nat_addr, to->nat_port_be, to->flags);
+	return to->seal == sluice_ct_seal(hash, &to->nat);
 }
 
 static __always_inline enum ct_found ct_find(const struct sluice_ct_key *key, struct ct_snapshot *found)
@@ -113,7 +108,7 @@ static __always_inline void alias_key_make(struct sluice_ct_key *key, const stru
 }
 
 /* Renews the entry and takes note of the packet's part in the connection's life. Two CPUs may lose one
- * another's progress: then the entry only lives longer. Returns whether an alias has to be told. */
+ * another's progress: then the entry only lives longer. Returns whether an alias or a front has to be told. */
 static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
@@ -132,28 +127,62 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 		return false;
 	ct->entry->progress = word;
 	ct->entry->last_seen_ns = pkt->now_ns;
-	return ct->flags & SLUICE_CT_MASQUERADE;
+	return ct->nat.flags & (SLUICE_CT_MASQUERADE | SLUICE_CT_SERVICE);
 }
 
-/* The alias lives as long as its connection, so that its port is not given to another one. */
-static __always_inline void alias_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+/* Another view of the connection lives as long as it does: its port must not be given to another one. */
+static __always_inline void view_touch(const struct ct_snapshot *ct, const struct sluice_ct_key *key,
+				       const struct sluice_ct_nat *nat, __u64 now_ns)
+{
+	struct sluice_ct_entry *view = bpf_map_lookup_elem(&conntrack, key);
+	__u64 seal = sluice_ct_seal(sluice_ct_hash(key), nat);
+
+	if (!view || view->seal != seal)
+		return;
+	view->progress = sluice_ct_progress_word(seal, ct_progress(ct));
+	view->last_seen_ns = now_ns;
+}
+
+static __always_inline void alias_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt,
+					const struct sluice_addr *node)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	const struct sluice_addr *inside = reply ? &pkt->dst : &pkt->src;
-	__be16 inside_port_be = reply ? pkt->dport_be : pkt->sport_be;
-	struct tuple outside = { &ct->nat_addr, reply ? &pkt->src : &pkt->dst, ct->nat_port_be,
+	struct sluice_ct_nat ADDR_ON_STACK nat = { .flags = SLUICE_CT_ALIAS };
+	struct tuple outside = { node, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
 				 reply ? pkt->sport_be : pkt->dport_be, pkt->proto };
-	struct sluice_ct_entry *alias;
 	struct sluice_ct_key key;
-	__u64 seal;
 
+	addr_copy(&nat.addr, reply ? &pkt->dst : &pkt->src);
+	nat.port_be = reply ? pkt->dport_be : pkt->sport_be;
 	alias_key_make(&key, &outside);
-	alias = bpf_map_lookup_elem(&conntrack, &key);
-	seal = sluice_ct_seal(sluice_ct_hash(&key), inside, inside_port_be, SLUICE_CT_ALIAS);
-	if (!alias || alias->seal != seal)
-		return;
-	alias->progress = sluice_ct_progress_word(seal, ct_progress(ct));
-	alias->last_seen_ns = pkt->now_ns;
+	view_touch(ct, &key, &nat, pkt->now_ns);
+}
+
+/* The originator's tuple of a connection to a Service, and what it stands for. `client`, at `port_be` in the main
+ * entry's tuple, and `backend` are the ends that policy sees. */
+static __always_inline void front_make(struct sluice_ct_key *key, struct sluice_ct_nat *nat,
+				       const struct sluice_ct_nat *service, const struct tuple *inside)
+{
+	struct tuple front = { inside->src, &service->addr, service->client_port_be, service->port_be,
+			       inside->proto };
+
+	ct_key_make(key, &front);
+	if (addr_equal(&service->addr, inside->dst) && service->port_be == inside->dport_be)
+		key->side = SLUICE_CT_OWN_SIDE;
+	addr_copy(&nat->addr, inside->dst);
+	((word64 *)nat)[2] = inside->dport_be | (__u32)SLUICE_CT_FRONT << 16 | (__u64)inside->sport_be << 32;
+}
+
+static __always_inline void front_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+{
+	struct tuple inside = packet_tuple(pkt);
+	struct sluice_ct_nat ADDR_ON_STACK nat;
+	struct sluice_ct_key key;
+
+	if (pkt->flags & SLUICE_PKT_REPLY)
+		inside = (struct tuple){ &pkt->dst, &pkt->src, pkt->dport_be, pkt->sport_be, pkt->proto };
+	front_make(&key, &nat, &ct->nat, &inside);
+	view_touch(ct, &key, &nat, pkt->now_ns);
 }
 
 /* The connection is admitted anew, in both directions at once. */

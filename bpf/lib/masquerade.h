@@ -12,6 +12,12 @@ static __always_inline __u32 ct_insert_failed(long error)
 	return error == -EBUSY ? SLUICE_DROP_CT_BUSY : SLUICE_DROP_CT_FULL;
 }
 
+static __always_inline bool masquerade_port(__be16 port_be)
+{
+	/* Up to the end of the range of ports. */
+	return bpf_ntohs(port_be) >= SLUICE_SNAT_PORT_MIN;
+}
+
 #define SNAT_PORTS (SLUICE_SNAT_PORT_MAX - SLUICE_SNAT_PORT_MIN + 1)
 
 static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct sluice_ct_key *key)
@@ -29,7 +35,7 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 	long error;
 
 	alias_key_of(pkt, &key);
-	alias->seal = sluice_ct_seal(sluice_ct_hash(&key), &alias->nat_addr, alias->nat_port_be, alias->flags);
+	alias->seal = sluice_ct_seal(sluice_ct_hash(&key), &alias->nat);
 	alias->progress = sluice_ct_progress_word(alias->seal, 0);
 	error = bpf_map_update_elem(&conntrack, &key, alias, BPF_NOEXIST);
 	if (error != -EEXIST)
@@ -52,9 +58,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 {
 	struct sluice_ct_entry alias = {
 		.last_seen_ns = pkt->now_ns,
-		.nat_addr = pkt->src,
-		.nat_port_be = pkt->sport_be,
-		.flags = SLUICE_CT_ALIAS,
+		.nat = { .addr = pkt->src, .port_be = pkt->sport_be, .flags = SLUICE_CT_ALIAS },
 	};
 	__u32 offset = bpf_get_prandom_u32() % SNAT_PORTS;
 	long error;

@@ -18,6 +18,7 @@
 #include "lib/maps.h"
 
 #define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x) __builtin_expect(!!(x), 1)
 
 /* The programs run with bottom halves off and never nest on a CPU (a redirect happens after the
  * program's end), so the context belongs to one packet from entry to deliver. */

@@ -51,6 +51,8 @@ static __always_inline bool rewrite_l4(struct __sk_buff *skb, const struct sluic
 	case IPPROTO_ICMP:
 		check += offsetof(struct icmp_header, checksum);
 		break;
+	case IPPROTO_SCTP:	/* its checksum knows no addresses, and the ports stay */
+		return tr->old_port_be == tr->new_port_be;
 	default:
 		return false;
 	}
@@ -115,8 +117,8 @@ static __always_inline bool rewrite_quoted_checksum(struct __sk_buff *skb, const
 }
 
 /*
- * Translates an ICMP error about the connection: the error's own address, and in the quoted header, which
- * ran the other way, the opposite end. The quoted address and the quoted header's checksum make up for each
+ * Translates an ICMP error about the connection: the error's own address (unless it is that of a router on the
+ * way), and in the quoted header, which ran the other way, the opposite end. The quoted address and the quoted header's checksum make up for each
  * other, so ICMP's checksum only sees what changed behind that header.
  */
 static __always_inline bool rewrite_error(struct __sk_buff *skb, const struct sluice_packet *pkt,
@@ -128,7 +130,9 @@ static __always_inline bool rewrite_error(struct __sk_buff *skb, const struct sl
 	quoted.source = !tr->source;
 	return rewrite_quoted_checksum(skb, pkt, in, &quoted) &&
 	       rewrite_quoted(skb, pkt, in->l4_offset + port_field(in->proto, quoted.source), port) &&
-	       rewrite_address(skb, in->l3_offset, &quoted) && rewrite_address(skb, pkt->l3_offset, tr);
+	       rewrite_address(skb, in->l3_offset, &quoted) &&
+	       (addr_v4(tr->source ? &pkt->src : &pkt->dst) != tr->old_addr_be ||
+		rewrite_address(skb, pkt->l3_offset, tr));
 }
 
 #endif

@@ -16,7 +16,7 @@ std::uint64_t now_ns() {
 // An entry that does not belong together (see struct sluice_ct_entry) is read while it changes hands; one
 // that stays so is of no use to the programs either.
 bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
-  if (entry.seal != sluice_ct_seal(sluice_ct_hash(&key), &entry.nat_addr, entry.nat_port_be, entry.flags))
+  if (entry.seal != sluice_ct_seal(sluice_ct_hash(&key), &entry.nat))
     return true;
   const auto idle = static_cast<std::int64_t>(now - entry.last_seen_ns);
   const auto progress = sluice_ct_progress(entry.seal, entry.progress);

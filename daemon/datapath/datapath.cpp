@@ -14,6 +14,7 @@
 #include "daemon/datapath/modules.h"
 #include "daemon/datapath/node.h"
 #include "daemon/datapath/pins.h"
+#include "daemon/datapath/services.h"
 #include "daemon/datapath/settings.h"
 #include "daemon/datapath/status.h"
 
@@ -57,6 +58,7 @@ class KernelDatapath final : public Datapath {
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
                    *ground_.grace, history_}),
+        services_(ground_.maps, *ground_.grace),
         conntrack_(ground_.maps),
         events_(ground_.maps.events, ground_.settings) {}
 
@@ -97,16 +99,20 @@ class KernelDatapath final : public Datapath {
                         const std::function<CheckPackets()>& check) override {
     return firewall_.apply(std::move(ruleset), reason, check);
   }
+  Result<void> apply_services(const service::Table& table) override { return services_.apply(table); }
   void collect() override {
     if (auto done = firewall_.collect(); !done)
       spdlog::warn("rules out of use stay: {}", done.error().message);
+    if (auto done = services_.collect(); !done)
+      spdlog::warn("backends of Services that are out of use stay: {}", done.error().message);
   }
   Result<std::vector<std::string>> audit() override {
     std::vector<std::string> differences;
     auto done = endpoints_.audit(differences)
                     .and_then([&] { return node_.audit(differences); })
                     .and_then([&] { return audit_modules(ground_.pins, ground_.maps, differences); })
-                    .and_then([&] { return firewall_.audit(differences); });
+                    .and_then([&] { return firewall_.audit(differences); })
+                    .and_then([&] { return services_.audit(differences); });
     if (!done) return tl::unexpected(done.error());
     return differences;
   }
@@ -139,6 +145,7 @@ class KernelDatapath final : public Datapath {
   Endpoints endpoints_;
   History history_;
   Firewall firewall_;
+  Services services_;
   ConntrackGc conntrack_;
   Events events_;
 };

@@ -16,6 +16,7 @@
 #include "common/result.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/policy/ruleset.h"
+#include "daemon/service/table.h"
 
 namespace sluice::datapath {
 
@@ -157,6 +158,9 @@ class Datapath {
   [[nodiscard]] virtual Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
                                               const std::string& reason,
                                               const std::function<CheckPackets()>& check) = 0;
+  // Makes the table of Services live: writes what differs, a frontend at a time. A connection that exists keeps its
+  // backend.
+  [[nodiscard]] virtual Result<void> apply_services(const service::Table& table) = 0;
   // Frees rows and entries that no generation uses. Called every few seconds.
   virtual void collect() = 0;
   // Differences between kernel maps and what was applied last, in words; empty: equal. For tests and

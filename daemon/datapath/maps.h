@@ -22,6 +22,9 @@ struct Maps {
   Map<sluice_addr, std::uint32_t> locals;
   Map<sluice_route_key, sluice_route> routes;
   Map<sluice_ct_key, sluice_ct_entry> conntrack;
+  Map<sluice_service_key, sluice_service> services;
+  Map<std::uint32_t, std::uint32_t> service_slots;
+  Map<std::uint32_t, sluice_backend> backends;
   Map<sluice_addr, sluice_peer> peers;
   Map<sluice_route_key, sluice_peer_block> peer_blocks;
   Map<sluice_row_key, sluice_row> tables;

@@ -16,6 +16,7 @@
 #include "entry.skel.h"
 #include "nat.skel.h"
 #include "probe.skel.h"
+#include "refuse.skel.h"
 #include "router.skel.h"
 
 namespace sluice::datapath {
@@ -52,9 +53,10 @@ constexpr Module embedded(std::uint32_t module) {
 }
 
 // Against the way of a packet: a module is replaced after those that it calls.
-constexpr std::array<Module, 6> kModules{
+constexpr std::array<Module, 7> kModules{
     embedded<deliver_bpf>(SLUICE_MODULE_DELIVER), embedded<router_bpf>(SLUICE_MODULE_ROUTER),
-    embedded<bridge_bpf>(SLUICE_MODULE_BRIDGE),   embedded<nat_bpf>(SLUICE_MODULE_NAT),
+    embedded<bridge_bpf>(SLUICE_MODULE_BRIDGE),   embedded<refuse_bpf>(SLUICE_MODULE_REFUSE),
+    embedded<nat_bpf>(SLUICE_MODULE_NAT),
     embedded<probe_bpf>(SLUICE_MODULE_PROBE),     embedded<entry_bpf>(SLUICE_MODULE_ENTRY),
 };
 

@@ -34,22 +34,24 @@ struct Modules {
   Program probe;
 };
 
-// A pinned program, in the order of a packet's way. Those without a slot are attached or run, never
+// A pinned program, each behind what it calls within its module. Those without a slot are attached or run, never
 // tail-called.
 struct ProgramInfo {
   const char* name;
   std::uint32_t module;  // enum sluice_module of the object that it comes from
   std::optional<std::uint32_t> slot;
 };
-inline constexpr std::array<ProgramInfo, 10> kPrograms{{
+inline constexpr std::array<ProgramInfo, 12> kPrograms{{
     {"entry_pod", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_host", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_overlay", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_uplink", SLUICE_MODULE_ENTRY, std::nullopt},
-    {"nat", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT},
     {"bridge", SLUICE_MODULE_BRIDGE, SLUICE_MODULE_BRIDGE},
     {"router", SLUICE_MODULE_ROUTER, SLUICE_MODULE_ROUTER},
     {"nat_commit", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT_COMMIT},
+    {"nat_new", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT_NEW},
+    {"nat", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT},
+    {"refuse", SLUICE_MODULE_REFUSE, SLUICE_MODULE_REFUSE},
     {"deliver", SLUICE_MODULE_DELIVER, SLUICE_MODULE_DELIVER},
     {"probe", SLUICE_MODULE_PROBE, std::nullopt},
 }};

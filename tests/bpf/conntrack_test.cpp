@@ -39,7 +39,7 @@ class Conntrack : public World {
 TEST_F(Conntrack, OneEntryServesBothDirections) {
   deliver(forward("S"));
   ASSERT_EQ(connections(), 1U);
-  EXPECT_EQ(connection(kTcp)->flags, 0) << "the originator has the lower address";
+  EXPECT_EQ(connection(kTcp)->nat.flags, 0) << "the originator has the lower address";
   EXPECT_EQ(progress(), 0U) << "nothing came back yet";
   EXPECT_EQ(connection(kTcp)->stamp, SLUICE_STAMP(1, 0));
   deliver(back("SA"));
@@ -52,7 +52,7 @@ TEST_F(Conntrack, TheOriginatorMayHaveTheHigherAddress) {
   deliver(but(back("S"), [](Frame& f) { f.sport = 4000, f.dport = 80; }));
   const auto entry = connection({"10.1.0.3", 4000, "10.1.0.2", 80, IPPROTO_TCP});
   ASSERT_TRUE(entry);
-  EXPECT_EQ(entry->flags, SLUICE_CT_ORIGIN_HIGH);
+  EXPECT_EQ(entry->nat.flags, SLUICE_CT_ORIGIN_HIGH);
 }
 
 TEST_F(Conntrack, APodsConnectionToItselfIsOneToo) {
@@ -197,10 +197,12 @@ TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
 }
 
 TEST_F(Conntrack, ATupleThatAnAliasHasIsNotTaken) {
-  put_connection(kUdp, {.flags = SLUICE_CT_ALIAS});
+  Connection alias;
+  alias.nat.flags = SLUICE_CT_ALIAS;
+  put_connection(kUdp, alias);
   EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward(), [](Frame& f) { f.proto = IPPROTO_UDP; })).outcome,
             "dropped CT_BUSY");
-  EXPECT_EQ(connection(kUdp)->flags, SLUICE_CT_ALIAS);
+  EXPECT_EQ(connection(kUdp)->nat.flags, SLUICE_CT_ALIAS);
 }
 
 }  // namespace

@@ -171,7 +171,7 @@ TEST_F(IcmpError, FromAPodInsideAMasqueradedConnectionLeavesUnderTheNodesAddress
         seen.out,
         fmt::format("podA>gateway 192.0.2.1>198.51.100.7 icmp 3 about [198.51.100.7:443>192.0.2.1:{} {}] "
                     "ttl 63",
-                    ntohs(entry->nat_port_be), proto == IPPROTO_TCP ? "tcp SA" : "udp"));
+                    ntohs(entry->nat.snat_port_be), proto == IPPROTO_TCP ? "tcp SA" : "udp"));
   }
 }
 

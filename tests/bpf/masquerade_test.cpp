@@ -40,7 +40,7 @@ class Masquerade : public World {
   std::uint16_t port(std::uint8_t proto) {
     const auto entry = connection(inside(proto));
     EXPECT_TRUE(entry);
-    const std::uint16_t found = entry ? ntohs(entry->nat_port_be) : std::uint16_t{0};
+    const std::uint16_t found = entry ? ntohs(entry->nat.snat_port_be) : std::uint16_t{0};
     EXPECT_GE(found, SLUICE_SNAT_PORT_MIN);
     return found;
   }
@@ -181,7 +181,7 @@ TEST_F(Masquerade, ASynFromOutsideIsJudgedAsThePodsConnection) {
 TEST_F(Masquerade, AnAliasThatItsConnectionGaveUpLeadsNowhere) {
   const std::uint16_t nat = open(IPPROTO_UDP);
   const auto other = static_cast<std::uint16_t>(nat == SLUICE_SNAT_PORT_MAX ? nat - 1 : nat + 1);
-  change_connection(inside(IPPROTO_UDP), [&](Connection& c) { c.nat_port_be = htons(other); });
+  change_connection(inside(IPPROTO_UDP), [&](Connection& c) { c.nat.snat_port_be = htons(other); });
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "to_stack");
 }
 
@@ -193,8 +193,8 @@ TEST_F(Masquerade, TwoPodsWithTheSamePortGetTwo) {
       "out_uplink");
   const auto entry = connection({"10.1.0.3", 4000, "198.51.100.7", 443});
   ASSERT_TRUE(entry);
-  EXPECT_NE(ntohs(entry->nat_port_be), of_a);
-  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, ntohs(entry->nat_port_be))).out,
+  EXPECT_NE(ntohs(entry->nat.snat_port_be), of_a);
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, ntohs(entry->nat.snat_port_be))).out,
             "gateway>podB 198.51.100.7:443>10.1.0.3:4000 udp ttl 63");
 }
 
@@ -203,9 +203,9 @@ class MasqueradePorts : public Masquerade {
   // Takes every port towards the peer, as of `age` seconds ago.
   void take_all(std::uint64_t age) {
     Connection alias;
-    alias.flags = SLUICE_CT_ALIAS;
-    alias.nat_addr = address("10.1.0.3");
-    alias.nat_port_be = htons(9);
+    alias.nat.flags = SLUICE_CT_ALIAS;
+    alias.nat.addr = address("10.1.0.3");
+    alias.nat.port_be = htons(9);
     alias.last_seen_ns = now_ns() - age * SLUICE_NS_PER_S;
     for (unsigned nat = SLUICE_SNAT_PORT_MIN; nat <= SLUICE_SNAT_PORT_MAX; ++nat)
       put_connection(outside(IPPROTO_UDP, static_cast<std::uint16_t>(nat)), alias);

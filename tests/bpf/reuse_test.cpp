@@ -96,7 +96,7 @@ TEST_P(HandedOver, ALateReadIsRefused) { EXPECT_EQ(act("late_read", GetParam()),
 TEST_F(Reuse, ALateStampDoesNotReachTheSameTupleTheOtherWayRound) {
   // Judged as podA's connection to port 80, written into podB's connection to podA.
   const std::uint64_t seal = entry(tuple(80))->seal;
-  change_connection(tuple(80), [](Connection& c) { c.flags = SLUICE_CT_ORIGIN_HIGH; });
+  change_connection(tuple(80), [](Connection& c) { c.nat.flags = SLUICE_CT_ORIGIN_HIGH; });
   set_policy(kPodB, {{0, 7}, {0, 0}, SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_EGRESS, 0, {}, {}});
   change_entry(tuple(80), [&](sluice_ct_entry& e) { e.stamp = sluice_ct_stamp(seal, SLUICE_STAMP(1, 0)); });
   EXPECT_EQ(send(SLUICE_HOOK_POD, from(80)).outcome, "dropped POLICY_EGRESS");
@@ -108,11 +108,11 @@ TEST_F(Reuse, ForeignOrHalfWrittenFieldsAreNotBelieved) {
     void (*change)(sluice_ct_entry&);
   };
   const Row rows[] = {
-      {"another direction", [](sluice_ct_entry& e) { e.flags ^= SLUICE_CT_ORIGIN_HIGH; }},
-      {"another kind of entry", [](sluice_ct_entry& e) { e.flags |= SLUICE_CT_ALIAS; }},
-      {"a translation", [](sluice_ct_entry& e) { e.flags |= SLUICE_CT_MASQUERADE; }},
-      {"another address", [](sluice_ct_entry& e) { e.nat_addr = address("192.0.2.1"); }},
-      {"another port", [](sluice_ct_entry& e) { e.nat_port_be = htons(61000); }},
+      {"another direction", [](sluice_ct_entry& e) { e.nat.flags ^= SLUICE_CT_ORIGIN_HIGH; }},
+      {"another kind of entry", [](sluice_ct_entry& e) { e.nat.flags |= SLUICE_CT_ALIAS; }},
+      {"a translation", [](sluice_ct_entry& e) { e.nat.flags |= SLUICE_CT_MASQUERADE; }},
+      {"another address", [](sluice_ct_entry& e) { e.nat.addr = address("192.0.2.1"); }},
+      {"another port", [](sluice_ct_entry& e) { e.nat.port_be = htons(61000); }},
       {"the seal of another", [](sluice_ct_entry& e) { e.seal += 1; }},
       {"nothing yet", [](sluice_ct_entry& e) { e = {}; }},
   };
@@ -143,7 +143,7 @@ TEST_F(Reuse, OfMasqueradedConnectionsNeitherEntryIsBelieved) {
   const Frame out{.src = "10.1.0.2", .dst = "198.51.100.7", .sport = 4000, .dport = 443};
   const Tuple inside{"10.1.0.2", 4000, "198.51.100.7", 443};
   ASSERT_EQ(send(SLUICE_HOOK_POD, out).outcome, "out_uplink");
-  const std::uint16_t nat = ntohs(connection(inside)->nat_port_be);
+  const std::uint16_t nat = ntohs(connection(inside)->nat.snat_port_be);
   const Frame answer{.from = "02:00:00:00:00:99",
                      .to = "uplink",
                      .src = "198.51.100.7",
@@ -154,7 +154,7 @@ TEST_F(Reuse, OfMasqueradedConnectionsNeitherEntryIsBelieved) {
   for (const Tuple& torn : {inside, outside}) {
     SCOPED_TRACE(torn.src);
     const sluice_ct_entry whole = *entry(torn);
-    change_entry(torn, [](sluice_ct_entry& e) { e.nat_addr = address("10.1.0.3"); });
+    change_entry(torn, [](sluice_ct_entry& e) { e.nat.addr = address("10.1.0.3"); });
     EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer).outcome, "dropped CT_BUSY") << "the stack would reset it";
     put("conntrack", key_of(torn), whole);
     EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer).outcome, "delivered");
@@ -167,7 +167,7 @@ TEST_F(Reuse, AnErrorAboutATornEntryIsDropped) {
   error.icmp = kUnreachable;
   error.quoted = packet(to(80));
   ASSERT_EQ(send(SLUICE_HOOK_POD, error).outcome, "delivered");
-  change_entry(tuple(80), [](sluice_ct_entry& e) { e.flags ^= SLUICE_CT_ORIGIN_HIGH; });
+  change_entry(tuple(80), [](sluice_ct_entry& e) { e.nat.flags ^= SLUICE_CT_ORIGIN_HIGH; });
   EXPECT_EQ(send(SLUICE_HOOK_POD, error).outcome, "dropped CT_BUSY");
 }
 

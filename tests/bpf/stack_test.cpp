@@ -48,7 +48,7 @@ TEST_F(Stack, RepliesGoBackByTheStack) {
     SCOPED_TRACE(row.sentence);
     ASSERT_EQ(send(SLUICE_HOOK_HOST, call(row.client)).outcome, "delivered");
     ASSERT_TRUE(connection(tuple(row.client)));
-    EXPECT_TRUE(connection(tuple(row.client))->flags & SLUICE_CT_STACK);
+    EXPECT_TRUE(connection(tuple(row.client))->nat.flags & SLUICE_CT_STACK);
     const auto judged = counters().judged;
     const Seen seen = send(SLUICE_HOOK_POD, but(reply(row.client), [&](Frame& f) { f.to = row.to; }));
     EXPECT_EQ(seen.outcome, "to_stack");
@@ -69,10 +69,10 @@ TEST_F(Stack, WhatItHandsBackIsDelivered) {
 TEST_F(Stack, ConnectionsThatCameOtherwiseDoNotGoThere) {
   const Frame beside = but(call("10.1.0.3"), [](Frame& f) { f.from = "podB"; });
   ASSERT_EQ(send(SLUICE_HOOK_POD, beside).outcome, "delivered");
-  EXPECT_FALSE(connection(tuple("10.1.0.3"))->flags & SLUICE_CT_STACK);
+  EXPECT_FALSE(connection(tuple("10.1.0.3"))->nat.flags & SLUICE_CT_STACK);
   EXPECT_EQ(send(SLUICE_HOOK_POD, reply("10.1.0.3")).outcome, "delivered");
   ASSERT_EQ(send(SLUICE_HOOK_OVERLAY, call("10.2.0.9")).outcome, "delivered");
-  EXPECT_FALSE(connection(tuple("10.2.0.9"))->flags & SLUICE_CT_STACK);
+  EXPECT_FALSE(connection(tuple("10.2.0.9"))->nat.flags & SLUICE_CT_STACK);
   EXPECT_EQ(send(SLUICE_HOOK_POD, reply("10.2.0.9")).outcome, "out_tunnel");
 }
 
@@ -117,7 +117,7 @@ TEST_F(Stack, TheNodesOwnConnectionsNeedNoEntry) {
 
 TEST_F(Stack, ATornFlagIsNotBelieved) {
   ASSERT_EQ(send(SLUICE_HOOK_HOST, call()).outcome, "delivered");
-  change_entry(tuple(), [](sluice_ct_entry& entry) { entry.flags ^= SLUICE_CT_STACK; });
+  change_entry(tuple(), [](sluice_ct_entry& entry) { entry.nat.flags ^= SLUICE_CT_STACK; });
   EXPECT_EQ(send(SLUICE_HOOK_POD, reply()).outcome, "dropped CT_BUSY");
 }
 

@@ -23,6 +23,7 @@
 #include "firewall.skel.h"
 #include "nat.skel.h"
 #include "probe.skel.h"
+#include "refuse.skel.h"
 #include "router.skel.h"
 
 namespace sluice::bpftest {
@@ -189,10 +190,12 @@ void World::SetUp() {
   pins_ = Sandbox::directory() + "/" + std::to_string(++number);
   for (const auto& module :
        {entry_bpf__elf_bytes, nat_bpf__elf_bytes, bridge_bpf__elf_bytes, router_bpf__elf_bytes,
-        deliver_bpf__elf_bytes, probe_bpf__elf_bytes, arrival_bpf__elf_bytes})
+        refuse_bpf__elf_bytes, deliver_bpf__elf_bytes, probe_bpf__elf_bytes, arrival_bpf__elf_bytes})
     load(module);
   set_slot(SLUICE_MODULE_NAT, program("nat"));
+  set_slot(SLUICE_MODULE_NAT_NEW, program("nat_new"));
   set_slot(SLUICE_MODULE_NAT_COMMIT, program("nat_commit"));
+  set_slot(SLUICE_MODULE_REFUSE, program("refuse"));
   set_slot(SLUICE_MODULE_BRIDGE, program("bridge"));
   set_slot(SLUICE_MODULE_ROUTER, program("router"));
   set_slot(SLUICE_MODULE_DELIVER, program("deliver"));

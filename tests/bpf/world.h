@@ -61,9 +61,7 @@ struct Tuple {  // a connection, originator first
 struct Connection {  // what an entry of conntrack says, freed of seal and tags
   std::uint64_t last_seen_ns = now_ns();
   std::uint64_t stamp = 0;
-  sluice_addr nat_addr = {};
-  __be16 nat_port_be = 0;
-  std::uint16_t flags = 0;     // enum sluice_ct_flags
+  sluice_ct_nat nat = {};
   std::uint32_t progress = 0;  // enum sluice_ct_progress
 };
 [[nodiscard]] sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection);

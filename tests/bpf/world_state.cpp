@@ -40,10 +40,8 @@ sluice_ct_key World::key_of(const Tuple& tuple) {
 sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection) {
   sluice_ct_entry made{};
   made.last_seen_ns = connection.last_seen_ns;
-  made.nat_addr = connection.nat_addr;
-  made.nat_port_be = connection.nat_port_be;
-  made.flags = connection.flags;
-  made.seal = sluice_ct_seal(sluice_ct_hash(&key), &made.nat_addr, made.nat_port_be, made.flags);
+  made.nat = connection.nat;
+  made.seal = sluice_ct_seal(sluice_ct_hash(&key), &made.nat);
   made.stamp = sluice_ct_stamp(made.seal, connection.stamp);
   made.progress = sluice_ct_progress_word(made.seal, connection.progress);
   return made;
@@ -52,9 +50,8 @@ sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection)
 std::optional<Connection> World::connection(const Tuple& tuple) {
   const auto found = entry(tuple);
   if (!found) return std::nullopt;
-  const Connection made{found->last_seen_ns, found->stamp - found->seal,
-                        found->nat_addr,     found->nat_port_be,
-                        found->flags,        found->progress & SLUICE_CT_PROGRESS_MASK};
+  const Connection made{found->last_seen_ns, found->stamp - found->seal, found->nat,
+                        found->progress & SLUICE_CT_PROGRESS_MASK};
   const sluice_ct_entry whole = entry_of(key_of(tuple), made);
   EXPECT_EQ(std::memcmp(&whole, &*found, sizeof whole), 0) << "an entry that does not belong together";
   return made;

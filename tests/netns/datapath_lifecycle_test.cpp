@@ -235,8 +235,8 @@ TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
     key.port_be[0] = htons(port);
     sluice_ct_entry entry{};
     entry.last_seen_ns = now_ns - idle_s * SLUICE_NS_PER_S;
-    entry.flags = flags;
-    entry.seal = sluice_ct_seal(sluice_ct_hash(&key), &entry.nat_addr, entry.nat_port_be, flags);
+    entry.nat.flags = flags;
+    entry.seal = sluice_ct_seal(sluice_ct_hash(&key), &entry.nat);
     entry.progress = sluice_ct_progress_word(entry.seal, progress);
     entry.seal += torn;
     return bpf_map_update_elem(conntrack.get(), &key, &entry, 0);

@@ -16,12 +16,10 @@ namespace {
 
 struct Fields {
   sluice_ct_key key{};
-  sluice_addr nat_addr{};
-  __be16 nat_port_be = 0;
-  std::uint16_t flags = 0;
+  sluice_ct_nat nat{};
 
   [[nodiscard]] std::uint64_t seal() const {
-    return sluice_ct_seal(sluice_ct_hash(&key), &nat_addr, nat_port_be, flags);
+    return sluice_ct_seal(sluice_ct_hash(&key), &nat);
   }
 };
 
@@ -43,7 +41,7 @@ Fields random_connection(std::mt19937_64& random) {
   made.key.port_be[0] = htons(static_cast<std::uint16_t>(32768 + random() % 64));
   made.key.port_be[1] = htons(static_cast<std::uint16_t>(80 + random() % 4));
   made.key.proto = random() % 2 ? IPPROTO_TCP : IPPROTO_UDP;
-  made.flags = random() % 2 ? SLUICE_CT_ORIGIN_HIGH : 0;
+  made.nat.flags = random() % 2 ? SLUICE_CT_ORIGIN_HIGH : 0;
   return made;
 }
 
@@ -64,9 +62,7 @@ TEST(ConntrackBinding, EveryBitOfKeyAndTranslationIsInTheSeal) {
     const std::uint64_t seal = fields.seal();
     const auto differs = [&](std::size_t bit) { ASSERT_NE(fields.seal(), seal) << "bit " << bit; };
     each_bit(&fields.key, sizeof fields.key, differs);
-    each_bit(&fields.nat_addr, sizeof fields.nat_addr, differs);
-    each_bit(&fields.nat_port_be, sizeof fields.nat_port_be, differs);
-    each_bit(&fields.flags, sizeof fields.flags, differs);
+    each_bit(&fields.nat, sizeof fields.nat, differs);
   }
 }
 
@@ -76,18 +72,18 @@ TEST(ConntrackBinding, AMixOfTwoEntriesIsNotWhole) {
     const Fields one = random_connection(random);
     Fields other = random_connection(random);
     other.key.port_be[1] = htons(8080);
-    other.nat_addr = v4(0xc0000201);
-    other.nat_port_be = htons(static_cast<std::uint16_t>(61000 + random() % 4));
-    other.flags |= SLUICE_CT_MASQUERADE;
+    other.nat.addr = v4(0xc0000201);
+    other.nat.port_be = htons(static_cast<std::uint16_t>(61000 + random() % 4));
+    other.nat.flags |= SLUICE_CT_MASQUERADE;
     // Read under the key of `one`, any of the words already or still of `other`.
     for (unsigned mix = 0; mix < 16; ++mix) {
       Fields read = one;
-      if (mix & 1) std::memcpy(&read.nat_addr.bytes[0], &other.nat_addr.bytes[0], 8);
-      if (mix & 2) std::memcpy(&read.nat_addr.bytes[8], &other.nat_addr.bytes[8], 8);
-      if (mix & 4) read.nat_port_be = other.nat_port_be, read.flags = other.flags;
+      if (mix & 1) std::memcpy(&read.nat.addr.bytes[0], &other.nat.addr.bytes[0], 8);
+      if (mix & 2) std::memcpy(&read.nat.addr.bytes[8], &other.nat.addr.bytes[8], 8);
+      if (mix & 4) std::memcpy(&read.nat.port_be, &other.nat.port_be, 8);
       const std::uint64_t seal = mix & 8 ? other.seal() : one.seal();
       // Both have a mapped address, or none: the first half may be the same.
-      const bool whole = !(mix & 14) && !std::memcmp(&read.nat_addr, &one.nat_addr, 16);
+      const bool whole = !(mix & 14) && !std::memcmp(&read.nat.addr, &one.nat.addr, 16);
       ASSERT_EQ(read.seal() == seal, whole) << mix;
     }
   }
@@ -105,7 +101,7 @@ TEST(ConntrackBinding, NeighboursHaveSealsOfTheirOwn) {
           fields.key.addr[1] = v4(0x0a010000 + (b / 8 << 8) + b % 8);
           fields.key.port_be[0] = htons(static_cast<std::uint16_t>(32768 + port / 4));
           fields.key.port_be[1] = htons(static_cast<std::uint16_t>(80 + port % 4));
-          fields.flags = flags;
+          fields.nat.flags = flags;
           for (const std::uint8_t proto : std::initializer_list<std::uint8_t>{IPPROTO_TCP, IPPROTO_UDP}) {
             fields.key.proto = proto;
             seals.push_back(fields.seal());

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The entries of a connection that the firewall has admitted, and what it is to look like from now on. */
+#ifndef SLUICE_NAT_COMMIT_H
+#define SLUICE_NAT_COMMIT_H
+
+#include "lib/masquerade.h"
+#include "nat/established.h"
+
+/* Beside the drop reasons: another connection that lives has the tuple. */
+#define TAKEN (SLUICE_DROP_SLOTS + 3)
+/* By how many ports a connection is tried whose tuple is taken. */
+#define OWN_PORT_TRIES 4
+
+static __always_inline bool same_service(const struct sluice_packet *pkt, const struct ct_snapshot *ct)
+{
+	if (!(pkt->flags & SLUICE_PKT_SERVICE))
+		return !(ct->nat.flags & SLUICE_CT_SERVICE);
+	return ct->nat.flags & SLUICE_CT_SERVICE && addr_equal(&ct->nat.addr, &pkt->front_addr) &&
+	       ct->nat.port_be == pkt->front_port_be && ct->nat.client_port_be == pkt->client_port_be;
+}
+
+/* The tuple has an entry. NONE: it is this very connection's, which another CPU has just made, and its masquerade
+ * port counts; else why not. -EEXIST: it may be replaced. */
+static __always_inline long resolve(struct sluice_packet *pkt)
+{
+	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
+	struct ct_snapshot ct;
+
+	switch (ct_find(&pkt->ct_key, &ct)) {
+	case CT_ABSENT:	/* gone meanwhile */
+		return -EEXIST;
+	case CT_TORN:
+		return pkt->flags & SLUICE_PKT_TCP_SYN ? -EEXIST : SLUICE_DROP_CT_BUSY;
+	case CT_FOUND:
+		break;
+	}
+	if (ct.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_FRONT))
+		return SLUICE_DROP_CT_BUSY;
+	if (ct_progress(&ct) & SLUICE_CT_CLOSED || ct_expired(&ct, pkt->proto, pkt->now_ns))
+		return -EEXIST;
+	if (!same_service(pkt, &ct))
+		return TAKEN;
+	if (pkt->flags & SLUICE_PKT_TCP_SYN)
+		return -EEXIST;
+	if (masquerade != !!(ct.nat.flags & SLUICE_CT_MASQUERADE))
+		return SLUICE_DROP_CT_BUSY;
+	if (masquerade && ct.nat.snat_port_be != pkt->nat_port_be) {
+		port_release(pkt);
+		pkt->nat_port_be = ct.nat.snat_port_be;
+	}
+	return SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 insert(struct sluice_packet *pkt)
+{
+	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns };
+	__u32 progress = 0;
+	long error;
+
+	/* ct_key_make() put the lower one first; the packet's source is the originator. */
+	if (!addr_equal(&pkt->ct_key.addr[0], &pkt->src) || pkt->ct_key.port_be[0] != pkt->sport_be)
+		value.nat.flags |= SLUICE_CT_ORIGIN_HIGH;
+	if (pkt->hook == SLUICE_HOOK_HOST)
+		value.nat.flags |= SLUICE_CT_STACK;
+	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
+		value.nat.flags |= SLUICE_CT_MASQUERADE;
+		value.nat.snat_port_be = pkt->nat_port_be;
+	}
+	if (pkt->flags & SLUICE_PKT_SERVICE) {
+		value.nat.flags |= SLUICE_CT_SERVICE;
+		value.nat.addr = pkt->front_addr;
+		value.nat.port_be = pkt->front_port_be;
+		value.nat.client_port_be = pkt->client_port_be;
+	}
+	if (pkt->flags & SLUICE_PKT_TCP_RST)
+		progress |= SLUICE_CT_CLOSED;
+	if (pkt->flags & SLUICE_PKT_TCP_FIN)
+		progress |= SLUICE_CT_FIN_ORIGIN;
+	value.seal = sluice_ct_seal(sluice_ct_hash(&pkt->ct_key), &value.nat);
+	value.stamp = sluice_ct_stamp(value.seal, pkt->stamp);
+	value.progress = sluice_ct_progress_word(value.seal, progress);
+	error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, BPF_NOEXIST);
+	if (error == -EEXIST) {
+		error = resolve(pkt);
+		if (error >= 0)
+			return error;
+		error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, BPF_ANY);
+	}
+	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
+}
+
+static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
+{
+	struct sluice_ct_nat ADDR_ON_STACK service = {
+		.addr = pkt->front_addr, .port_be = pkt->front_port_be, .client_port_be = pkt->client_port_be };
+	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns };
+	struct tuple inside = packet_tuple(pkt);
+	struct sluice_ct_key key;
+	long error;
+
+	front_make(&key, &value.nat, &service, &inside);
+	value.seal = sluice_ct_seal(sluice_ct_hash(&key), &value.nat);
+	value.progress = sluice_ct_progress_word(value.seal, 0);
+	error = bpf_map_update_elem(&conntrack, &key, &value, BPF_ANY);
+	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
+}
+
+/* The connection goes by another port of its own, as if to a Service. */
+static __always_inline void take_another_port(struct sluice_packet *pkt)
+{
+	struct tuple tuple;
+
+	if (!(pkt->flags & SLUICE_PKT_SERVICE)) {
+		pkt->flags |= SLUICE_PKT_SERVICE;
+		addr_copy(&pkt->front_addr, &pkt->dst);
+		pkt->front_port_be = pkt->dport_be;
+		pkt->client_port_be = pkt->sport_be;
+	}
+	pkt->sport_be = bpf_htons(SLUICE_SNAT_PORT_MIN + bpf_get_prandom_u32() % SNAT_PORTS);
+	tuple = packet_tuple(pkt);
+	ct_key_make(&pkt->ct_key, &tuple);
+}
+
+static __always_inline __u32 insert_once(struct sluice_packet *pkt, const struct sluice_addr *node)
+{
+	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
+	__u32 reason;
+
+	if (masquerade) {
+		reason = port_reserve(pkt, node);
+		if (reason)
+			return reason;
+	}
+	reason = insert(pkt);
+	if (!reason && pkt->flags & SLUICE_PKT_SERVICE) {
+		reason = insert_front(pkt);
+		if (reason)
+			bpf_map_delete_elem(&conntrack, &pkt->ct_key);
+	}
+	if (reason && masquerade)
+		port_release(pkt);
+	return reason;
+}
+
+static __always_inline __u32 commit(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg = config_get();
+	__be16 port_be = pkt->sport_be;
+	__u32 reason;
+
+	if (!cfg)
+		return SLUICE_DROP_MAP_MISSING;
+	reason = insert_once(pkt, &cfg->node_ipv4);
+	if (likely(reason != TAKEN))
+		return reason;
+	if (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP)
+		return SLUICE_DROP_CT_BUSY;
+	for (int i = 0; i < OWN_PORT_TRIES && reason == TAKEN; i++) {
+		take_another_port(pkt);
+		reason = insert_once(pkt, &cfg->node_ipv4);
+	}
+	if (reason)
+		return reason == TAKEN ? SLUICE_DROP_CT_BUSY : reason;
+	const struct translation tr = { true, addr_v4(&pkt->src), addr_v4(&pkt->src), port_be, pkt->sport_be };
+
+	return rewrite(skb, pkt, &tr) ? SLUICE_DROP_NONE : SLUICE_DROP_REWRITE_FAILED;
+}
+
+/* Puts nat_addr:nat_port_be in the source's place. */
+static __always_inline bool mask(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	struct translation tr = { true, addr_v4(&pkt->src), addr_v4(&pkt->nat_addr), pkt->sport_be,
+				  pkt->nat_port_be };
+	struct embedded in;
+
+	if (!(pkt->flags & SLUICE_PKT_ICMP_ERROR))
+		return rewrite(skb, pkt, &tr);
+	if (!embedded_parse(skb, pkt, &in))
+		return false;
+	tr.old_addr_be = in.dst_be;
+	tr.old_port_be = in.dport_be;
+	return rewrite_error(skb, pkt, &in, &tr);
+}
+
+static __always_inline bool translate(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	const struct translation tr = { false, addr_v4(&pkt->dst), addr_v4(&pkt->dst), pkt->dport_be,
+					pkt->client_port_be };
+
+	if (!mask(skb, pkt))
+		return false;
+	/* What an error quotes keeps the port: its owner never saw it, and ignores the error. */
+	return !(pkt->flags & SLUICE_PKT_UNSERVICE) || pkt->flags & SLUICE_PKT_ICMP_ERROR ||
+	       pkt->client_port_be == pkt->dport_be || rewrite(skb, pkt, &tr);
+}
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/services.h"
+
+#include <arpa/inet.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <set>
+#include <utility>
+
+#include "common/fault_point.h"
+
+namespace sluice::datapath {
+
+namespace {
+
+sluice_service_key key_of(const service::Frontend& frontend, std::uint8_t scope) {
+  sluice_service_key key{};
+  key.addr = frontend.address.abi();
+  key.port_be = htons(frontend.port);
+  key.proto = static_cast<std::uint8_t>(frontend.protocol);
+  key.scope = scope;
+  return key;
+}
+
+struct Less {
+  bool operator()(const sluice_service_key& a, const sluice_service_key& b) const {
+    return std::memcmp(&a, &b, sizeof a) < 0;
+  }
+};
+
+// What the element is to say; none: the frontend is not served to that scope.
+struct Element {
+  std::shared_ptr<const service::Pool> pool;
+  std::uint32_t flags = 0;
+};
+
+std::map<std::uint8_t, Element> elements_of(const service::Frontend& frontend,
+                                            const service::Target& target) {
+  std::map<std::uint8_t, Element> elements;
+  if (!frontend.address.is_v4()) return elements;  // the modules know IPv4 only
+  const std::uint32_t inside = target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0;
+  elements.emplace(SLUICE_SCOPE_INSIDE, Element{target.internal, inside});
+  // Ranges of sources are not told to the modules yet, and a Service that has some is not to be open to all.
+  if (!target.from_outside || !target.source_ranges.empty()) return elements;
+  std::uint32_t outside = target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0;
+  if (target.masquerade) outside |= SLUICE_SERVICE_MASQUERADE;
+  elements.emplace(SLUICE_SCOPE_OUTSIDE, Element{target.external, outside});
+  return elements;
+}
+
+sluice_service value_of(const sluice_service_key& key, std::uint32_t first, std::uint32_t count,
+                        std::uint32_t flags) {
+  sluice_service value{};
+  value.first = first;
+  value.count = count;
+  value.flags = flags;
+  value.seal = sluice_service_seal(&key, &value);
+  return value;
+}
+
+}  // namespace
+
+Result<void> Services::adopt() {
+  auto present = maps_.services.entries();
+  if (!present) return tl::unexpected(present.error());
+  std::set<std::uint32_t> slots;
+  for (const auto& [key, value] : *present) {
+    inherited_.push_back(key);
+    for (std::uint32_t slot = value.first; slot < value.first + value.count; ++slot) slots.insert(slot);
+  }
+  std::set<std::uint32_t> ids;
+  for (const auto slot : slots) {
+    auto id = maps_.service_slots.lookup(slot);
+    if (!id) return tl::unexpected(id.error());
+    if (*id && **id != 0) ids.insert(**id);
+  }
+  for (const auto slot : slots)
+    if (slots_.reserve(slot)) inherited_room_.slots.push_back({slot, 1});
+  for (const auto id : ids)
+    if (ids_.reserve(id)) inherited_room_.backends.push_back(id);
+  adopted_ = true;
+  return {};
+}
+
+Result<void> Services::apply(const service::Table& table) {
+  if (!adopted_)
+    if (auto done = adopt(); !done) return done;
+  for (const auto& [frontend, target] : table) {
+    const auto known = applied_.find(frontend);
+    if (known != applied_.end() && known->second == target) continue;
+    if (auto done = write(frontend, target); !done) return done;
+  }
+  for (auto it = applied_.begin(); it != applied_.end();) {
+    const auto frontend = it->first;
+    ++it;
+    if (table.contains(frontend)) continue;
+    if (auto done = write(frontend, nullptr); !done) return done;
+  }
+  if (inherited_.empty()) return {};
+  std::set<sluice_service_key, Less> wanted;
+  for (const auto& [frontend, elements] : elements_)
+    for (const auto& [scope, pool] : elements) wanted.insert(key_of(frontend, scope));
+  for (const auto& key : inherited_)
+    if (!wanted.contains(key))
+      if (auto done = maps_.services.erase(key); !done) return tl::unexpected(done.error());
+  inherited_.clear();
+  inherited_room_.ticket = grace_.begin();
+  released_.push_back(std::exchange(inherited_room_, {}));
+  return {};
+}
+
+// The new element is there before the old one's slots are given up; scopes that go, go last.
+Result<void> Services::write(const service::Frontend& frontend,
+                             std::shared_ptr<const service::Target> target) {
+  const auto wanted = target ? elements_of(frontend, *target) : std::map<std::uint8_t, Element>{};
+  auto& present = elements_[frontend];
+  for (const auto& [scope, element] : wanted) {
+    auto region = hold(element.pool);
+    if (!region) return tl::unexpected(region.error());
+    const auto key = key_of(frontend, scope);
+    SLUICE_FAILURE_POINT("service.slots_filled");
+    if (auto done = maps_.services.update(key, value_of(key, region->first, region->count, element.flags));
+        !done) {
+      let_go(element.pool);
+      return done;
+    }
+    SLUICE_FAILURE_POINT("service.written");
+    if (auto old = std::exchange(present[scope], element.pool)) let_go(old);
+  }
+  for (auto it = present.begin(); it != present.end();) {
+    if (wanted.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    if (auto done = maps_.services.erase(key_of(frontend, it->first)); !done)
+      return tl::unexpected(done.error());
+    let_go(it->second);
+    it = present.erase(it);
+  }
+  if (present.empty()) elements_.erase(frontend);
+  if (target)
+    applied_.insert_or_assign(frontend, std::move(target));
+  else
+    applied_.erase(frontend);
+  return {};
+}
+
+Result<Services::Region> Services::hold(const std::shared_ptr<const service::Pool>& pool) {
+  if (const auto known = pools_.find(pool); known != pools_.end()) {
+    ++known->second.users;
+    return known->second.region;
+  }
+  auto region = fill(*pool);
+  if (region) pools_.emplace(pool, Held{*region, 1});
+  return region;
+}
+
+Result<Services::Region> Services::fill(const service::Pool& pool) {
+  const auto count = static_cast<std::uint32_t>(pool.slots.size());
+  if (count == 0) return Region{};
+  auto first = slots_.allocate(count);
+  if (!first) {
+    if (auto done = collect(); !done) return tl::unexpected(done.error());
+    first = slots_.allocate(count);
+  }
+  if (!first)
+    return failure("no room for {} slots of a Service's backends: all {} are in use", count,
+                   std::uint32_t{SLUICE_MAX_SERVICE_SLOTS});
+  std::vector<std::uint32_t> ids;
+  const auto undo = [&] {
+    std::vector<std::uint32_t> released;
+    let_go_backends(
+        {{pool.backends.begin(), pool.backends.begin() + static_cast<std::ptrdiff_t>(ids.size())}, {}},
+        released);
+    for (const auto id : released) ids_.release(id, 1);  // no slot has told a packet of them
+    slots_.release(*first, count);
+  };
+  for (const auto& backend : pool.backends) {
+    auto id = hold_backend(backend);
+    if (!id) {
+      undo();
+      return tl::unexpected(id.error());
+    }
+    ids.push_back(*id);
+  }
+  std::vector<std::uint32_t> keys(count), values;
+  std::iota(keys.begin(), keys.end(), *first);
+  values.reserve(count);
+  for (const auto slot : pool.slots) values.push_back(ids[slot]);
+  if (auto done = maps_.service_slots.update(keys, values); !done) {
+    undo();
+    return tl::unexpected(done.error());
+  }
+  return Region{*first, count};
+}
+
+Result<std::uint32_t> Services::hold_backend(const service::Backend& backend) {
+  if (const auto known = backends_.find(backend); known != backends_.end()) {
+    ++known->second.users;
+    return known->second.id;
+  }
+  auto id = ids_.allocate(1);
+  if (!id) {
+    if (auto done = collect(); !done) return tl::unexpected(done.error());
+    id = ids_.allocate(1);
+  }
+  if (!id)
+    return failure("no room for another backend of a Service: all {} are in use",
+                   std::uint32_t{SLUICE_MAX_BACKENDS});
+  sluice_backend value{};
+  value.addr = backend.address.abi();
+  value.port_be = htons(backend.port);
+  if (auto done = maps_.backends.update(*id, value); !done) {
+    ids_.release(*id, 1);
+    return tl::unexpected(done.error());
+  }
+  backends_.emplace(backend, Known{*id, 1});
+  return *id;
+}
+
+void Services::let_go(const std::shared_ptr<const service::Pool>& pool) {
+  const auto held = pools_.find(pool);
+  if (held == pools_.end() || --held->second.users > 0) return;
+  Released released{grace_.begin(), {}, {}};
+  if (held->second.region.count > 0) released.slots.push_back(held->second.region);
+  let_go_backends(*pool, released.backends);
+  pools_.erase(held);
+  if (!released.slots.empty()) released_.push_back(std::move(released));
+}
+
+void Services::let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released) {
+  for (const auto& backend : pool.backends) {
+    const auto known = backends_.find(backend);
+    if (known == backends_.end() || --known->second.users > 0) continue;
+    released.push_back(known->second.id);
+    backends_.erase(known);
+  }
+}
+
+Result<void> Services::collect() {
+  if (released_.empty()) return {};
+  if (auto done = grace_.wait(released_.back().ticket); !done) return done;
+  for (const auto& each : released_) {
+    for (const auto& region : each.slots) slots_.release(region.first, region.count);
+    for (const auto id : each.backends) ids_.release(id, 1);
+  }
+  released_.clear();
+  return {};
+}
+
+Result<void> Services::audit(std::vector<std::string>& differences) const {
+  if (!adopted_) return {};
+  auto present = maps_.services.entries();
+  if (!present) return tl::unexpected(present.error());
+  std::map<sluice_service_key, sluice_service, Less> found(present->begin(), present->end());
+  const auto name = [](const service::Frontend& frontend, std::uint8_t scope) {
+    return fmt::format("services: {} port {} protocol {} for {}", frontend.address.to_string(), frontend.port,
+                       static_cast<unsigned>(frontend.protocol),
+                       scope == SLUICE_SCOPE_INSIDE ? "inside" : "outside");
+  };
+  for (const auto& [frontend, target] : applied_) {
+    for (const auto& [scope, element] : elements_of(frontend, *target)) {
+      const auto key = key_of(frontend, scope);
+      const auto here = found.find(key);
+      if (here == found.end()) {
+        differences.push_back(name(frontend, scope) + " is missing");
+        continue;
+      }
+      const auto region = pools_.at(element.pool).region;
+      const auto wanted = value_of(key, region.first, region.count, element.flags);
+      if (std::memcmp(&wanted, &here->second, sizeof wanted) != 0)
+        differences.push_back(name(frontend, scope) + " differs");
+      found.erase(here);
+    }
+  }
+  for (const auto& [key, value] : found)
+    differences.push_back(fmt::format("services: {} port {} should not be there",
+                                      Address::from_abi(key.addr).to_string(), ntohs(key.port_be)));
+  for (const auto& [pool, held] : pools_) {
+    for (std::uint32_t i = 0; i < held.region.count; ++i) {
+      auto id = maps_.service_slots.lookup(held.region.first + i);
+      if (!id) return tl::unexpected(id.error());
+      const auto& backend = pool->backends[pool->slots[i]];
+      const auto value =
+          *id ? maps_.backends.lookup(**id) : Result<std::optional<sluice_backend>>(std::nullopt);
+      if (!value) return tl::unexpected(value.error());
+      if (*value && Address::from_abi((*value)->addr) == backend.address &&
+          ntohs((*value)->port_be) == backend.port)
+        continue;
+      differences.push_back(fmt::format("service_slots: {} is not {} port {}", held.region.first + i,
+                                        backend.address.to_string(), backend.port));
+    }
+  }
+  return {};
+}
+
+}  // namespace sluice::datapath

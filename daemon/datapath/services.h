@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes a table of Services live: `services`, `service_slots` and `backends`.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "daemon/datapath/grace_period.h"
+#include "daemon/datapath/maps.h"
+#include "daemon/datapath/ranges.h"
+#include "daemon/service/table.h"
+
+namespace sluice::datapath {
+
+class Services {
+ public:
+  Services(const Maps& maps, GracePeriod& grace) : maps_(maps), grace_(grace) {}
+
+  // Writes what differs from the last call, each frontend in one step; after the start, what differs from
+  // what an earlier daemon left. On failure what was written stays, and the next call goes on from there.
+  [[nodiscard]] Result<void> apply(const service::Table& table);
+  // Gives back what packets can no longer be reading.
+  [[nodiscard]] Result<void> collect();
+  [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
+
+ private:
+  struct Region {
+    std::uint32_t first = 0, count = 0;
+  };
+  struct Held {  // a pool in the maps
+    Region region;
+    unsigned users = 0;  // elements of `services` that refer to it
+  };
+  struct Known {
+    std::uint32_t id = 0;
+    unsigned users = 0;  // pools
+  };
+  struct Released {
+    GracePeriod::Ticket ticket;
+    std::vector<Region> slots;
+    std::vector<std::uint32_t> backends;
+  };
+  using Elements =
+      std::map<std::uint8_t, std::shared_ptr<const service::Pool>>;  // by enum sluice_service_scope
+
+  [[nodiscard]] Result<void> adopt();
+  [[nodiscard]] Result<void> write(const service::Frontend& frontend,
+                                   std::shared_ptr<const service::Target> target);
+  [[nodiscard]] Result<Region> hold(const std::shared_ptr<const service::Pool>& pool);
+  [[nodiscard]] Result<Region> fill(const service::Pool& pool);
+  [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
+  void let_go(const std::shared_ptr<const service::Pool>& pool);
+  void let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released);
+
+  const Maps& maps_;
+  GracePeriod& grace_;
+  bool adopted_ = false;
+  Ranges slots_{0, SLUICE_MAX_SERVICE_SLOTS};
+  Ranges ids_{1, SLUICE_MAX_BACKENDS};
+  std::map<service::Frontend, std::shared_ptr<const service::Target>> applied_;
+  std::map<service::Frontend, Elements> elements_;
+  std::map<std::shared_ptr<const service::Pool>, Held> pools_;
+  std::map<service::Backend, Known> backends_;
+  std::vector<sluice_service_key> inherited_;  // of an earlier daemon
+  Released inherited_room_;
+  std::vector<Released> released_;
+};
+
+}  // namespace sluice::datapath

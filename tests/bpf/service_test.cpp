@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections to Services: the backend's address inside, the Service's outside.
+#include <fmt/format.h>
+
+#include "tests/bpf/world.h"
+
+namespace sluice::bpftest {
+namespace {
+
+const std::string kService = "10.96.0.10";
+constexpr std::uint16_t kPort = 80, kTarget = 8080, kNodePort = 30080;
+
+struct End {
+  std::string address;
+  std::uint16_t port = kTarget;
+};
+
+class Service : public World {
+ protected:
+  // Serves address:port by these, in the order of the slots.
+  void serve(const std::string& address, std::uint16_t port, const std::vector<End>& backends,
+             std::uint32_t flags = 0, std::uint8_t scope = SLUICE_SCOPE_INSIDE,
+             const std::vector<std::uint8_t>& protocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP}) {
+    sluice_service service{};
+    service.first = next_slot_;
+    service.count = static_cast<std::uint32_t>(backends.size());
+    service.flags = flags;
+    for (const auto& backend : backends) {
+      sluice_backend value{};
+      value.addr = bpftest::address(backend.address);
+      value.port_be = htons(backend.port);
+      put("backends", ++last_backend_, value);
+      put("service_slots", next_slot_++, last_backend_);
+    }
+    for (const auto proto : protocols) {
+      sluice_service_key key{};
+      key.addr = bpftest::address(address);
+      key.port_be = htons(port);
+      key.proto = proto;
+      key.scope = scope;
+      service.seal = sluice_service_seal(&key, &service);
+      put("services", key, service);
+    }
+  }
+  static Frame out(std::uint8_t proto, const std::string& flags = "S") {
+    return {
+        .src = "10.1.0.2", .dst = kService, .proto = proto, .sport = 4000, .dport = kPort, .flags = flags};
+  }
+  static Frame direct(std::uint8_t proto, const std::string& flags = "S") {
+    return {.to = "podB",
+            .src = "10.1.0.2",
+            .dst = "10.1.0.3",
+            .proto = proto,
+            .sport = 4000,
+            .dport = kTarget,
+            .flags = flags};
+  }
+  // podB's answer to what it saw.
+  static Frame answer(std::uint8_t proto, std::uint16_t port = 4000, const std::string& flags = "SA") {
+    return {.from = "podB",
+            .to = "podA",
+            .src = "10.1.0.3",
+            .dst = "10.1.0.2",
+            .proto = proto,
+            .sport = kTarget,
+            .dport = port,
+            .flags = flags};
+  }
+  static Frame from_world(std::uint16_t port, const std::string& flags = "S") {
+    return {.from = "02:00:00:00:00:99",
+            .to = "uplink",
+            .src = "198.51.100.7",
+            .dst = "192.0.2.1",
+            .proto = IPPROTO_TCP,
+            .sport = 443,
+            .dport = port,
+            .flags = flags};
+  }
+  static std::uint16_t source_port(const std::string& described) {
+    const auto colon = described.find(':');
+    return static_cast<std::uint16_t>(std::stoi(described.substr(colon + 1)));
+  }
+
+ private:
+  std::uint32_t next_slot_ = 0, last_backend_ = 0;
+};
+
+constexpr std::uint8_t kProtocols[] = {IPPROTO_TCP, IPPROTO_UDP};
+std::string name_of(std::uint8_t proto, const std::string& flags) {
+  return proto == IPPROTO_TCP ? "tcp " + flags : "udp";
+}
+
+TEST_F(Service, TranslatesBothWaysWithRightChecksums) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (const auto proto : kProtocols) {
+    const Seen first = send(SLUICE_HOOK_POD, out(proto));
+    EXPECT_EQ(first.outcome, "delivered");
+    EXPECT_EQ(first.out, "gateway>podB 10.1.0.2:4000>10.1.0.3:8080 " + name_of(proto, "S") + " ttl 63");
+    const Seen back = send(SLUICE_HOOK_POD, answer(proto));
+    EXPECT_EQ(back.outcome, "delivered");
+    EXPECT_NE(back.out.find("10.96.0.10:80>10.1.0.2:4000 " + name_of(proto, "SA")), std::string::npos)
+        << back.out;
+    EXPECT_EQ(back.out.find("BAD"), std::string::npos) << back.out;
+    const auto judged = counters().judged;
+    const Seen second = send(SLUICE_HOOK_POD, out(proto, "A"));
+    EXPECT_EQ(second.out, "gateway>podB 10.1.0.2:4000>10.1.0.3:8080 " + name_of(proto, "A") + " ttl 63");
+    EXPECT_EQ(counters().judged, judged) << "established: not judged again";
+  }
+}
+
+TEST_F(Service, SctpKeepsItsPortsOrIsRefused) {
+  serve(kService, kPort, {{"10.1.0.3", kPort}}, 0, SLUICE_SCOPE_INSIDE, {IPPROTO_SCTP});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_SCTP)).outcome, "delivered");
+  serve(kService, kPort, {{"10.1.0.3", kTarget}}, 0, SLUICE_SCOPE_INSIDE, {IPPROTO_SCTP});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_SCTP), [](Frame& f) { f.sport = 4001; })).outcome,
+            "dropped SERVICE_UNSUPPORTED");
+}
+
+TEST_F(Service, ChecksumsHoldForEveryPort) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (std::uint16_t source = 1; source < 60000; source = static_cast<std::uint16_t>(source + 997)) {
+    for (const auto proto : kProtocols) {
+      const Seen seen = send(SLUICE_HOOK_POD, but(out(proto), [&](Frame& f) { f.sport = source; }));
+      ASSERT_EQ(seen.outcome, "delivered");
+      ASSERT_EQ(seen.out.find("BAD"), std::string::npos) << seen.out;
+      const Seen back = send(SLUICE_HOOK_POD, answer(proto, source));
+      ASSERT_EQ(back.out.find("BAD"), std::string::npos) << back.out;
+    }
+  }
+}
+
+TEST_F(Service, PolicySeesTheBackend) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  sluice_policy closed{};
+  closed.flags = SLUICE_POLICY_VALID | SLUICE_POLICY_ISOLATED_INGRESS;
+  set_policy(kPodB, closed);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "dropped POLICY_INGRESS");
+  EXPECT_EQ(connections(), 0U) << "what is denied leaves no entry";
+}
+
+TEST_F(Service, ABackendOnAnotherNodeIsReachedByTheTunnel) {
+  serve(kService, kPort, {{"10.2.0.9"}});
+  const Seen first = send(SLUICE_HOOK_POD, out(IPPROTO_TCP));
+  EXPECT_EQ(first.outcome, "out_tunnel");
+  EXPECT_NE(first.out.find("10.1.0.2:4000>10.2.0.9:8080 tcp S"), std::string::npos) << first.out;
+  const Seen back = send(SLUICE_HOOK_OVERLAY, {.src = "10.2.0.9",
+                                               .dst = "10.1.0.2",
+                                               .proto = IPPROTO_TCP,
+                                               .sport = kTarget,
+                                               .dport = 4000,
+                                               .flags = "SA"});
+  EXPECT_EQ(back.out, "gateway>podA 10.96.0.10:80>10.1.0.2:4000 tcp SA ttl 63");
+}
+
+TEST_F(Service, ABackendOutsideIsReachedUnderTheNodesAddress) {
+  serve(kService, 443, {{"198.51.100.7", 6443}});
+  const Frame frame = but(out(IPPROTO_TCP), [](Frame& f) { f.dport = 443; });
+  const Seen first = send(SLUICE_HOOK_POD, frame);
+  EXPECT_EQ(first.outcome, "out_uplink");
+  const auto entry = connection({"10.1.0.2", 4000, "198.51.100.7", 6443, IPPROTO_TCP});
+  ASSERT_TRUE(entry);
+  const auto nat = ntohs(entry->nat.snat_port_be);
+  EXPECT_EQ(first.out, fmt::format("podA>gateway 192.0.2.1:{}>198.51.100.7:6443 tcp S ttl 63", nat));
+  const Seen back = send(SLUICE_HOOK_UPLINK, but(from_world(nat, "SA"), [](Frame& f) { f.sport = 6443; }));
+  EXPECT_EQ(back.out, "gateway>podA 10.96.0.10:443>10.1.0.2:4000 tcp SA ttl 63");
+  const Seen again = send(SLUICE_HOOK_POD, frame);
+  EXPECT_EQ(again.out, first.out) << "a SYN that is repeated keeps its port";
+}
+
+TEST_F(Service, ABackendOnTheNodeItselfAnswersByTheStack) {
+  serve(kService, 443, {{"192.0.2.1", 6443}});
+  const Seen first = send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP), [](Frame& f) { f.dport = 443; }));
+  EXPECT_EQ(first.outcome, "to_stack");
+  EXPECT_NE(first.out.find("10.1.0.2:4000>192.0.2.1:6443 tcp S"), std::string::npos) << first.out;
+  const Seen back = send(SLUICE_HOOK_HOST, {.from = "gateway",
+                                            .src = "192.0.2.1",
+                                            .dst = "10.1.0.2",
+                                            .proto = IPPROTO_TCP,
+                                            .sport = 6443,
+                                            .dport = 4000,
+                                            .flags = "SA"});
+  EXPECT_NE(back.out.find("10.96.0.10:443>10.1.0.2:4000 tcp SA"), std::string::npos) << back.out;
+}
+
+TEST_F(Service, APodReachesItself) {
+  serve(kService, kPort, {{"10.1.0.2"}});
+  const Seen first = send(SLUICE_HOOK_POD, out(IPPROTO_TCP));
+  EXPECT_EQ(first.outcome, "delivered");
+  const auto nat = source_port(first.out);
+  EXPECT_EQ(first.out, fmt::format("gateway>podA 192.0.2.1:{}>10.1.0.2:8080 tcp S ttl 63", nat));
+  const Seen back = send(SLUICE_HOOK_POD, {.src = "10.1.0.2",
+                                           .dst = "192.0.2.1",
+                                           .proto = IPPROTO_TCP,
+                                           .sport = kTarget,
+                                           .dport = nat,
+                                           .flags = "SA"});
+  EXPECT_EQ(back.out, "gateway>podA 10.96.0.10:80>10.1.0.2:4000 tcp SA ttl 63");
+}
+
+TEST_F(Service, NodePortFromOutsideWithTheClientsAddress) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  const Seen first = send(SLUICE_HOOK_UPLINK, from_world(kNodePort));
+  EXPECT_EQ(first.out, "gateway>podB 198.51.100.7:443>10.1.0.3:8080 tcp S ttl 63");
+  const Seen back = send(SLUICE_HOOK_POD, but(answer(IPPROTO_TCP, 443), [](Frame& f) {
+                           f.dst = "198.51.100.7";
+                           f.to = "gateway";
+                         }));
+  EXPECT_EQ(back.outcome, "out_uplink");
+  EXPECT_NE(back.out.find("192.0.2.1:30080>198.51.100.7:443 tcp SA ttl 63"), std::string::npos) << back.out;
+}
+
+TEST_F(Service, NodePortFromOutsideToAnotherNodesPod) {
+  serve("192.0.2.1", kNodePort, {{"10.2.0.9"}}, SLUICE_SERVICE_MASQUERADE, SLUICE_SCOPE_OUTSIDE);
+  const Seen first = send(SLUICE_HOOK_UPLINK, from_world(kNodePort));
+  EXPECT_EQ(first.outcome, "out_tunnel");
+  const auto nat = source_port(first.out);
+  EXPECT_NE(first.out.find(fmt::format("192.0.2.1:{}>10.2.0.9:8080 tcp S ttl 63", nat)), std::string::npos)
+      << first.out;
+  const Seen back = send(SLUICE_HOOK_OVERLAY, {.src = "10.2.0.9",
+                                               .dst = "192.0.2.1",
+                                               .proto = IPPROTO_TCP,
+                                               .sport = kTarget,
+                                               .dport = nat,
+                                               .flags = "SA"});
+  EXPECT_EQ(back.outcome, "out_uplink");
+  EXPECT_NE(back.out.find("192.0.2.1:30080>198.51.100.7:443 tcp SA"), std::string::npos) << back.out;
+}
+
+TEST_F(Service, WhatIsForInsideIsNotServedOutside) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(from_world(kPort), [](Frame& f) { f.dst = kService; })).outcome,
+            "to_stack");
+}
+
+TEST_F(Service, NobodyMayClaimToBeAPodOutside) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  for (const char* forged : {"10.1.0.2", "10.2.0.9", "192.0.2.1"})
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(from_world(kNodePort), [&](Frame& f) { f.src = forged; })).outcome,
+              "dropped SOURCE_IP");
+}
+
+TEST_F(Service, WithoutABackendTheSenderIsTold) {
+  serve(kService, kPort, {});
+  for (const auto proto : kProtocols) {
+    const Seen seen = send(SLUICE_HOOK_POD, out(proto));
+    EXPECT_EQ(seen.outcome, "answered");
+    // What is quoted ends before what its own checksum is over.
+    EXPECT_EQ(seen.out.substr(0, seen.out.find('[')).find("BAD"), std::string::npos) << seen.out;
+    EXPECT_EQ(seen.out.find("gateway>podA 10.96.0.10>10.1.0.2"), 0U) << seen.out;
+  }
+  EXPECT_EQ(connections(), 0U);
+  serve(kService, kPort, {}, SLUICE_SERVICE_SILENT);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "dropped SERVICE_NO_BACKEND");
+}
+
+TEST_F(Service, AnEstablishedConnectionKeepsItsBackend) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (const auto proto : kProtocols) send(SLUICE_HOOK_POD, out(proto));
+  serve(kService, kPort, {{"10.2.0.9"}});
+  for (const auto proto : kProtocols) {
+    EXPECT_EQ(send(SLUICE_HOOK_POD, out(proto, "A")).out,
+              "gateway>podB 10.1.0.2:4000>10.1.0.3:8080 " + name_of(proto, "A") + " ttl 63");
+    EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(proto), [](Frame& f) { f.sport = 4001; })).outcome, "out_tunnel");
+  }
+}
+
+TEST_F(Service, ConnectionsSpreadOverTheBackends) {
+  serve(kService, kPort, {{"10.1.0.3"}, {"10.2.0.9"}});
+  unsigned here = 0;
+  for (std::uint16_t port = 1000; port < 1400; ++port)
+    here += send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [&](Frame& f) { f.sport = port; })).outcome ==
+            "delivered";
+  EXPECT_GT(here, 150U);
+  EXPECT_LT(here, 250U);
+}
+
+// One pod, one port of its own, a backend directly and by its Service, in both orders.
+TEST_F(Service, TheSamePortDirectlyAndByTheService) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (const auto proto : kProtocols) {
+    for (const bool direct_first : {true, false}) {
+      SCOPED_TRACE(fmt::format("{} {}", proto, direct_first));
+      forget_connections();
+      const Frame one = direct_first ? direct(proto) : out(proto);
+      const Frame two = direct_first ? out(proto) : direct(proto);
+      EXPECT_NE(send(SLUICE_HOOK_POD, one).out.find("10.1.0.2:4000>10.1.0.3:8080"), std::string::npos);
+      const Seen second = send(SLUICE_HOOK_POD, two);
+      EXPECT_EQ(second.outcome, "delivered");
+      EXPECT_EQ(second.out.find("BAD"), std::string::npos) << second.out;
+      const auto at = second.out.find("10.1.0.2:");
+      ASSERT_NE(at, std::string::npos) << second.out;
+      const auto other = source_port(second.out.substr(at));
+      EXPECT_NE(other, 4000);
+      // Each answer goes to the connection that it belongs to.
+      const std::string by_service = "10.96.0.10:80>10.1.0.2:4000", directly = "10.1.0.3:8080>10.1.0.2:4000";
+      EXPECT_NE(send(SLUICE_HOOK_POD, answer(proto)).out.find(direct_first ? directly : by_service),
+                std::string::npos);
+      const Seen back = send(SLUICE_HOOK_POD, answer(proto, other));
+      EXPECT_NE(back.out.find(direct_first ? by_service : directly), std::string::npos) << back.out;
+      EXPECT_EQ(back.out.find("BAD"), std::string::npos) << back.out;
+      // And so do the packets that follow.
+      const auto follows = [](Frame frame) {
+        frame.flags = "A";
+        return frame;
+      };
+      EXPECT_NE(send(SLUICE_HOOK_POD, follows(one)).out.find("10.1.0.2:4000>10.1.0.3:8080"),
+                std::string::npos);
+      EXPECT_NE(send(SLUICE_HOOK_POD, follows(two)).out.find(fmt::format("10.1.0.2:{}>10.1.0.3:8080", other)),
+                std::string::npos);
+    }
+  }
+}
+
+TEST_F(Service, ATupleIsFreeAgainOnceItsConnectionIsClosed) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (int round = 0; round < 3; ++round) {
+    for (const bool direct_now : {true, false}) {
+      const Frame frame = direct_now ? direct(IPPROTO_TCP) : out(IPPROTO_TCP);
+      EXPECT_NE(send(SLUICE_HOOK_POD, frame).out.find("10.1.0.2:4000>10.1.0.3:8080 tcp S"),
+                std::string::npos);
+      const Seen back = send(SLUICE_HOOK_POD, answer(IPPROTO_TCP));
+      EXPECT_NE(back.out.find(direct_now ? "10.1.0.3:8080>10.1.0.2:4000" : "10.96.0.10:80>10.1.0.2:4000"),
+                std::string::npos)
+          << back.out;
+      send(SLUICE_HOOK_POD, but(frame, [](Frame& f) { f.flags = "R"; }));
+    }
+  }
+}
+
+TEST_F(Service, ErrorsAreTranslatedBothWays) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  send(SLUICE_HOOK_POD, out(IPPROTO_UDP));
+  const Frame forward = {.src = "10.1.0.2", .dst = "10.1.0.3", .sport = 4000, .dport = kTarget};
+  const Seen to_client = send(SLUICE_HOOK_POD, {.from = "podB",
+                                                .to = "podA",
+                                                .src = "10.1.0.3",
+                                                .dst = "10.1.0.2",
+                                                .proto = IPPROTO_ICMP,
+                                                .icmp = kUnreachable,
+                                                .quoted = packet(forward)});
+  EXPECT_EQ(to_client.outcome, "delivered");
+  EXPECT_NE(to_client.out.find("10.96.0.10>10.1.0.2"), std::string::npos) << to_client.out;
+  EXPECT_NE(to_client.out.find("10.1.0.2:4000>10.96.0.10:80"), std::string::npos) << to_client.out;
+  EXPECT_EQ(to_client.out.find("BAD"), std::string::npos) << to_client.out;
+
+  const Frame reply = {.src = kService, .dst = "10.1.0.2", .sport = kPort, .dport = 4000};
+  const Seen to_backend = send(SLUICE_HOOK_POD, {.src = "10.1.0.2",
+                                                 .dst = kService,
+                                                 .proto = IPPROTO_ICMP,
+                                                 .icmp = kUnreachable,
+                                                 .quoted = packet(reply)});
+  EXPECT_EQ(to_backend.outcome, "delivered");
+  EXPECT_NE(to_backend.out.find("10.1.0.2>10.1.0.3"), std::string::npos) << to_backend.out;
+  EXPECT_NE(to_backend.out.find("10.1.0.3:8080>10.1.0.2:4000"), std::string::npos) << to_backend.out;
+  EXPECT_EQ(to_backend.out.find("BAD"), std::string::npos) << to_backend.out;
+}
+
+TEST_F(Service, AnElementOfAnotherAddressIsNotBelieved) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  sluice_service_key key{};
+  key.addr = bpftest::address(kService);
+  key.port_be = htons(kPort);
+  key.proto = IPPROTO_TCP;
+  auto foreign = *get<sluice_service>("services", key);
+  foreign.first += 1;
+  put("services", key, foreign);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "out_uplink") << "no Service's";
+}
+
+}  // namespace
+}  // namespace sluice::bpftest
