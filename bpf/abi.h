@@ -597,7 +597,7 @@ struct sluice_packet {
 	__be16 nat_port_be;
 	__be16 client_port_be;	/* UNSERVICE: the originator's own */
 	__u16 verdict;		/* enum sluice_drop_reason; NONE: allowed */
-	__u16 pad2;
+	__u16 ports_tried;	/* by nat_commit, of the originator's */
 	struct sluice_addr front_addr;
 	__be16 front_port_be;
 	__u16 pad3[3];

@@ -53,6 +53,7 @@ int nat(struct __sk_buff *skb)
 	if (reason == TO_STACK)
 		return to_stack();
 	if (reason == TO_NEW) {
+		pkt->ports_tried = 0;
 		/* Nothing within the segment is a Service or leaves the cluster. */
 		if (pkt->flags & SLUICE_PKT_BRIDGED) {
 			pkt->next = SLUICE_MODULE_NAT_COMMIT;
@@ -95,7 +96,9 @@ int nat_commit(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	count_module(SLUICE_MODULE_NAT_COMMIT);
 	if (pkt->state == SLUICE_STATE_NEW)
-		reason = commit(skb, pkt);
+		reason = commit(pkt);
+	if (unlikely(reason == TAKEN))
+		reason = retry(skb, pkt);
 	if (!reason && pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) && !translate(skb, pkt))
 		reason = SLUICE_DROP_REWRITE_FAILED;
 	if (!reason) {

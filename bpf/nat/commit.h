@@ -106,7 +106,7 @@ static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
 }
 
 /* The connection goes by another port of its own, as if to a Service. */
-static __always_inline void take_another_port(struct sluice_packet *pkt)
+static __always_inline bool take_another_port(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	struct tuple tuple;
 
@@ -116,18 +116,23 @@ static __always_inline void take_another_port(struct sluice_packet *pkt)
 		pkt->front_port_be = pkt->dport_be;
 		pkt->client_port_be = pkt->sport_be;
 	}
-	pkt->sport_be = bpf_htons(SLUICE_SNAT_PORT_MIN + bpf_get_prandom_u32() % SNAT_PORTS);
+	if (!source_port_set(skb, pkt, bpf_htons(SLUICE_SNAT_PORT_MIN + bpf_get_prandom_u32() % SNAT_PORTS)))
+		return false;
 	tuple = packet_tuple(pkt);
 	ct_key_make(&pkt->ct_key, &tuple);
+	return true;
 }
 
-static __always_inline __u32 insert_once(struct sluice_packet *pkt, const struct sluice_addr *node)
+static __always_inline __u32 commit(struct sluice_packet *pkt)
 {
+	const struct sluice_config *cfg = config_get();
 	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
 	__u32 reason;
 
+	if (!cfg)
+		return SLUICE_DROP_MAP_MISSING;
 	if (masquerade) {
-		reason = port_reserve(pkt, node);
+		reason = port_reserve(pkt, &cfg->node_ipv4);
 		if (reason)
 			return reason;
 	}
@@ -142,28 +147,15 @@ static __always_inline __u32 insert_once(struct sluice_packet *pkt, const struct
 	return reason;
 }
 
-static __always_inline __u32 commit(struct __sk_buff *skb, struct sluice_packet *pkt)
+/* The program begins anew with another port: a loop here would be one around the search for a masquerade port. */
+static __always_inline __u32 retry(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
-	const struct sluice_config *cfg = config_get();
-	__be16 port_be = pkt->sport_be;
-	__u32 reason;
-
-	if (!cfg)
-		return SLUICE_DROP_MAP_MISSING;
-	reason = insert_once(pkt, &cfg->node_ipv4);
-	if (likely(reason != TAKEN))
-		return reason;
-	if (pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP)
+	if ((pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP) || pkt->ports_tried++ >= OWN_PORT_TRIES)
 		return SLUICE_DROP_CT_BUSY;
-	for (int i = 0; i < OWN_PORT_TRIES && reason == TAKEN; i++) {
-		take_another_port(pkt);
-		reason = insert_once(pkt, &cfg->node_ipv4);
-	}
-	if (reason)
-		return reason == TAKEN ? SLUICE_DROP_CT_BUSY : reason;
-	const struct translation tr = { true, addr_v4(&pkt->src), addr_v4(&pkt->src), port_be, pkt->sport_be };
-
-	return rewrite(skb, pkt, &tr) ? SLUICE_DROP_NONE : SLUICE_DROP_REWRITE_FAILED;
+	if (!take_another_port(skb, pkt))
+		return SLUICE_DROP_REWRITE_FAILED;
+	go_to(skb, SLUICE_MODULE_NAT_COMMIT);
+	return SLUICE_DROP_TAIL_CALL_MISSING;
 }
 
 /* Puts nat_addr:nat_port_be in the source's place. */
