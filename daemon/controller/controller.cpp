@@ -148,6 +148,7 @@ void Controller::loop() {
       };
       auto until = housekeeping_at_;
       if (policy_dirty_ || node_dirty_) until = std::min(until, retry_at_);
+      if (services_dirty_ && state_.services_synced()) until = std::min(until, services_retry_at_);
       for (const auto& add : adds_) until = std::min(until, add->deadline);
       wake_.wait_until(lock, until, pending);
       events.swap(events_);
@@ -168,6 +169,7 @@ void Controller::loop() {
     for (auto& job : jobs) job();
     progress_adds();
     if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
+    reconcile_services();
     if (housekeeping) {
       reconcile_damaged();
       replay_deletions();

@@ -26,6 +26,7 @@
 #include "daemon/ipam/ipam.h"
 #include "daemon/policy/compiler.h"
 #include "daemon/server/api.h"
+#include "daemon/service/compiler.h"
 #include "daemon/source/source.h"
 
 namespace sluice::controller {
@@ -104,6 +105,8 @@ class Controller final : public source::Sink, public server::Api {
 
   void reconcile_node();
   void reconcile_policy();
+  void reconcile_services();
+  void compile_services();
   void reconcile_damaged();
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
@@ -130,6 +133,7 @@ class Controller final : public source::Sink, public server::Api {
   ipam::Ipam ipam_;
   std::unique_ptr<datapath::Datapath> datapath_;
   policy::Compiler compiler_;
+  service::Compiler service_compiler_;
   ClusterState state_;
   source::Source* source_ = nullptr;
   PodLookup lookup_;
@@ -146,6 +150,8 @@ class Controller final : public source::Sink, public server::Api {
   bool policy_dirty_ = true;
   bool node_dirty_ = true;
   bool policy_live_ = false;  // a ruleset of this daemon is in force
+  bool services_dirty_ = true;
+  Clock::time_point services_retry_at_{};
   std::uint32_t check_seed_ = 0;
   Clock::time_point retry_at_{};
   std::chrono::milliseconds backoff_{0};

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services: from what the source tells of them to the datapath's table.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "daemon/controller/controller.h"
+
+namespace sluice::controller {
+
+namespace {
+
+constexpr const char* kZone = "topology.kubernetes.io/zone";
+constexpr std::chrono::seconds kRetry{1};
+
+}  // namespace
+
+void Controller::compile_services() {
+  service::NodeView view;
+  view.name = options_.node_name;
+  if (const auto own = state_.nodes().find(options_.node_name); own != state_.nodes().end())
+    if (const auto zone = own->second.labels.find(kZone); zone != own->second.labels.end())
+      view.zone = zone->second;
+  if (node_config_) view.addresses = node_config_->node_addresses;
+  service_compiler_.set_node(std::move(view));
+  for (const auto& key : state_.take_service_changes()) {
+    service::Input input;
+    if (const auto known = state_.services().find(key); known != state_.services().end())
+      input.service = known->second;
+    for (const auto& [name, slice] : state_.slices_of(key)) input.slices.push_back(slice);
+    service_compiler_.update(key, std::move(input));
+  }
+}
+
+// Services are no condition for pods and their rules: neither waits for them, nor fails with them.
+void Controller::reconcile_services() {
+  // Before the first full sync, what the daemon before this one told stays in force.
+  if (!state_.services_synced()) return;
+  compile_services();
+  const auto changes = service_compiler_.take_changes();
+  for (const auto& warning : changes.warnings) spdlog::warn("{}", warning);
+  if (!changes.set.empty() || !changes.removed.empty()) services_dirty_ = true;
+  if (!services_dirty_ || Clock::now() < services_retry_at_) return;
+  if (auto done = datapath_->apply_services(service_compiler_.table()); !done) {
+    services_retry_at_ = Clock::now() + kRetry;
+    spdlog::error(
+        "Services not applied: {}; what was in force before stays so for those concerned, next try in {} s",
+        done.error().message, kRetry.count());
+    return;
+  }
+  services_dirty_ = false;
+}
+
+}  // namespace sluice::controller
