@@ -248,6 +248,30 @@ long bpf_l4_csum_replace(__sk_buff*, __u32 offset, __u64 from, __u64 to, __u64 f
   return change_checksum(offset, from, to, flags);
 }
 
+long bpf_skb_change_tail(__sk_buff*, __u32 length, __u64) {
+  if (length < 14 || length > 0xffff) return -EINVAL;
+  current->take_back();
+  current->frame.resize(length);
+  current->place(std::min(current->linear, length));
+  return 0;
+}
+// Behind the Ethernet header.
+long bpf_skb_adjust_room(__sk_buff*, __s32 more, __u32 mode, __u64) {
+  if (mode != BPF_ADJ_ROOM_MAC || more <= 0 || more > 0xfff || current->frame.size() < 14) return -EINVAL;
+  current->take_back();
+  current->frame.insert(current->frame.begin() + 14, static_cast<std::size_t>(more), 0);
+  current->place(std::min(current->linear, 14u) + static_cast<std::uint32_t>(more));
+  return 0;
+}
+__s64 bpf_csum_diff(__be32* from, __u32 from_size, __be32* to, __u32 to_size, __wsum seed) {
+  if (from_size % 4 || to_size % 4) return -EINVAL;
+  std::uint64_t sum = seed;
+  for (__u32 i = 0; i < from_size / 4; ++i) sum += static_cast<std::uint32_t>(~from[i]);
+  for (__u32 i = 0; i < to_size / 4; ++i) sum += to[i];
+  while (sum >> 32) sum = (sum & 0xffffffff) + (sum >> 32);
+  return static_cast<__s64>(sum);
+}
+
 long bpf_skb_change_type(__sk_buff* skb, __u32 type) {
   skb->pkt_type = type;
   return 0;

@@ -23,13 +23,16 @@ int entry_host(__sk_buff*);
 int entry_overlay(__sk_buff*);
 int entry_uplink(__sk_buff*);
 int nat(__sk_buff*);
+int nat_new(__sk_buff*);
 int nat_commit(__sk_buff*);
+int refuse(__sk_buff*);
 int bridge(__sk_buff*);
 int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char packet, stats, config, endpoints, ifaces, macs, locals, routes, conntrack, fragments, generation;
+extern char packet, stats, config, endpoints, ifaces, macs, locals, routes, conntrack, fragments, generation,
+    services, service_slots, backends;
 }
 
 namespace sluice::fuzz {
@@ -82,10 +85,21 @@ void add_route(const char* prefix, std::uint32_t kind, std::uint32_t node = 0) {
   put(&routes, BPF_MAP_TYPE_LPM_TRIE, Prefix::parse(prefix)->abi(), sluice_route{kind, htonl(node)});
 }
 
+void add_service(const char* ipv4, std::uint16_t port, std::uint8_t scope, std::uint32_t backends) {
+  for (const std::uint8_t proto : {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP}) {
+    const sluice_service_key key{address(ipv4), htons(port), proto, scope, 0};
+    sluice_service service{0, 0, backends, scope == SLUICE_SCOPE_OUTSIDE ? SLUICE_SERVICE_MASQUERADE : 0u, 0};
+    service.seal = sluice_service_seal(&key, &service);
+    put(&services, BPF_MAP_TYPE_HASH, key, service);
+  }
+}
+
 // The small cluster of tests/bpf/world.h; podB admits nothing.
 bool make_cluster() {
   const Program programs[] = {nullptr, nat, bridge, router, firewall, nat_commit, deliver};
   for (std::uint32_t slot = 1; slot < std::size(programs); ++slot) set_slot(slot, programs[slot]);
+  set_slot(SLUICE_MODULE_NAT_NEW, nat_new);
+  set_slot(SLUICE_MODULE_REFUSE, refuse);
   sluice_config node{};
   node.node_ipv4 = address("192.0.2.1");
   node.gateway_ipv4 = address("10.1.0.1");
@@ -105,6 +119,16 @@ bool make_cluster() {
   add_route("192.0.2.1/32", SLUICE_ROUTE_HOST);
   add_route("192.0.2.2/32", SLUICE_ROUTE_NODE, kOtherNode);
   add_route("10.2.0.0/24", SLUICE_ROUTE_TUNNEL, kOtherNode);
+  const char* const served_by[] = {"10.1.0.2", "10.1.0.3", "10.2.0.9", "198.51.100.7", "192.0.2.1"};
+  for (std::uint32_t i = 0; i < std::size(served_by); ++i) {
+    put(&backends, BPF_MAP_TYPE_ARRAY, i + 1, sluice_backend{address(served_by[i]), htons(8080), {}});
+    put(&service_slots, BPF_MAP_TYPE_ARRAY, i, i + 1);
+  }
+  for (const auto scope : {SLUICE_SCOPE_INSIDE, SLUICE_SCOPE_OUTSIDE}) {
+    add_service("10.96.0.1", 80, scope, std::size(served_by));
+    add_service("10.96.0.2", 80, scope, 0);
+    add_service("192.0.2.1", 30080, scope, std::size(served_by));
+  }
   put(&generation, BPF_MAP_TYPE_ARRAY, kOpenPod,
       sluice_policy{{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});
   put(&generation, BPF_MAP_TYPE_ARRAY, kClosedPod,
@@ -163,7 +187,7 @@ void check_counters(const sluice_stats& before, const sluice_stats& after, const
           "left to the stack from another hook than the uplink");
 }
 
-void check_fate(const Arrival& arrival, const Departure& left, const Control& control) {
+void check_fate(const Arrival& arrival, const Departure& left, const Control& control, bool answered) {
   const auto& seen = *get<sluice_packet>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0);
   if (left.action == TC_ACT_UNSPEC) check(left.frame == arrival.frame, "the stack's packet was changed");
   if (left.action != TC_ACT_REDIRECT) return;
@@ -171,8 +195,8 @@ void check_fate(const Arrival& arrival, const Departure& left, const Control& co
     check(!must_drop(arrival.frame, control), "passed, though it must not");
   if (control.hook == SLUICE_HOOK_OVERLAY)
     check(!control.no_tunnel && !control.strange_tunnel, "passed from a tunnel that is nobody's");
-  // An answered ARP request goes back where it came from, and is no traffic that policy knows.
-  if (left.programs == 2 && control.hook == SLUICE_HOOK_POD && get16(arrival.frame, 12) == 0x0806) return;
+  // What is answered goes back where it came from, and is no traffic that policy knows.
+  if (answered) return check(left.redirected_to == arrival.ifindex, "answered somebody else");
   const bool own_node = seen.flags & SLUICE_PKT_OWN_NODE;
   const bool to_itself = seen.src_endpoint == seen.dst_endpoint;
   if (left.redirected_to == kClosedIf) check(own_node || to_itself, "reached a pod that admits nothing");
@@ -198,7 +222,8 @@ void send(const Control& control, std::uint8_t linear, Bytes frame) {
   const auto left = run(hooks[control.hook], arrival);
   const auto& after = *get<sluice_stats>(&stats, BPF_MAP_TYPE_PERCPU_ARRAY, 0);
   check_counters(before, after, control, left.action);
-  check_fate(arrival, left, control);
+  const bool answered = after.answered != before.answered;
+  check_fate(arrival, left, control, answered);
 }
 
 }  // namespace
