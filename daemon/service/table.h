@@ -38,7 +38,8 @@ struct Pool {
 
 struct Target {
   std::string service;  // "shop/web:http", for output
-  // To packets from inside the cluster (pods, the node) and from outside. The same object where they are equal.
+  // To packets from inside the cluster (pods, the node) and from outside. The same object where they are
+  // equal.
   std::shared_ptr<const Pool> internal, external;
   // Nobody can be reached by this policy (Local), but elsewhere somebody can: dropped, not refused.
   bool internal_elsewhere = false, external_elsewhere = false;
