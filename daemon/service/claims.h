@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to the stage: the frontends that one Service asks for, whoever else asks for them too.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "daemon/service/endpoints.h"
+#include "daemon/service/pools.h"
+
+namespace sluice::service {
+
+// What an address is to the Service. Of two claims to a frontend the smaller origin has it: what the API
+// server and the load balancer's controller assign is not for the author of another Service to take by an
+// external IP.
+enum class Origin : std::uint8_t { kClusterIp, kLoadBalancerIp, kExternalIp, kNodePort };
+
+struct Claim {
+  Frontend frontend;
+  Origin origin = Origin::kClusterIp;
+  std::shared_ptr<const Target> target;
+};
+
+// By frontend, each once.
+[[nodiscard]] std::vector<Claim> claims_of(const model::Service& service, const Slices& slices,
+                                           const NodeView& node, Pools& pools);
+
+}  // namespace sluice::service

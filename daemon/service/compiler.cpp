@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/service/compiler.h"
+
+#include <algorithm>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+
+namespace sluice::service {
+
+namespace {
+
+const char* name_of(model::Protocol protocol) {
+  switch (protocol) {
+    case model::Protocol::kTcp:
+      return "TCP";
+    case model::Protocol::kUdp:
+      return "UDP";
+    case model::Protocol::kSctp:
+      return "SCTP";
+  }
+  return "?";
+}
+
+std::string text_of(const Frontend& frontend) {
+  const std::string address = frontend.address.to_string();
+  return fmt::format("{}:{}/{}", frontend.address.is_v4() ? address : "[" + address + "]", frontend.port,
+                     name_of(frontend.protocol));
+}
+
+// Targets that are as before stay the same objects.
+void keep_targets(const std::vector<Claim>& before, std::vector<Claim>& now) {
+  std::unordered_map<const Target*, std::shared_ptr<const Target>> kept;
+  auto old = before.begin();
+  for (const auto& claim : now) {
+    while (old != before.end() && old->frontend < claim.frontend) ++old;
+    if (old == before.end()) break;
+    if (old->frontend == claim.frontend && !kept.contains(claim.target.get()) &&
+        *old->target == *claim.target)
+      kept.emplace(claim.target.get(), old->target);
+  }
+  for (auto& claim : now) {
+    if (const auto found = kept.find(claim.target.get()); found != kept.end()) claim.target = found->second;
+  }
+}
+
+}  // namespace
+
+void Compiler::update(const std::string& key, Input input) {
+  if (!input.service) {
+    const auto found = services_.find(key);
+    if (found == services_.end()) return;
+    found->second.input = {};
+    compile(*found);
+    services_.erase(found);
+    return;
+  }
+  const auto [found, added] = services_.try_emplace(key);
+  if (!added && found->second.input == input) return;
+  found->second.input = std::move(input);
+  compile(*found);
+}
+
+void Compiler::set_node(NodeView node) {
+  if (node == node_) return;
+  node_ = std::move(node);
+  for (auto& service : services_) compile(service);
+}
+
+Changes Compiler::take_changes() {
+  Changes changes;
+  for (const auto& [frontend, before] : before_) {
+    const auto now = table_.find(frontend);
+    if (now == table_.end()) {
+      if (before) changes.removed.push_back(frontend);
+    } else if (!before || *before != *now->second) {
+      changes.set.emplace_hint(changes.set.end(), *now);
+    }
+  }
+  before_.clear();
+  changes.warnings.swap(warnings_);
+  return changes;
+}
+
+void Compiler::compile(Services::value_type& service) {
+  auto& [key, known] = service;
+  std::vector<Claim> now;
+  if (known.input.service) now = claims_of(*known.input.service, known.input.slices, node_, pools_);
+  const std::vector<Claim> before = std::move(known.claims);
+  keep_targets(before, now);
+  known.claims = std::move(now);
+
+  auto old = before.begin();
+  for (const auto& claim : known.claims) {
+    for (; old != before.end() && old->frontend < claim.frontend; ++old) replace(key, old->frontend, nullptr);
+    const bool had = old != before.end() && old->frontend == claim.frontend;
+    if (!had || old->origin != claim.origin || old->target != claim.target)
+      replace(key, claim.frontend, &claim);
+    if (had) ++old;
+  }
+  for (; old != before.end(); ++old) replace(key, old->frontend, nullptr);
+}
+
+void Compiler::replace(const std::string& key, const Frontend& frontend, const Claim* claim) {
+  const auto found = claimants_.try_emplace(frontend).first;
+  Claimants& claimants = found->second;
+  const Claimants before = claimants;
+  std::erase_if(claimants, [&](const Claimant& claimant) { return claimant.key == &key; });
+  if (claim != nullptr) {
+    Claimant claimant{claim->origin, &key, claim->target};
+    const auto rank = [](const Claimant& other) { return std::tie(other.origin, *other.key); };
+    claimants.insert(std::ranges::upper_bound(claimants, rank(claimant), {}, rank), std::move(claimant));
+  }
+  warn(frontend, before, claimants);
+
+  before_.try_emplace(frontend, before.empty() ? nullptr : before.front().target);
+  if (claimants.empty()) {
+    claimants_.erase(found);
+    table_.erase(frontend);
+  } else {
+    table_.insert_or_assign(frontend, claimants.front().target);
+  }
+}
+
+void Compiler::warn(const Frontend& frontend, const Claimants& before, const Claimants& now) {
+  for (std::size_t i = 1; i < now.size(); ++i) {
+    const auto was = std::ranges::find(before, now[i].key, &Claimant::key);
+    // Whom another displaces did have it; so the first of `before` needs no exception.
+    const bool told = was != before.end() && before.front().key == now.front().key;
+    if (!told)
+      warnings_.push_back(fmt::format("Service {}: {} is not served for it, Service {} has it", *now[i].key,
+                                      text_of(frontend), *now.front().key));
+  }
+}
+
+}  // namespace sluice::service

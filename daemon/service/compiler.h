@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services and EndpointSlices to the table of frontends of one node.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/service/claims.h"
+#include "daemon/service/endpoints.h"
+#include "daemon/service/pools.h"
+#include "daemon/service/table.h"
+
+namespace sluice::service {
+
+// All that is known of one Service.
+struct Input {
+  std::shared_ptr<const model::Service> service;  // none: gone, or not seen yet
+  Slices slices;                                  // those with its name in label kubernetes.io/service-name
+  bool operator==(const Input&) const = default;  // by address: what changed is another object
+};
+
+struct Changes {
+  Table set;                          // new ones, and those with another target
+  std::vector<Frontend> removed;      // sorted
+  std::vector<std::string> warnings;  // a Service began to be without a frontend that another has
+};
+
+// No I/O and no clock. The table depends on the present inputs and node only, not on how they came about.
+class Compiler {
+ public:
+  // `key` is "namespace/name". The cost is that of this Service.
+  void update(const std::string& key, Input input);
+  // Computes every Service again, if anything changed.
+  void set_node(NodeView node);
+
+  [[nodiscard]] const Table& table() const { return table_; }
+  // Since the last call. A frontend that changed and changed back is not among them.
+  [[nodiscard]] Changes take_changes();
+
+ private:
+  struct Known {
+    Input input;
+    std::vector<Claim> claims;
+  };
+  using Services = std::map<std::string, Known>;
+
+  struct Claimant {
+    Origin origin = Origin::kClusterIp;
+    const std::string* key = nullptr;  // of services_
+    std::shared_ptr<const Target> target;
+  };
+  // The first has the frontend: the smallest origin, of several the smallest key.
+  using Claimants = std::vector<Claimant>;
+
+  void compile(Services::value_type& service);
+  void replace(const std::string& key, const Frontend& frontend, const Claim* claim);
+  void warn(const Frontend& frontend, const Claimants& before, const Claimants& now);
+
+  NodeView node_;
+  Pools pools_;
+  Services services_;
+  std::map<Frontend, Claimants> claimants_;
+  Table table_;
+  Table before_;  // the targets at the last take_changes() of what was touched since; none: was not there
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace sluice::service
