@@ -122,7 +122,6 @@ enum sluice_hook {
 	X(NO_UPLINK, "destination outside the cluster and no uplink") \
 	X(NOT_FOR_POD, "packet from the overlay that is for nobody here") \
 	X(SERVICE_NO_BACKEND, "nobody serves the Service that the packet is for") \
-	X(SERVICE_SOURCE, "source outside of the Service's loadBalancerSourceRanges") \
 	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend")
 
 enum sluice_drop_reason {

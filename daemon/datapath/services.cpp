@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <set>
 #include <utility>
 
 #include "common/fault_point.h"
@@ -41,10 +40,11 @@ std::map<std::uint8_t, Element> elements_of(const service::Frontend& frontend,
                                             const service::Target& target) {
   std::map<std::uint8_t, Element> elements;
   if (!frontend.address.is_v4()) return elements;  // the modules know IPv4 only
+  // Ranges of sources are not told to the modules yet, and a Service that has some is not to be open to all.
+  if (!target.source_ranges.empty()) return elements;
   const std::uint32_t inside = target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0;
   elements.emplace(SLUICE_SCOPE_INSIDE, Element{target.internal, inside});
-  // Ranges of sources are not told to the modules yet, and a Service that has some is not to be open to all.
-  if (!target.from_outside || !target.source_ranges.empty()) return elements;
+  if (!target.from_outside) return elements;
   std::uint32_t outside = target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0;
   if (target.masquerade) outside |= SLUICE_SERVICE_MASQUERADE;
   elements.emplace(SLUICE_SCOPE_OUTSIDE, Element{target.external, outside});
@@ -66,22 +66,76 @@ sluice_service value_of(const sluice_service_key& key, std::uint32_t first, std:
 Result<void> Services::adopt() {
   auto present = maps_.services.entries();
   if (!present) return tl::unexpected(present.error());
-  std::set<std::uint32_t> slots;
+  auto found = std::make_unique<Inherited>();
   for (const auto& [key, value] : *present) {
-    inherited_.push_back(key);
-    for (std::uint32_t slot = value.first; slot < value.first + value.count; ++slot) slots.insert(slot);
+    const service::Frontend frontend{Address::from_abi(key.addr), static_cast<model::Protocol>(key.proto),
+                                     ntohs(key.port_be)};
+    found->elements[frontend][key.scope] = {value.first, value.count};
+    if (value.count > 0) found->regions.insert_or_assign(value.first, value.count);
   }
-  std::set<std::uint32_t> ids;
-  for (const auto slot : slots) {
-    auto id = maps_.service_slots.lookup(slot);
-    if (!id) return tl::unexpected(id.error());
-    if (*id && **id != 0) ids.insert(**id);
+  if (!found->regions.empty()) {
+    found->slots.resize(SLUICE_MAX_SERVICE_SLOTS);
+    auto done = maps_.service_slots.visit([&](std::uint32_t slot, std::uint32_t id) -> Result<void> {
+      found->slots.at(slot) = id;
+      return {};
+    });
+    if (!done) return done;
   }
-  for (const auto slot : slots)
-    if (slots_.reserve(slot)) inherited_room_.slots.push_back({slot, 1});
-  for (const auto id : ids)
-    if (ids_.reserve(id)) inherited_room_.backends.push_back(id);
+  for (const auto& [first, count] : found->regions) {
+    for (auto slot = first; slot < std::min<std::uint32_t>(first + count, SLUICE_MAX_SERVICE_SLOTS); ++slot) {
+      slots_.reserve(slot);
+      const auto id = found->slots[slot];
+      if (id == 0 || !ids_.reserve(id)) continue;
+      auto backend = maps_.backends.lookup(id);
+      if (!backend) return tl::unexpected(backend.error());
+      if (*backend)
+        found->backends.emplace(
+            id, service::Backend{Address::from_abi((*backend)->addr), ntohs((*backend)->port_be)});
+    }
+  }
+  inherited_ = std::move(found);
   adopted_ = true;
+  return {};
+}
+
+bool Services::claim(const service::Pool& pool, const Region& present) {
+  const auto free = inherited_->regions.find(present.first);
+  if (free == inherited_->regions.end() || free->second != pool.slots.size()) return false;
+  std::map<service::Backend, std::uint32_t> ids;
+  for (std::size_t i = 0; i < pool.slots.size(); ++i) {
+    const auto id = inherited_->slots[present.first + i];
+    const auto backend = inherited_->backends.find(id);
+    const auto& wanted = pool.backends[pool.slots[i]];
+    if (backend == inherited_->backends.end() || backend->second != wanted) return false;
+    const auto [known, is_new] = ids.emplace(wanted, id);
+    if (!is_new && known->second != id) return false;
+    const auto held = backends_.find(wanted);
+    if (held != backends_.end() ? held->second.id != id : inherited_->claimed.contains(id)) return false;
+  }
+  if (ids.size() != pool.backends.size()) return false;
+  for (const auto& [backend, id] : ids) {
+    ++backends_.try_emplace(backend, Known{id, 0}).first->second.users;
+    inherited_->claimed.insert(id);
+  }
+  inherited_->regions.erase(free);
+  return true;
+}
+
+Result<void> Services::drop_inherited() {
+  for (const auto& [frontend, scopes] : inherited_->elements) {
+    const auto now = elements_.find(frontend);
+    for (const auto& [scope, region] : scopes) {
+      if (now != elements_.end() && now->second.contains(scope)) continue;
+      if (auto done = maps_.services.erase(key_of(frontend, scope)); !done)
+        return tl::unexpected(done.error());
+    }
+  }
+  Released room{grace_.begin(), {}, {}};
+  for (const auto& [first, count] : inherited_->regions) room.slots.push_back({first, count});
+  for (const auto& [id, backend] : inherited_->backends)
+    if (!inherited_->claimed.contains(id)) room.backends.push_back(id);
+  released_.push_back(std::move(room));
+  inherited_.reset();
   return {};
 }
 
@@ -99,17 +153,7 @@ Result<void> Services::apply(const service::Table& table) {
     if (table.contains(frontend)) continue;
     if (auto done = write(frontend, nullptr); !done) return done;
   }
-  if (inherited_.empty()) return {};
-  std::set<sluice_service_key, Less> wanted;
-  for (const auto& [frontend, elements] : elements_)
-    for (const auto& [scope, pool] : elements) wanted.insert(key_of(frontend, scope));
-  for (const auto& key : inherited_)
-    if (!wanted.contains(key))
-      if (auto done = maps_.services.erase(key); !done) return tl::unexpected(done.error());
-  inherited_.clear();
-  inherited_room_.ticket = grace_.begin();
-  released_.push_back(std::exchange(inherited_room_, {}));
-  return {};
+  return inherited_ ? drop_inherited() : Result<void>{};
 }
 
 // The new element is there before the old one's slots are given up; scopes that go, go last.
@@ -118,7 +162,13 @@ Result<void> Services::write(const service::Frontend& frontend,
   const auto wanted = target ? elements_of(frontend, *target) : std::map<std::uint8_t, Element>{};
   auto& present = elements_[frontend];
   for (const auto& [scope, element] : wanted) {
-    auto region = hold(element.pool);
+    const Region* before = nullptr;
+    if (inherited_) {
+      if (const auto scopes = inherited_->elements.find(frontend); scopes != inherited_->elements.end())
+        if (const auto found = scopes->second.find(scope); found != scopes->second.end())
+          before = &found->second;
+    }
+    auto region = hold(element.pool, before);
     if (!region) return tl::unexpected(region.error());
     const auto key = key_of(frontend, scope);
     SLUICE_FAILURE_POINT("service.slots_filled");
@@ -148,10 +198,15 @@ Result<void> Services::write(const service::Frontend& frontend,
   return {};
 }
 
-Result<Services::Region> Services::hold(const std::shared_ptr<const service::Pool>& pool) {
+Result<Services::Region> Services::hold(const std::shared_ptr<const service::Pool>& pool,
+                                        const Region* present) {
   if (const auto known = pools_.find(pool); known != pools_.end()) {
     ++known->second.users;
     return known->second.region;
+  }
+  if (present != nullptr && !pool->slots.empty() && claim(*pool, *present)) {
+    pools_.emplace(pool, Held{*present, 1});
+    return *present;
   }
   auto region = fill(*pool);
   if (region) pools_.emplace(pool, Held{*region, 1});

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,13 +45,24 @@ class Services {
     std::vector<Region> slots;
     std::vector<std::uint32_t> backends;
   };
+  // What an earlier daemon left.
+  struct Inherited {
+    std::map<service::Frontend, std::map<std::uint8_t, Region>> elements;  // by frontend and scope
+    std::vector<std::uint32_t> slots;                                      // all of `service_slots`
+    std::map<std::uint32_t, service::Backend> backends;                    // by id, those that slots refer to
+    std::map<std::uint32_t, std::uint32_t> regions;                        // first -> count, not claimed yet
+    std::set<std::uint32_t> claimed;                                       // of the backends
+  };
   using Elements =
       std::map<std::uint8_t, std::shared_ptr<const service::Pool>>;  // by enum sluice_service_scope
 
   [[nodiscard]] Result<void> adopt();
   [[nodiscard]] Result<void> write(const service::Frontend& frontend,
                                    std::shared_ptr<const service::Target> target);
-  [[nodiscard]] Result<Region> hold(const std::shared_ptr<const service::Pool>& pool);
+  [[nodiscard]] Result<Region> hold(const std::shared_ptr<const service::Pool>& pool, const Region* present);
+  // Takes over the region if it says the same as the pool.
+  [[nodiscard]] bool claim(const service::Pool& pool, const Region& present);
+  [[nodiscard]] Result<void> drop_inherited();
   [[nodiscard]] Result<Region> fill(const service::Pool& pool);
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
   void let_go(const std::shared_ptr<const service::Pool>& pool);
@@ -65,8 +77,7 @@ class Services {
   std::map<service::Frontend, Elements> elements_;
   std::map<std::shared_ptr<const service::Pool>, Held> pools_;
   std::map<service::Backend, Known> backends_;
-  std::vector<sluice_service_key> inherited_;  // of an earlier daemon
-  Released inherited_room_;
+  std::unique_ptr<Inherited> inherited_;  // until the first table is live
   std::vector<Released> released_;
 };
 
