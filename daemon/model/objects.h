@@ -165,6 +165,7 @@ struct EndpointSlice {
 enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy, kService, kEndpointSlice };
 inline constexpr std::size_t kKinds = 6;
 [[nodiscard]] const char* to_string(Kind kind);  // "Node", …
+[[nodiscard]] bool is_namespaced(Kind kind);
 
 using Object = std::variant<Node, Namespace, Pod, NetworkPolicy, Service, EndpointSlice>;
 
