@@ -99,6 +99,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     return show(
         options, "/v1/firewall", [&](const json& answer) { return render_firewall(answer, now); }, out);
   });
+  command("services", "The addresses of Services, and who serves them from this node",
+          [&] { return show(options, "/v1/services", render_services, out); });
   command("modules", "Programs, links and maps in the kernel",
           [&] { return show(options, "/v1/modules", render_modules, out); });
   auto* monitor_command = command("monitor", "Drops and verdicts as they happen (both, unless one is named)",

@@ -200,6 +200,24 @@ std::string render_firewall(const json& answer, Time now) {
   return table.text();
 }
 
+std::string render_services(const json& answer) {
+  if (!flag(answer, "synced")) return "Services are not known yet.\n";
+  const auto ends = [](const json& backends) {
+    std::string text_of;
+    for (const auto& backend : backends)
+      text_of += (text_of.empty() ? "" : ", ") + text(backend, "address") + ":" + number(backend, "port");
+    return text_of.empty() ? std::string("none") : text_of;
+  };
+  Table table({"SERVICE", "ADDRESS", "PORT", "PROTOCOL", "BACKENDS", "FROM OUTSIDE"});
+  for (const auto& each : list(answer, "services"))
+    table.add({text(each, "service"), text(each, "address"), number(each, "port"), text(each, "protocol"),
+               ends(list(each, "backends")),
+               !flag(each, "fromOutside") ? "-"
+                                          : ends(list(each, "backendsFromOutside")) +
+                                                (flag(each, "masquerade") ? " (masqueraded)" : "")});
+  return table.text() + (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
+}
+
 std::string render_modules(const json& answer) {
   Table modules({"MODULE", "SLOT", "PROGRAM", "TAG", "INSTRUCTIONS", "MAPS"});
   for (const auto& m : list(answer, "modules"))

@@ -14,6 +14,7 @@ namespace sluice::cli {
 [[nodiscard]] std::string render_endpoints(const nlohmann::json& answer);
 [[nodiscard]] std::string render_policy(const nlohmann::json& answer);
 [[nodiscard]] std::string render_firewall(const nlohmann::json& answer, Time now);
+[[nodiscard]] std::string render_services(const nlohmann::json& answer);
 [[nodiscard]] std::string render_modules(const nlohmann::json& answer);
 [[nodiscard]] std::string render_event(const nlohmann::json& event);  // one line of the monitor
 

@@ -2,7 +2,7 @@
 #include "daemon/controller/cluster_state.h"
 
 #include <algorithm>
-#include <set>
+#include <utility>
 
 namespace sluice::controller {
 
@@ -46,6 +46,12 @@ void ClusterState::replace(model::Kind kind, std::vector<model::Object> objects)
     case model::Kind::kNetworkPolicy:
       known = keys_of(cluster_.policies);
       break;
+    case model::Kind::kService:
+      known = keys_of(services_);
+      break;
+    case model::Kind::kEndpointSlice:
+      known = keys_of(service_of_);
+      break;
   }
   std::set<model::ObjectKey> gone;
   for (const auto& name : known) gone.insert(key_from(kind, name));
@@ -80,7 +86,39 @@ void ClusterState::put(model::Object object) {
     if (known && *known == *policy) return;
     known = std::make_shared<const model::NetworkPolicy>(std::move(*policy));
     changes_.push_back(what + " changed");
+  } else if (auto* service = std::get_if<model::Service>(&object)) {
+    const auto key = name_of(service->ns, service->name);
+    auto& known = services_[key];
+    if (known && *known == *service) return;
+    known = std::make_shared<const model::Service>(std::move(*service));
+    service_changes_.insert(key);
+  } else if (auto* slice = std::get_if<model::EndpointSlice>(&object)) {
+    put_slice(std::move(*slice));
   }
+}
+
+void ClusterState::put_slice(model::EndpointSlice slice) {
+  const auto name = name_of(slice.ns, slice.name);
+  const auto service = slice.service.empty() ? std::string() : name_of(slice.ns, slice.service);
+  if (const auto before = service_of_.find(name); before != service_of_.end() && before->second != service)
+    erase_slice(name);
+  service_of_[name] = service;
+  if (service.empty()) return;
+  auto& known = slices_of_[service][name];
+  if (known && *known == slice) return;
+  known = std::make_shared<const model::EndpointSlice>(std::move(slice));
+  service_changes_.insert(service);
+}
+
+void ClusterState::erase_slice(const std::string& name) {
+  const auto found = service_of_.find(name);
+  if (found == service_of_.end()) return;
+  if (const auto slices = slices_of_.find(found->second); slices != slices_of_.end()) {
+    slices->second.erase(name);
+    if (slices->second.empty()) slices_of_.erase(slices);
+    service_changes_.insert(found->second);
+  }
+  service_of_.erase(found);
 }
 
 void ClusterState::erase(const model::ObjectKey& key) {
@@ -98,6 +136,12 @@ void ClusterState::erase(const model::ObjectKey& key) {
       break;
     case model::Kind::kPod:
       if (pods_.erase(name) > 0) refresh_pod(name);
+      return;
+    case model::Kind::kService:
+      if (services_.erase(name) > 0) service_changes_.insert(name);
+      return;
+    case model::Kind::kEndpointSlice:
+      erase_slice(name);
       return;
   }
   if (changed) changes_.push_back(model::to_string(key) + " deleted");
@@ -171,5 +215,18 @@ const model::Pod* ClusterState::pod_at(const Address& address, const std::string
 std::vector<std::string> ClusterState::take_changes() { return std::exchange(changes_, {}); }
 
 bool ClusterState::take_nodes_changed() { return std::exchange(nodes_changed_, false); }
+
+bool ClusterState::knows(std::initializer_list<model::Kind> kinds) const {
+  return std::ranges::all_of(
+      kinds, [this](model::Kind kind) { return (synced_ & 1u << static_cast<unsigned>(kind)) != 0; });
+}
+
+const ClusterState::Slices& ClusterState::slices_of(const std::string& service) const {
+  static const Slices none;
+  const auto found = slices_of_.find(service);
+  return found == slices_of_.end() ? none : found->second;
+}
+
+std::set<std::string> ClusterState::take_service_changes() { return std::exchange(service_changes_, {}); }
 
 }  // namespace sluice::controller

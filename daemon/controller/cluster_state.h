@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the source has told, joined with the attachments of this node: the policy::Cluster that rules are made
 // of. A pod attached here has the address that IPAM gave it, from the moment of ADD, whatever its status says
-// yet.
+// yet. Services and EndpointSlices are kept beside it: rules do not depend on them, nor wait for them.
 #pragma once
 
-#include <array>
+#include <initializer_list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include "daemon/ipam/ipam.h"
+#include "common/address.h"
 #include "daemon/model/objects.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/source/source.h"
@@ -23,11 +24,22 @@ using Event = std::variant<source::FullState, model::Object, model::ObjectKey>;
 
 class ClusterState {
  public:
+  // By "namespace/name".
+  using Services = std::map<std::string, std::shared_ptr<const model::Service>>;
+  using Slices = std::map<std::string, std::shared_ptr<const model::EndpointSlice>>;
+
   void apply(Event event);
   void attach(std::uint32_t endpoint, const std::string& ns, const std::string& pod, const Address& ipv4);
   void detach(std::uint32_t endpoint);
 
-  [[nodiscard]] bool synced() const { return synced_ == (1u << model::kKinds) - 1; }
+  // All is known that rules and attachments depend on; all that Services depend on.
+  [[nodiscard]] bool synced() const {
+    return knows(
+        {model::Kind::kNode, model::Kind::kNamespace, model::Kind::kPod, model::Kind::kNetworkPolicy});
+  }
+  [[nodiscard]] bool services_synced() const {
+    return knows({model::Kind::kNode, model::Kind::kService, model::Kind::kEndpointSlice});
+  }
   [[nodiscard]] const policy::Cluster& cluster() const { return cluster_; }
   [[nodiscard]] const std::map<std::string, model::Node>& nodes() const { return nodes_; }
   // As the source tells it, without the address of its attachment.
@@ -39,10 +51,20 @@ class ClusterState {
   [[nodiscard]] std::vector<std::string> take_changes();
   [[nodiscard]] bool take_nodes_changed();
 
+  [[nodiscard]] const Services& services() const { return services_; }
+  // Of the Service "namespace/name", which need not be known itself.
+  [[nodiscard]] const Slices& slices_of(const std::string& service) const;
+  // The Services, by "namespace/name", that changed since the last call or of which a slice did: also those
+  // that are gone, and those that are not known (yet).
+  [[nodiscard]] std::set<std::string> take_service_changes();
+
  private:
   void replace(model::Kind kind, std::vector<model::Object> objects);
   void put(model::Object object);
   void erase(const model::ObjectKey& key);
+  void put_slice(model::EndpointSlice slice);
+  void erase_slice(const std::string& name);
+  [[nodiscard]] bool knows(std::initializer_list<model::Kind> kinds) const;
   void refresh_pod(const std::string& key);  // the cluster's pod from the source's and the attachments
 
   policy::Cluster cluster_;
@@ -51,6 +73,10 @@ class ClusterState {
   std::map<std::string, std::map<std::uint32_t, Address>> addresses_;  // of attachments, by "namespace/name"
   std::vector<std::string> changes_;
   bool nodes_changed_ = false;
+  Services services_;
+  std::map<std::string, Slices> slices_of_;        // by their Service; none is empty
+  std::map<std::string, std::string> service_of_;  // by slice; "": of none
+  std::set<std::string> service_changes_;
   unsigned synced_ = 0;
 };
 

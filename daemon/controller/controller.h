@@ -66,6 +66,7 @@ class Controller final : public source::Sink, public server::Api {
   server::Answer endpoints() override;
   server::Answer endpoint_policy(const std::string& which) override;
   server::Answer firewall() override;
+  server::Answer services() override;
   server::Answer modules() override;
   bool alive() override;
   bool ready(std::string& why_not) override;

@@ -51,4 +51,28 @@ void Controller::reconcile_services() {
   services_dirty_ = false;
 }
 
+server::Answer Controller::services() {
+  return on_thread([this]() -> server::Answer {
+    using nlohmann::json;
+    const auto backends = [](const service::Pool& pool) {
+      auto list = json::array();
+      for (const auto& backend : pool.backends)
+        list.push_back({{"address", backend.address.to_string()}, {"port", backend.port}});
+      return list;
+    };
+    auto list = json::array();
+    for (const auto& [frontend, target] : service_compiler_.table()) {
+      list.push_back({{"service", target->service},
+                      {"address", frontend.address.to_string()},
+                      {"port", frontend.port},
+                      {"protocol", model::to_string(frontend.protocol)},
+                      {"fromOutside", target->from_outside},
+                      {"masquerade", target->masquerade},
+                      {"backends", backends(*target->internal)},
+                      {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
+    }
+    return {200, {{"services", std::move(list)}, {"synced", state_.services_synced()}, {"applied", !services_dirty_}}};
+  });
+}
+
 }  // namespace sluice::controller

@@ -14,6 +14,13 @@ bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool is_alphanumeric(char c) { return is_digit(c) || is_lower(c) || is_upper(c); }
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n\v\f";
+  const auto first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
 // What label keys' names and label values have in common.
 bool is_label_name(std::string_view name) {
   if (name.empty() || name.size() > 63) return false;
@@ -107,6 +114,12 @@ std::vector<Field> Field::items() const {
   return fields;
 }
 
+std::vector<Field> Field::items(std::size_t most) const {
+  if (value_ == nullptr || !value_->is_array() || value_->size() <= most) return items();
+  fail(fmt::format("has {} items; {} is the most", value_->size(), most));
+  return {};
+}
+
 std::string Field::text() const {
   if (value_ == nullptr || !expect(value_->is_string(), "a string")) return {};
   return value_->get<std::string>();
@@ -118,9 +131,24 @@ std::string Field::required_text() const {
   return value;
 }
 
-bool Field::boolean() const {
-  if (value_ == nullptr || !expect(value_->is_boolean(), "true or false")) return false;
+bool Field::boolean(bool if_absent) const {
+  if (value_ == nullptr || !expect(value_->is_boolean(), "true or false")) return if_absent;
   return value_->get<bool>();
+}
+
+bool Field::is_number_between(std::uint64_t least, std::uint64_t most) const {
+  return value_->is_number_integer() && (value_->is_number_unsigned() || value_->get<std::int64_t>() >= 0) &&
+         value_->get<std::uint64_t>() >= least && value_->get<std::uint64_t>() <= most;
+}
+
+std::uint32_t Field::number(std::uint32_t least, std::uint32_t most) const {
+  if (value_ == nullptr) {
+    fail("is missing");
+    return least;
+  }
+  if (is_number_between(least, most)) return value_->get<std::uint32_t>();
+  fail(fmt::format("{} is not a number from {} to {}", describe(*value_), least, most));
+  return least;
 }
 
 std::uint16_t Field::port_number() const {
@@ -128,10 +156,12 @@ std::uint16_t Field::port_number() const {
     fail("is missing");
     return 0;
   }
-  const bool good = value_->is_number_integer() &&
-                    (value_->is_number_unsigned() || value_->get<std::int64_t>() >= 0) &&
-                    value_->get<std::uint64_t>() >= 1 && value_->get<std::uint64_t>() <= 65535;
-  return expect(good, "a port number from 1 to 65535") ? value_->get<std::uint16_t>() : std::uint16_t{0};
+  return expect(is_number_between(1, 65535), "a port number from 1 to 65535") ? value_->get<std::uint16_t>()
+                                                                              : std::uint16_t{0};
+}
+
+std::uint16_t Field::optional_port_number() const {
+  return value_ == nullptr || is_number_between(0, 0) ? std::uint16_t{0} : port_number();
 }
 
 std::string Field::port_name() const {
@@ -162,10 +192,16 @@ std::optional<Address> Field::address() const {
   return std::nullopt;
 }
 
-std::optional<Prefix> Field::cidr() const {
+std::optional<Prefix> Field::cidr() const { return cidr_of(text()); }
+
+std::optional<Prefix> Field::padded_cidr() const {
   const auto value = text();
+  return cidr_of(trimmed(value));
+}
+
+std::optional<Prefix> Field::cidr_of(std::string_view value) const {
   // Prefix::parse() takes a bare address as well; the API does not.
-  if (value.find('\0') == std::string::npos && value.find('/') != std::string::npos) {
+  if (value.find('\0') == std::string_view::npos && value.find('/') != std::string_view::npos) {
     if (auto prefix = Prefix::parse(value)) return *prefix;
   }
   fail(fmt::format("'{}' is not a CIDR such as 10.0.0.0/8 or fd00::/64", printable(value)));

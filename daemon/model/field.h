@@ -37,13 +37,19 @@ class Field {
   [[nodiscard]] std::vector<Field> items() const;          // of an array
   [[nodiscard]] std::string text() const;                  // "" if absent
   [[nodiscard]] std::string required_text() const;         // an error if absent or empty
-  [[nodiscard]] bool boolean() const;                      // false if absent
   [[nodiscard]] std::uint16_t port_number() const;         // an error unless a number from 1 to 65535
   [[nodiscard]] std::string port_name() const;             // an error unless an IANA service name
   [[nodiscard]] std::optional<Protocol> protocol() const;  // TCP if absent; none: an error was noted
   [[nodiscard]] std::optional<Address> address() const;    // none: an error was noted
   [[nodiscard]] std::optional<Prefix> cidr() const;        // none: an error was noted
   [[nodiscard]] Labels labels() const;                     // keys and values checked
+
+  [[nodiscard]] std::vector<Field> items(std::size_t most) const;  // an error if there are more
+  [[nodiscard]] bool boolean(bool if_absent = false) const;
+  // An error if absent or out of bounds.
+  [[nodiscard]] std::uint32_t number(std::uint32_t least, std::uint32_t most) const;
+  [[nodiscard]] std::uint16_t optional_port_number() const;  // as port_number(), but absent and 0 are 0
+  [[nodiscard]] std::optional<Prefix> padded_cidr() const;   // as cidr(), white space around it taken off
 
   // Warns about each member that is none of `known`; true if there is one.
   [[nodiscard]] bool has_unknown(std::initializer_list<std::string_view> known) const;
@@ -52,6 +58,8 @@ class Field {
   void warn(const std::string& what) const;
 
  private:
+  [[nodiscard]] std::optional<Prefix> cidr_of(std::string_view text) const;
+  [[nodiscard]] bool is_number_between(std::uint64_t least, std::uint64_t most) const;
   bool expect(bool type_is_right, const char* type) const;
 
   Context* context_;
@@ -72,5 +80,9 @@ class Field {
 void parse_policy_spec(const Field& spec, NetworkPolicy& policy);
 // Of a spec that parse_policy_spec() refuses: whom it selects, and isolates, as widely as it may be meant.
 void close_policy_spec(const nlohmann::json& spec, NetworkPolicy& policy);
+
+// spec and status of a Service, and all but the metadata of an EndpointSlice (parse_service.cpp).
+void parse_service_body(const Field& root, Service& service);
+void parse_endpoint_slice_body(const Field& root, EndpointSlice& slice);
 
 }  // namespace sluice::model

@@ -61,6 +61,18 @@ std::string LabelSelector::to_string() const {
   return parts.empty() ? "<all>" : fmt::format("{}", fmt::join(parts, ","));
 }
 
+const char* to_string(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kTcp:
+      return "TCP";
+    case Protocol::kUdp:
+      return "UDP";
+    case Protocol::kSctp:
+      break;
+  }
+  return "SCTP";
+}
+
 const char* to_string(Kind kind) {
   switch (kind) {
     case Kind::kNode:
@@ -71,9 +83,15 @@ const char* to_string(Kind kind) {
       return "Pod";
     case Kind::kNetworkPolicy:
       return "NetworkPolicy";
+    case Kind::kService:
+      return "Service";
+    case Kind::kEndpointSlice:
+      return "EndpointSlice";
   }
   return "?";
 }
+
+bool is_namespaced(Kind kind) { return kind != Kind::kNode && kind != Kind::kNamespace; }
 
 ObjectKey key_of(const Object& object) {
   struct Visitor {
@@ -82,6 +100,10 @@ ObjectKey key_of(const Object& object) {
     ObjectKey operator()(const Pod& pod) const { return {Kind::kPod, pod.ns, pod.name}; }
     ObjectKey operator()(const NetworkPolicy& policy) const {
       return {Kind::kNetworkPolicy, policy.ns, policy.name};
+    }
+    ObjectKey operator()(const Service& service) const { return {Kind::kService, service.ns, service.name}; }
+    ObjectKey operator()(const EndpointSlice& slice) const {
+      return {Kind::kEndpointSlice, slice.ns, slice.name};
     }
   };
   return std::visit(Visitor(), object);

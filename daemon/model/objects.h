@@ -35,6 +35,7 @@ struct LabelSelector {
 };
 
 enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };  // IANA numbers
+[[nodiscard]] const char* to_string(Protocol protocol);                   // "TCP", …
 
 struct Node {
   std::string name;
@@ -165,6 +166,7 @@ struct EndpointSlice {
 enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy, kService, kEndpointSlice };
 inline constexpr std::size_t kKinds = 6;
 [[nodiscard]] const char* to_string(Kind kind);  // "Node", …
+[[nodiscard]] bool is_namespaced(Kind kind);
 
 using Object = std::variant<Node, Namespace, Pod, NetworkPolicy, Service, EndpointSlice>;
 

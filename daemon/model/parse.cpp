@@ -19,16 +19,18 @@ struct Metadata {
 
 // What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
+constexpr const char* kServiceProxyName = "service.kubernetes.io/service-proxy-name";
+constexpr const char* kServiceName = "kubernetes.io/service-name";
 
 Metadata parse_metadata(const Field& root, Kind kind) {
   const auto field = root.at("metadata");
   Metadata metadata;
-  const bool namespaced = kind == Kind::kPod || kind == Kind::kNetworkPolicy;
   const auto name = field.at("name");
   metadata.name = name.required_text();
-  if (!(kind == Kind::kNamespace ? is_dns_label(metadata.name) : is_dns_subdomain(metadata.name)))
+  const bool is_label = kind == Kind::kNamespace || kind == Kind::kService;
+  if (!(is_label ? is_dns_label(metadata.name) : is_dns_subdomain(metadata.name)))
     name.fail(fmt::format("'{}' is not a name: use a-z, 0-9, '-' and '.'", printable(metadata.name)));
-  if (namespaced) {
+  if (is_namespaced(kind)) {
     const auto ns = field.at("namespace");
     metadata.ns = ns.required_text();
     if (!is_dns_label(metadata.ns))
@@ -122,6 +124,25 @@ NetworkPolicy parse_network_policy(const Field& root, Metadata metadata) {
   return policy;
 }
 
+Service parse_service(const Field& root, Metadata metadata) {
+  Service service;
+  service.ns = std::move(metadata.ns);
+  service.name = std::move(metadata.name);
+  service.proxied_by_other = metadata.labels.contains(kServiceProxyName);
+  parse_service_body(root, service);
+  return service;
+}
+
+EndpointSlice parse_endpoint_slice(const Field& root, Metadata metadata) {
+  EndpointSlice slice;
+  slice.ns = std::move(metadata.ns);
+  slice.name = std::move(metadata.name);
+  if (const auto label = metadata.labels.find(kServiceName); label != metadata.labels.end())
+    slice.service = label->second;
+  parse_endpoint_slice_body(root, slice);
+  return slice;
+}
+
 Object parse_body(const Field& root, Kind kind) {
   auto metadata = parse_metadata(root, kind);
   switch (kind) {
@@ -131,6 +152,10 @@ Object parse_body(const Field& root, Kind kind) {
       return parse_namespace(std::move(metadata));
     case Kind::kPod:
       return parse_pod(root, std::move(metadata));
+    case Kind::kService:
+      return parse_service(root, std::move(metadata));
+    case Kind::kEndpointSlice:
+      return parse_endpoint_slice(root, std::move(metadata));
     case Kind::kNetworkPolicy:
       break;
   }
@@ -166,10 +191,10 @@ struct KnownKind {
   std::string_view api_version;
   std::string_view group;  // without the version
 };
-constexpr KnownKind kKnown[] = {{Kind::kNode, "v1", ""},
-                                {Kind::kNamespace, "v1", ""},
-                                {Kind::kPod, "v1", ""},
-                                {Kind::kNetworkPolicy, "networking.k8s.io/v1", "networking.k8s.io"}};
+constexpr KnownKind kKnown[] = {
+    {Kind::kNode, "v1", ""},    {Kind::kNamespace, "v1", ""},
+    {Kind::kPod, "v1", ""},     {Kind::kNetworkPolicy, "networking.k8s.io/v1", "networking.k8s.io"},
+    {Kind::kService, "v1", ""}, {Kind::kEndpointSlice, "discovery.k8s.io/v1", "discovery.k8s.io"}};
 
 Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
   if (!json.is_object()) return failure("the object is not a map");

@@ -13,7 +13,8 @@
 //   POST /v1/cni/gc     {"network","attachments":[{"containerID","ifname"}]} ->
 //                       {"released":[{"containerID","ifname","hostIfname"}]}; links as with del
 //   GET  /v1/cni/status -> {} or an error
-//   GET  /v1/status | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/modules
+//   GET  /v1/status | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/services |
+//        /v1/modules
 //   GET  /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes
 //   GET  /healthz (alive) | /readyz (CNI ADD would work) | /metrics
 //
@@ -67,6 +68,7 @@ class Api {
   virtual Answer endpoints() = 0;
   virtual Answer endpoint_policy(const std::string& which) = 0;
   virtual Answer firewall() = 0;
+  virtual Answer services() = 0;
   virtual Answer modules() = 0;
   virtual bool alive() = 0;
   virtual bool ready(std::string& why_not) = 0;

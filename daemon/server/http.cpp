@@ -245,6 +245,8 @@ class Http::Routes final : public httplib::Server {
       set_answer(response, api_.endpoints());
     else if (path == "/v1/firewall")
       set_answer(response, api_.firewall());
+    else if (path == "/v1/services")
+      set_answer(response, api_.services());
     else if (path == "/v1/modules")
       set_answer(response, api_.modules());
     else if (path == "/v1/monitor")

@@ -27,6 +27,23 @@ bool within(const PolicyRule& rule) {
          });
 }
 
+void check(const Service& service) {
+  check(std::ranges::all_of(service.ports, [&](const ServicePort& port) {
+    return port.port != 0 && (!port.name.empty() || service.ports.size() == 1);
+  }));
+  check(!service.affinity_seconds || (*service.affinity_seconds >= 1 && *service.affinity_seconds <= 86'400));
+  for (const auto* addresses : {&service.cluster_ips, &service.external_ips, &service.load_balancer_ips})
+    check(std::ranges::none_of(*addresses, &Address::is_none));
+}
+
+void check(const EndpointSlice& slice) {
+  check(std::ranges::all_of(slice.ports, [](const EndpointPort& port) { return port.port != 0; }));
+  check(std::ranges::all_of(slice.endpoints, [&](const Endpoint& endpoint) {
+    return !endpoint.addresses.empty() && std::ranges::none_of(endpoint.addresses, &Address::is_none) &&
+           std::ranges::is_sorted(endpoint.hint_zones) && std::ranges::is_sorted(endpoint.hint_nodes);
+  }));
+}
+
 void check(const Object& object) {
   const auto key = key_of(object);
   check(!key.name.empty() && to_string(key).size() < 600);
@@ -41,6 +58,16 @@ void check(const Object& object) {
   if (const auto* pod = std::get_if<Pod>(&object))
     check(std::ranges::all_of(pod->ports,
                               [](const auto& port) { return port.port != 0 && !port.name.empty(); }));
+  if (const auto* service = std::get_if<Service>(&object)) check(*service);
+  if (const auto* slice = std::get_if<EndpointSlice>(&object)) check(*slice);
+}
+
+// Ranges that are given are never left out: none would be everybody.
+void check_ranges(const nlohmann::json& json, const Service& service) {
+  const nlohmann::json::json_pointer path("/spec/loadBalancerSourceRanges");
+  const auto type = json.value(nlohmann::json::json_pointer("/spec/type"), nlohmann::json());
+  if (type == "ExternalName" || !json.contains(path) || !json.at(path).is_array()) return;
+  check(service.source_ranges.size() == json.at(path).size());
 }
 
 void read(const nlohmann::json& json, Kind kind) {
@@ -53,6 +80,7 @@ void read(const nlohmann::json& json, Kind kind) {
   }
   check(parsed->object);
   check(parse_object(json, kind)->object == parsed->object);
+  if (const auto* service = std::get_if<Service>(&parsed->object)) check_ranges(json, *service);
 }
 
 }  // namespace

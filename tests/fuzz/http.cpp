@@ -27,6 +27,7 @@ class PlainApi final : public Api {
   Answer endpoints() override { return object(json::object()); }
   Answer endpoint_policy(const std::string& which) override { return object({{"which", which}}); }
   Answer firewall() override { return object(json::object()); }
+  Answer services() override { return {200, json::object()}; }
   Answer modules() override { return object(json::object()); }
   bool alive() override { return true; }
   bool ready(std::string&) override { return true; }

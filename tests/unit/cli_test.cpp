@@ -193,6 +193,20 @@ TEST(CliRender, Modules) {
             "peers  3   131072\n");
 }
 
+TEST(CliRender, Services) {
+  const auto answer = json::parse(R"({"synced": true, "applied": true, "services": [
+    {"service": "shop/web:http", "address": "10.96.0.1", "port": 80, "protocol": "TCP", "fromOutside": false, "masquerade": false,
+     "backends": [{"address": "10.244.1.2", "port": 8080}, {"address": "10.244.2.3", "port": 8080}], "backendsFromOutside": []},
+    {"service": "shop/web:http", "address": "192.0.2.1", "port": 30080, "protocol": "TCP", "fromOutside": true, "masquerade": true,
+     "backends": [], "backendsFromOutside": []}]})");
+  EXPECT_EQ(render_services(answer),
+            "SERVICE        ADDRESS    PORT   PROTOCOL  BACKENDS                           FROM OUTSIDE\n"
+            "shop/web:http  10.96.0.1  80     TCP       10.244.1.2:8080, 10.244.2.3:8080  -\n"
+            "shop/web:http  192.0.2.1  30080  TCP       none                               none (masqueraded)\n");
+  EXPECT_THAT(render_services(json::parse(R"({"synced": true, "applied": false})")), HasSubstr("log of sluiced"));
+  EXPECT_THAT(render_services(json::object()), HasSubstr("not known yet"));
+}
+
 TEST(CliRender, Events) {
   auto event = json::parse(R"({"time": "2026-01-31T12:00:00.123Z", "kind": "drop", "reason": "POLICY_INGRESS",
     "reasonText": "NetworkPolicy of the destination endpoint", "hook": "pod", "module": "firewall",
@@ -232,6 +246,7 @@ class CannedApi : public server::Api {
                              "details");
   }
   server::Answer firewall() override { return {200, {{"generations", json::array()}}}; }
+  server::Answer services() override { return {200, json::object()}; }
   server::Answer modules() override { throw std::runtime_error("broken"); }
   bool alive() override { return true; }
   bool ready(std::string&) override { return true; }

@@ -22,6 +22,8 @@ using model::Kind;
 
 const std::string kPods = "/api/v1/pods";
 const std::string kPolicies = "/apis/networking.k8s.io/v1/networkpolicies";
+const std::string kServices = "/api/v1/services";
+const std::string kSlices = "/apis/discovery.k8s.io/v1/endpointslices";
 
 std::string pod(const std::string& name, const std::string& version, const std::string& spec = "{}") {
   return R"({"metadata":{"namespace":"a","name":")" + name + R"(","resourceVersion":")" + version +
@@ -93,6 +95,83 @@ TEST_F(KubeSourceTest, ListsPagesThenWatches) {
   EXPECT_TRUE(wait_for_pods({"four", "one", "three"}));
   EXPECT_TRUE(eventually([this] { return source_->status().connected; }));
   EXPECT_EQ(source_->status().last_error, "");
+}
+
+TEST_F(KubeSourceTest, WatchesServicesAndEndpointSlices) {
+  const auto service = [](const std::string& version, const std::string& spec) {
+    return R"({"metadata":{"namespace":"a","name":"web","resourceVersion":")" + version + R"("},"spec":)" +
+           spec + "}";
+  };
+  const auto slice = [](const std::string& name, const std::string& version) {
+    return R"({"metadata":{"namespace":"a","name":")" + name + R"(","resourceVersion":")" + version +
+           R"(","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4",
+               "endpoints":[{"addresses":["10.1.0.2"]}],"ports":[{"name":"","port":8080}]})";
+  };
+  std::string one_line = slice("web-2", "9");
+  std::erase(one_line, '\n');
+  api_.on_list(kServices, FakeApiServer::body(list("7", service("3", R"({"clusterIP":"10.96.0.1"})"))));
+  api_.on_list(kSlices, FakeApiServer::body(list("7", slice("web-1", "4"))));
+  const auto services = api_.stream_on_watch(kServices);
+  const auto slices = api_.stream_on_watch(kSlices);
+  start();
+  const model::ObjectKey web{Kind::kService, "a", "web"};
+  ASSERT_TRUE(sink_.wait([&](const auto& state) { return state.synced() && state.objects.contains(web); }));
+  EXPECT_EQ(sink_.state().names(Kind::kEndpointSlice), std::vector<std::string>{"web-1"});
+
+  services->line(event("MODIFIED", service("8", R"({"clusterIP":"10.96.0.2"})")));
+  EXPECT_TRUE(sink_.wait([&](const auto& state) {
+    return std::get<model::Service>(state.objects.at(web)).cluster_ips ==
+           std::vector{Address::parse("10.96.0.2").value()};
+  }));
+  // One that cannot be used leaves it as it was; a field that is new does not.
+  services->line(event("MODIFIED", service("9", R"({"loadBalancerSourceRanges":["office"]})")));
+  EXPECT_TRUE(sink_.wait([](const auto& state) {
+    return state.rejected(
+        "Service a/web: spec.loadBalancerSourceRanges[0]: 'office' is not a CIDR such as 10.0.0.0/8 or "
+        "fd00::/64; "
+        "what was known of it before stays in force");
+  }));
+  EXPECT_EQ(std::get<model::Service>(sink_.state().objects.at(web)).cluster_ips.size(), 1U);
+  services->line(
+      event("MODIFIED", service("10", R"({"clusterIP":"10.96.0.3","trafficDistribution":"PreferClose"})")));
+  EXPECT_TRUE(sink_.wait([&](const auto& state) {
+    return std::get<model::Service>(state.objects.at(web)).cluster_ips ==
+           std::vector{Address::parse("10.96.0.3").value()};
+  }));
+  services->line(event("DELETED", service("11", "{}")));
+  EXPECT_TRUE(sink_.wait([&](const auto& state) { return !state.objects.contains(web); }));
+
+  slices->line(event("ADDED", one_line));
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return state.has(Kind::kEndpointSlice, "web-2"); }));
+  slices->line(event("DELETED", one_line));
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return !state.has(Kind::kEndpointSlice, "web-2"); }));
+  EXPECT_TRUE(sink_.state().has(Kind::kEndpointSlice, "web-1"));
+}
+
+// After an upgrade with the ClusterRole of a version that knew of no Services.
+TEST_F(KubeSourceTest, KindsThatMayNotBeReadHoldUpNoOtherOnes) {
+  for (int i = 0; i < 1000; ++i) {
+    for (const auto& path : {kServices, kSlices})
+      api_.on_list(path, FakeApiServer::body(R"({"kind":"Status","message":"cannot list resource"})", 403));
+  }
+  api_.on_list(kPods, FakeApiServer::body(list("7", pod("one", "3"))));
+  const auto stream = api_.stream_on_watch(kPods);
+  start();
+  const auto told = [](const auto& state) {
+    return state.replaced.contains(Kind::kNode) && state.replaced.contains(Kind::kNamespace) &&
+           state.replaced.contains(Kind::kPod) && state.replaced.contains(Kind::kNetworkPolicy);
+  };
+  EXPECT_TRUE(sink_.wait(told));
+  EXPECT_TRUE(wait_for_error("Service: list: http://127.0.0.1:"));
+  EXPECT_TRUE(wait_for_error("HTTP 403: cannot list resource (bind the ClusterRole"));
+  stream->line(event("ADDED", pod("two", "8")));
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return state.has(Kind::kPod, "two"); }));
+  // Asked for on and on: once the role is there, no restart is needed.
+  EXPECT_TRUE(api_.wait_for(kServices, false, 3));
+  EXPECT_TRUE(api_.wait_for(kSlices, false, 3));
+  EXPECT_FALSE(sink_.state().replaced.contains(Kind::kService));
+  EXPECT_FALSE(sink_.state().replaced.contains(Kind::kEndpointSlice));
+  EXPECT_FALSE(source_->status().connected);
 }
 
 TEST_F(KubeSourceTest, ResumesAWatchThatEndedFromTheLastVersionWithoutListing) {

@@ -68,6 +68,8 @@ const Case kCases[] = {
      "to 65535; "
      "what was known of it before stays in force",
      false},
+    {"bad-service.yaml",
+     "x.yaml:1: Service shop/web: spec.loadBalancerSourceRanges[0]: 'office' is not a CIDR", false},
 };
 
 TEST(MalformedYaml, EachFileGivesItsErrorAndWhatWasKnownStays) {

@@ -60,6 +60,14 @@ TEST(ObjectKey, NamesTheObject) {
   EXPECT_EQ(to_string(key_of(pod)), "Pod shop/front");
   EXPECT_EQ(to_string(key_of(Namespace{"shop", {}})), "Namespace shop");
   EXPECT_EQ(to_string(key_of(Node{"worker", {}, {}, {}})), "Node worker");
+  Service service;
+  service.ns = "shop";
+  service.name = "web";
+  EXPECT_EQ(to_string(key_of(service)), "Service shop/web");
+  EndpointSlice slice;
+  slice.ns = "shop";
+  slice.name = "web-x7k2p";
+  EXPECT_EQ(to_string(key_of(slice)), "EndpointSlice shop/web-x7k2p");
   EXPECT_NE(key_of(Namespace{"x", {}}), key_of(Node{"x", {}, {}, {}}));
 }
 

@@ -37,6 +37,7 @@ class FakeApi : public Api {
   Answer endpoints() override { return {200, {{"endpoints", json::array()}}}; }
   Answer endpoint_policy(const std::string& which) override { return {200, {{"which", which}}}; }
   Answer firewall() override { return {200, {{"live", nullptr}}}; }
+  Answer services() override { return {200, nlohmann::json::object()}; }
   Answer modules() override { return {200, {{"modules", "\xff not UTF-8"}}}; }
   bool alive() override { return is_alive; }
   bool ready(std::string& why_not) override {

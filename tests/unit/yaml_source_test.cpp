@@ -95,6 +95,49 @@ TEST_F(YamlSourceTest, ReadsDocumentsListsAndJson) {
   EXPECT_EQ(shop.labels, (model::Labels{{"env", "prod"}, {"kubernetes.io/metadata.name", "shop"}}));
 }
 
+TEST_F(YamlSourceTest, ReadsServicesAndEndpointSlices) {
+  const auto service = [](const std::string& ranges) {
+    return "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+           "spec: {clusterIP: 10.96.0.1, ports: [{port: 80}], loadBalancerSourceRanges: [" +
+           ranges + "]}\n---\n";
+  };
+  write("a.yaml", service("10.0.0.0/8") +
+                      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n"
+                      "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}\n"
+                      "endpoints: [{addresses: [10.1.0.2]}]\nports: [{port: 8080}]\n"
+                      "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: ignored}\n");
+  start();
+  auto state = sink_.state();
+  EXPECT_TRUE(state.rejections.empty()) << state.rejections.front();
+  EXPECT_EQ(state.objects.size(), 2U);
+  const model::ObjectKey web{Kind::kService, "default", "web"};
+  ASSERT_TRUE(state.objects.contains(web));
+  const auto& slice =
+      std::get<model::EndpointSlice>(state.objects.at({Kind::kEndpointSlice, "default", "web-1"}));
+  EXPECT_EQ(slice.service, "web");
+  EXPECT_EQ(slice.endpoints.size(), 1U);
+  const auto before = state.objects.at(web);
+  // A range that cannot be read opens nothing.
+  write("a.yaml", service("office") + pod("one"));
+  ASSERT_TRUE(wait_for_pods({"one"}));
+  EXPECT_TRUE(sink_.wait([](const auto& now) {
+    return now.rejected("a.yaml:1: Service default/web: spec.loadBalancerSourceRanges[0]: 'office'");
+  }));
+  state = sink_.state();
+  EXPECT_EQ(state.objects.at(web), before);
+  EXPECT_TRUE(state.names(Kind::kEndpointSlice).empty());
+}
+
+// It is no policy: nothing waits for it.
+TEST_F(YamlSourceTest, AServiceThatCannotBeUsedHoldsUpNothing) {
+  write("a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 0}]}\n---\n" +
+                      pod("one"));
+  start();
+  EXPECT_EQ(sink_.state().names(Kind::kPod), std::vector<std::string>{"one"});
+  EXPECT_TRUE(sink_.state().names(Kind::kService).empty());
+  EXPECT_TRUE(eventually([this] { return source_->status().connected; }));
+}
+
 TEST_F(YamlSourceTest, FollowsEveryWayAFileChanges) {
   start();
   write("a.yaml", pod("one"));

@@ -36,8 +36,7 @@ std::string text_at(const nlohmann::json& json, const char* outer, const char* i
 }
 
 model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind) {
-  const bool namespaced = kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy;
-  return {kind, namespaced ? text_at(json, "metadata", "namespace") : std::string(),
+  return {kind, model::is_namespaced(kind) ? text_at(json, "metadata", "namespace") : std::string(),
           text_at(json, "metadata", "name")};
 }
 

@@ -32,6 +32,10 @@ const char* path_of(model::Kind kind) {
       return "/api/v1/namespaces";
     case model::Kind::kPod:
       return "/api/v1/pods";
+    case model::Kind::kService:
+      return "/api/v1/services";
+    case model::Kind::kEndpointSlice:
+      return "/apis/discovery.k8s.io/v1/endpointslices";
     case model::Kind::kNetworkPolicy:
       break;
   }

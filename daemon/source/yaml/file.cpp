@@ -25,14 +25,10 @@ std::optional<model::Kind> kind_of(const json& object) {
   return std::nullopt;
 }
 
-bool is_namespaced(model::Kind kind) {
-  return kind == model::Kind::kPod || kind == model::Kind::kNetworkPolicy;
-}
-
 // What the API server would have filled in.
 void apply_defaults(json& object, model::Kind kind) {
   const auto metadata = object.find("metadata");
-  if (metadata == object.end() || !metadata->is_object() || !is_namespaced(kind)) return;
+  if (metadata == object.end() || !metadata->is_object() || !model::is_namespaced(kind)) return;
   auto& ns = (*metadata)["namespace"];
   if (ns.is_null()) ns = "default";
 }
@@ -45,7 +41,7 @@ std::optional<model::ObjectKey> key_in(const json& object, model::Kind kind) {
     const auto found = metadata->find(field);
     return found != metadata->end() && found->is_string() ? found->get<std::string>() : std::string();
   };
-  return model::ObjectKey{kind, is_namespaced(kind) ? text("namespace") : std::string(), text("name")};
+  return model::ObjectKey{kind, model::is_namespaced(kind) ? text("namespace") : std::string(), text("name")};
 }
 
 }  // namespace
