@@ -215,7 +215,8 @@ std::string render_services(const json& answer) {
                !flag(each, "fromOutside") ? "-"
                                           : ends(list(each, "backendsFromOutside")) +
                                                 (flag(each, "masquerade") ? " (masqueraded)" : "")});
-  return table.text() + (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
+  return table.text() +
+         (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
 }
 
 std::string render_modules(const json& answer) {

@@ -62,16 +62,19 @@ server::Answer Controller::services() {
     };
     auto list = json::array();
     for (const auto& [frontend, target] : service_compiler_.table()) {
-      list.push_back({{"service", target->service},
-                      {"address", frontend.address.to_string()},
-                      {"port", frontend.port},
-                      {"protocol", model::to_string(frontend.protocol)},
-                      {"fromOutside", target->from_outside},
-                      {"masquerade", target->masquerade},
-                      {"backends", backends(*target->internal)},
-                      {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
+      list.push_back(
+          {{"service", target->service},
+           {"address", frontend.address.to_string()},
+           {"port", frontend.port},
+           {"protocol", model::to_string(frontend.protocol)},
+           {"fromOutside", target->from_outside},
+           {"masquerade", target->masquerade},
+           {"backends", backends(*target->internal)},
+           {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
     }
-    return {200, {{"services", std::move(list)}, {"synced", state_.services_synced()}, {"applied", !services_dirty_}}};
+    return {
+        200,
+        {{"services", std::move(list)}, {"synced", state_.services_synced()}, {"applied", !services_dirty_}}};
   });
 }
 

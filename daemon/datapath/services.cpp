@@ -171,13 +171,13 @@ Result<void> Services::write(const service::Frontend& frontend,
     auto region = hold(element.pool, before);
     if (!region) return tl::unexpected(region.error());
     const auto key = key_of(frontend, scope);
-    SLUICE_FAILURE_POINT("service.slots_filled");
+    SLUICE_FAULT_POINT("service.slots_filled");
     if (auto done = maps_.services.update(key, value_of(key, region->first, region->count, element.flags));
         !done) {
       let_go(element.pool);
       return done;
     }
-    SLUICE_FAILURE_POINT("service.written");
+    SLUICE_FAULT_POINT("service.written");
     if (auto old = std::exchange(present[scope], element.pool)) let_go(old);
   }
   for (auto it = present.begin(); it != present.end();) {

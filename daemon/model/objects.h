@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Kubernetes objects that Sluice knows, reduced to the fields it uses. Values: once made they are not changed.
-// Source: Kubernetes API reference v1.36, core/v1, networking.k8s.io/v1 and discovery.k8s.io/v1.
+// The Kubernetes objects that Sluice knows, reduced to the fields it uses. Values: once made they are not
+// changed. Source: Kubernetes API reference v1.36, core/v1, networking.k8s.io/v1 and discovery.k8s.io/v1.
 #pragma once
 
 #include <compare>
@@ -68,7 +68,7 @@ struct Pod {
   std::vector<ContainerPort> ports;  // sorted
   bool host_network = false;
   bool egress_limited = false;  // the CNI plugin `bandwidth` is to limit what it sends
-  bool finished = false;  // phase Succeeded or Failed: its addresses are no longer its own
+  bool finished = false;        // phase Succeeded or Failed: its addresses are no longer its own
   bool operator==(const Pod&) const = default;
 };
 
@@ -78,7 +78,8 @@ struct IpBlock {
   auto operator<=>(const IpBlock&) const = default;
 };
 
-// NetworkPolicyPeer. With none of the three set it matches nothing: what a peer becomes that has a field unknown to us.
+// NetworkPolicyPeer. With none of the three set it matches nothing: what a peer becomes that has a field
+// unknown to us.
 struct PolicyPeer {
   std::optional<LabelSelector> pod_selector;
   std::optional<LabelSelector> namespace_selector;
@@ -139,10 +140,10 @@ struct Service {
 // discovery.k8s.io/v1 Endpoint
 struct Endpoint {
   std::vector<Address> addresses;
-  bool ready = true;  // absent means true; true too while it terminates if publishNotReadyAddresses says so
-  bool serving = true;      // absent: as ready
+  bool ready = true;    // absent means true; true too while it terminates if publishNotReadyAddresses says so
+  bool serving = true;  // absent: as ready
   bool terminating = false;
-  std::string node_name;    // empty: not of a node
+  std::string node_name;                            // empty: not of a node
   std::vector<std::string> hint_zones, hint_nodes;  // hints.forZones, hints.forNodes; sorted
   bool operator==(const Endpoint&) const = default;
 };

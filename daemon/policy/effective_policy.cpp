@@ -12,18 +12,6 @@ using model::PolicyPeer;
 using model::PolicyPort;
 using model::PolicyRule;
 
-const char* name_of(model::Protocol protocol) {
-  switch (protocol) {
-    case model::Protocol::kTcp:
-      return "TCP";
-    case model::Protocol::kUdp:
-      return "UDP";
-    case model::Protocol::kSctp:
-      return "SCTP";
-  }
-  return "?";
-}
-
 std::string text_of(const PolicyPeer& peer, const std::string& ns) {
   if (peer.ip_block) {
     if (peer.pod_selector || peer.namespace_selector) return "nobody (ipBlock beside a selector)";
@@ -42,7 +30,7 @@ std::string text_of(const PolicyPeer& peer, const std::string& ns) {
 }
 
 std::string text_of(const PolicyPort& port) {
-  const std::string protocol = name_of(port.protocol);
+  const std::string protocol = model::to_string(port.protocol);
   if (const auto* number = std::get_if<std::uint16_t>(&port.port))
     return port.end_port ? fmt::format("{} {}-{}", protocol, *number, *port.end_port)
                          : fmt::format("{} {}", protocol, *number);

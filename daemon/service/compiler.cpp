@@ -10,22 +10,10 @@ namespace sluice::service {
 
 namespace {
 
-const char* name_of(model::Protocol protocol) {
-  switch (protocol) {
-    case model::Protocol::kTcp:
-      return "TCP";
-    case model::Protocol::kUdp:
-      return "UDP";
-    case model::Protocol::kSctp:
-      return "SCTP";
-  }
-  return "?";
-}
-
 std::string text_of(const Frontend& frontend) {
   const std::string address = frontend.address.to_string();
   return fmt::format("{}:{}/{}", frontend.address.is_v4() ? address : "[" + address + "]", frontend.port,
-                     name_of(frontend.protocol));
+                     model::to_string(frontend.protocol));
 }
 
 // Targets that are as before stay the same objects.

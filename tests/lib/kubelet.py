@@ -96,6 +96,17 @@ class Kubelet:
         self.node.write_pod(NS, "peer", labels, address="10.99.0.1")
         return self.serial
 
+    def write_service(self):
+        """Another backend each time."""
+        self.serial += 1
+        metadata = {"name": "service", "namespace": NS}
+        self.node.write("service", {
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"port": 80, "protocol": "TCP"}]}}, {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "service"}}, "ports": [{"port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [f"10.99.1.{1 + (self.serial + n) % 200}"]} for n in range(3)]})
+
     # ---- the daemon
     def start(self, fault=None):
         begin = time.monotonic()

@@ -19,7 +19,7 @@ from kubelet import NS, Kubelet  # noqa: E402
 from sluice_node import CniError, run, sandbox, wait_for  # noqa: E402
 
 DEFINITIONS = os.path.join(HERE, "..", "..", "common", "fault_points.def")
-MODULES = 9
+MODULES = 11
 DRIVERS = []  # (pattern, function(world, point, round)): how each point is reached
 
 
@@ -228,6 +228,17 @@ def killed_in_collection(world, point, _):
     world.start_armed(point)
     if not world.died():
         world.write_policy()
+    expect_death(world, point)
+    world.start()
+
+
+@drives(r"service\..*")
+def killed_in_changing_a_service(world, point, turn):
+    world.start_armed(f"{point}:{1 + turn % 2}")  # the first may be that of the start
+    for _ in range(10):
+        if world.died(0.2):
+            break
+        world.write_service()
     expect_death(world, point)
     world.start()
 

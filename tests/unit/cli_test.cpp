@@ -199,11 +199,13 @@ TEST(CliRender, Services) {
      "backends": [{"address": "10.244.1.2", "port": 8080}, {"address": "10.244.2.3", "port": 8080}], "backendsFromOutside": []},
     {"service": "shop/web:http", "address": "192.0.2.1", "port": 30080, "protocol": "TCP", "fromOutside": true, "masquerade": true,
      "backends": [], "backendsFromOutside": []}]})");
-  EXPECT_EQ(render_services(answer),
-            "SERVICE        ADDRESS    PORT   PROTOCOL  BACKENDS                           FROM OUTSIDE\n"
-            "shop/web:http  10.96.0.1  80     TCP       10.244.1.2:8080, 10.244.2.3:8080  -\n"
-            "shop/web:http  192.0.2.1  30080  TCP       none                               none (masqueraded)\n");
-  EXPECT_THAT(render_services(json::parse(R"({"synced": true, "applied": false})")), HasSubstr("log of sluiced"));
+  EXPECT_EQ(
+      render_services(answer),
+      "SERVICE        ADDRESS    PORT   PROTOCOL  BACKENDS                           FROM OUTSIDE\n"
+      "shop/web:http  10.96.0.1  80     TCP       10.244.1.2:8080, 10.244.2.3:8080  -\n"
+      "shop/web:http  192.0.2.1  30080  TCP       none                               none (masqueraded)\n");
+  EXPECT_THAT(render_services(json::parse(R"({"synced": true, "applied": false})")),
+              HasSubstr("log of sluiced"));
   EXPECT_THAT(render_services(json::object()), HasSubstr("not known yet"));
 }
 
