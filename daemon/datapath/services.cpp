@@ -61,6 +61,28 @@ sluice_service value_of(const sluice_service_key& key, std::uint32_t first, std:
   return value;
 }
 
+// Beyond that, reading all of the array is quicker.
+constexpr std::uint32_t kReadSingly = 1 << 16;
+
+Result<void> read_slots(const Maps& maps, const std::map<std::uint32_t, std::uint32_t>& regions,
+                        std::vector<std::uint32_t>& into) {
+  std::uint32_t total = 0;
+  for (const auto& [first, count] : regions) total += count;
+  if (total > kReadSingly)
+    return maps.service_slots.visit([&](std::uint32_t slot, std::uint32_t id) -> Result<void> {
+      into.at(slot) = id;
+      return {};
+    });
+  for (const auto& [first, count] : regions) {
+    for (auto slot = first; slot < std::min<std::uint32_t>(first + count, SLUICE_MAX_SERVICE_SLOTS); ++slot) {
+      auto id = maps.service_slots.lookup(slot);
+      if (!id) return tl::unexpected(id.error());
+      into[slot] = id->value_or(0);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> Services::adopt() {
@@ -75,11 +97,7 @@ Result<void> Services::adopt() {
   }
   if (!found->regions.empty()) {
     found->slots.resize(SLUICE_MAX_SERVICE_SLOTS);
-    auto done = maps_.service_slots.visit([&](std::uint32_t slot, std::uint32_t id) -> Result<void> {
-      found->slots.at(slot) = id;
-      return {};
-    });
-    if (!done) return done;
+    if (auto done = read_slots(maps_, found->regions, found->slots); !done) return done;
   }
   for (const auto& [first, count] : found->regions) {
     for (auto slot = first; slot < std::min<std::uint32_t>(first + count, SLUICE_MAX_SERVICE_SLOTS); ++slot) {

@@ -201,9 +201,9 @@ TEST(CliRender, Services) {
      "backends": [], "backendsFromOutside": []}]})");
   EXPECT_EQ(
       render_services(answer),
-      "SERVICE        ADDRESS    PORT   PROTOCOL  BACKENDS                           FROM OUTSIDE\n"
+      "SERVICE        ADDRESS    PORT   PROTOCOL  BACKENDS                          FROM OUTSIDE\n"
       "shop/web:http  10.96.0.1  80     TCP       10.244.1.2:8080, 10.244.2.3:8080  -\n"
-      "shop/web:http  192.0.2.1  30080  TCP       none                               none (masqueraded)\n");
+      "shop/web:http  192.0.2.1  30080  TCP       none                              none (masqueraded)\n");
   EXPECT_THAT(render_services(json::parse(R"({"synced": true, "applied": false})")),
               HasSubstr("log of sluiced"));
   EXPECT_THAT(render_services(json::object()), HasSubstr("not known yet"));
