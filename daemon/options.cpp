@@ -57,10 +57,11 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "seconds between looks for rules, connections and pods that are no more")
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
-  app.add_option("--attach", o.attach,
-                 "how programs are attached: tcx (Linux 6.6), clsact, or auto: by tcx where the kernel has "
-                 "it, but to pods' links by clsact first, which is quicker; they are moved to tcx when no pod "
-                 "came or went for a while. Else what is attached stays as it is")
+  app.add_option(
+         "--attach", o.attach,
+         "how programs are attached: tcx (Linux 6.6), clsact, or auto: by tcx where the kernel has "
+         "it, but to pods' links by clsact first, which is quicker; they are moved to tcx when no pod "
+         "came or went for a while. Else what is attached stays as it is")
       ->check(CLI::IsMember({"auto", "tcx", "clsact"}))
       ->capture_default_str();
   app.add_option("--log-level", o.log_level)

@@ -59,9 +59,9 @@ Result<TcxLink> open_link(const std::string& path) {
 }
 
 Result<Fd> create_link(std::uint32_t ifindex, const Program& program) {
-  Fd link(bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr));
-  if (!link) return failure_errno(errno, "attach by tcx to " + interface_text(ifindex));
-  return link;
+  const int link = bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr);
+  if (link < 0) return failure_errno(link, "attach by tcx to " + interface_text(ifindex));
+  return Fd(link);
 }
 
 bpf_tc_hook hook_of(std::uint32_t ifindex) {

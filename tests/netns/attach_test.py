@@ -145,8 +145,7 @@ class MoveTest(LinksTest):
         a, b = self.pods("a", "b")
 
         def dropped():
-            return sum(next(l for l in json.loads(p.run("ip", "-j", "-s", "link")) if l["ifname"] == "eth0")["stats64"]["tx"]["dropped"]
-                       for p in (a, b))
+            return sum(json.loads(p.run("ip", "-j", "-s", "link", "show", "eth0"))[0]["stats64"]["tx"]["dropped"] for p in (a, b))
         outside, packets = dropped(), self.node.get("/v1/status")["packets"]
         floods = [Flood(*pair, 7000, flows=2, rate=RATE) for pair in ((a, b), (b, a))]
         for flood in floods:
