@@ -103,19 +103,28 @@ Result<OurFilter> find_filter(std::uint32_t ifindex) {
   return tl::unexpected(Error{"Sluice's program is missing on " + interface_text(ifindex), ENOENT});
 }
 
-Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
+// False: there is one already.
+Result<bool> make_clsact(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
-  const int made = bpf_tc_hook_create(&hook);
-  if (made < 0 && made != -EEXIST)
-    return messages.failure(made, "make the clsact qdisc of " + interface_text(ifindex));
+  const int code = bpf_tc_hook_create(&hook);
+  if (code < 0 && code != -EEXIST)
+    return messages.failure(code, "make the clsact qdisc of " + interface_text(ifindex));
+  return code == 0;
+}
+
+Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
+  const auto made = make_clsact(ifindex);
+  if (!made) return tl::unexpected(made.error());
   SLUICE_FAILURE_POINT("attach.qdisc_made");
   auto options = filter(kOnOurQdisc);
-  if (made == -EEXIST) {
+  if (!*made) {
     const auto present = find_filter(ifindex);
     if (!present && present.error().code != ENOENT) return tl::unexpected(present.error());
     options.handle = present ? present->handle : kOnTheirQdisc;
   }
+  const LibbpfMessages messages;
+  auto hook = hook_of(ifindex);
   options.prog_fd = program.fd.get();
   options.flags = BPF_TC_F_REPLACE;
   if (const int code = bpf_tc_attach(&hook, &options); code < 0)
@@ -145,7 +154,8 @@ Result<void> delete_clsact(std::uint32_t ifindex) {
   return {};
 }
 
-// And the qdisc with it, in one step, if we made it and nobody else has a filter there.
+// And the qdisc with it, in one step, if we made it and nobody else has a filter there. One that somebody
+// adds between the look and the deletion goes, too: the kernel cannot be asked for both at once.
 Result<void> remove_filter(NetlinkSocket& netlink, std::uint32_t ifindex) {
   const auto ours = find_filter(ifindex);
   if (!ours && (ours.error().code == ENOENT || ours.error().code == ENODEV)) return {};
@@ -209,12 +219,8 @@ Result<void> Attacher::finish_move(NetlinkSocket& netlink, std::uint32_t ifindex
 }
 
 Result<void> Attacher::finish_interrupted_move(NetlinkSocket& netlink, std::uint32_t ifindex) const {
-  return has_link(ifindex) ? remove_filter(netlink, ifindex) : Result<void>();
-}
-
-bool Attacher::has_link(std::uint32_t ifindex) const {
   const auto link = open_link(pins_.link(ifindex));
-  return link && link->ifindex == ifindex;
+  return link && link->ifindex == ifindex ? remove_filter(netlink, ifindex) : Result<void>();
 }
 
 // Of an interface that has lost its program nothing else is known, and somebody else may be at work on it:

@@ -75,7 +75,6 @@ class Attacher {
 
  private:
   [[nodiscard]] Result<void> attach_tcx(std::uint32_t ifindex, const Program& program) const;
-  [[nodiscard]] bool has_link(std::uint32_t ifindex) const;
 
   Ways ways_;
   const Pins& pins_;
