@@ -36,10 +36,21 @@ class Attachments : public NodeTest {
     hook.attach_point = BPF_TC_INGRESS;
     return hook;
   }
+  [[nodiscard]] static std::uint32_t programs_by_tcx(const Pod& pod) {
+    constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);  // newer than these headers
+    std::uint32_t flags = 0;
+    std::uint32_t count = 0;
+    EXPECT_EQ(
+        bpf_prog_query(static_cast<int>(pod.endpoint().ifindex), kTcxIngress, 0, &flags, nullptr, &count), 0);
+    return count;
+  }
   // As an administrator or another plugin might.
   void take_program(const Pod& pod) const {
     if (link_id(pod) != 0) {
-      std::filesystem::remove(pin(fmt::format("links/{}", pod.endpoint().ifindex)));
+      std::filesystem::remove(link_pin(pod));
+      // The kernel takes it off the interface a moment later, and has no room for its program meanwhile.
+      for (int looks = 0; programs_by_tcx(pod) != 0 && looks < 1000; ++looks)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       return;
     }
     auto hook = hook_of(pod);
@@ -56,6 +67,11 @@ class Attachments : public NodeTest {
     return found;
   }
 
+  // Until then a pod's own link may drop what it sends, and no answer says nothing.
+  void wait_for_carriers() {
+    for (int tries = 0; !ping(&a().netns(), c().address()) && tries < 10; ++tries) {
+    }
+  }
   void move(const Pod& pod) {
     const auto link = must(datapath_->begin_move(pod.endpoint().ifindex));
     must(datapath_->finish_move(pod.endpoint().ifindex, link));
@@ -164,6 +180,7 @@ TEST_F(Attachments, WhatIsAttachedStaysAsItIsAttached) {
 TEST_F(Attachments, LinksByClsactAreMovedToTcxAndHaveAProgramAllTheWhile) {
   add_three_pods();
   apply(nothing_to_b());
+  wait_for_carriers();
   const auto ifindex = a().endpoint().ifindex;
   EXPECT_EQ(datapath_->links_to_move(), (std::vector{ifindex, b().endpoint().ifindex}));
   {
@@ -198,6 +215,7 @@ TEST_F(Attachments, AMoveThatIsNotFinishedWasNone) {
 TEST_F(Attachments, FiltersAndQdiscsOfOthersOutliveTheMove) {
   add_three_pods();
   apply(open_rules());
+  wait_for_carriers();
   auto &before_us = add_pod(4), &among = add_pod(5);
   add_filter(a(), BPF_TC_INGRESS, 7);
   add_filter(b(), BPF_TC_EGRESS, 7);
@@ -231,6 +249,7 @@ TEST_F(Attachments, FiltersAndQdiscsOfOthersOutliveTheMove) {
 TEST_F(Attachments, TheNextDaemonFinishesAMoveThatWasCutShort) {
   add_three_pods();
   apply(open_rules());
+  wait_for_carriers();
   {
     const auto link = must(datapath_->begin_move(a().endpoint().ifindex));
     ASSERT_EQ(bpf_obj_pin(link.get(), link_pin(a()).c_str()), 0);
