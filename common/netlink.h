@@ -54,6 +54,12 @@ struct Qdisc {  // queueing discipline of a link
   [[nodiscard]] bool limits_to(const RateLimit& limit) const;
 };
 
+struct Filter {  // on a link's clsact qdisc, or the place of several of one priority: handle 0
+  bool egress = false;
+  std::uint32_t priority = 0;
+  std::uint32_t handle = 0;
+};
+
 struct LinkAddress {
   int index = 0;
   Address address;
@@ -104,7 +110,8 @@ class NetlinkSocket {
   [[nodiscard]] Result<std::vector<Link>> links();
   [[nodiscard]] Result<void> change_link(int index, const LinkChange& change);
 
-  [[nodiscard]] Result<std::vector<Qdisc>> qdiscs();  // of all links
+  [[nodiscard]] Result<std::vector<Qdisc>> qdiscs();             // of all links
+  [[nodiscard]] Result<std::vector<Filter>> filters(int index);  // none where there is no clsact qdisc
   // EEXIST in Error::code when the link has a queueing discipline already.
   [[nodiscard]] Result<void> limit_rate(int index, const RateLimit& limit);
 

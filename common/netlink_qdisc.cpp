@@ -41,6 +41,13 @@ std::optional<Qdisc> parse_qdisc(nlmsghdr* header) {
   return qdisc;
 }
 
+std::optional<Filter> parse_filter(nlmsghdr* header) {
+  if (header->nlmsg_type != RTM_NEWTFILTER) return std::nullopt;
+  const auto* info = static_cast<const tcmsg*>(nlmsg_data(header));
+  return Filter{info->tcm_parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS), TC_H_MAJ(info->tcm_info) >> 16U,
+                info->tcm_handle};
+}
+
 }  // namespace
 
 std::uint32_t RateLimit::queue_bytes() const {
@@ -56,6 +63,22 @@ Result<std::vector<Qdisc>> NetlinkSocket::qdiscs() {
   netlink::Request request(RTM_GETQDISC, NLM_F_DUMP);
   request.header(tcmsg{});
   return netlink::collect<Qdisc>(socket_.get(), request, parse_qdisc, "list the queueing disciplines");
+}
+
+Result<std::vector<Filter>> NetlinkSocket::filters(int index) {
+  std::vector<Filter> found;
+  for (const std::uint32_t side : {TC_H_MIN_INGRESS, TC_H_MIN_EGRESS}) {
+    netlink::Request request(RTM_GETTFILTER, NLM_F_DUMP);
+    tcmsg header{};
+    header.tcm_ifindex = index;
+    header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, side);
+    request.header(header);
+    auto some = netlink::collect<Filter>(socket_.get(), request, parse_filter,
+                                         fmt::format("list the filters of interface number {}", index));
+    if (!some) return some;
+    found.insert(found.end(), some->begin(), some->end());
+  }
+  return found;
 }
 
 Result<void> NetlinkSocket::limit_rate(int index, const RateLimit& limit) {

@@ -59,8 +59,9 @@ DaemonOptions parse_options(int argc, char** argv) {
       ->capture_default_str();
   app.add_option(
          "--attach", o.attach,
-         "how programs are attached: tcx (Linux 6.6), clsact, or auto: to pods' links by clsact, which is "
-         "quicker, else by tcx where the kernel has it. What is attached stays as it is")
+         "how programs are attached: tcx (Linux 6.6), clsact, or auto: by tcx where the kernel has "
+         "it, but to pods' links by clsact first, which is quicker; they are moved to tcx when no pod "
+         "came or went for a while. Else what is attached stays as it is")
       ->check(CLI::IsMember({"auto", "tcx", "clsact"}))
       ->capture_default_str();
   app.add_option("--log-level", o.log_level)

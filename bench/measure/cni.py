@@ -89,6 +89,7 @@ def measure(record, options):
     ptp, bridge = reference("ptp", other, "10.84.0.0/22"), reference("bridge", other, "10.85.0.0/22")
     rounds = ROUNDS // 5 if options.quick else ROUNDS
     take_turns([mine, ptp, bridge], rounds)
+    nodes[0].wait_moved()  # which holds up others, too
     take_turns([tcx], rounds // 5)  # apart: attaching and removing tcx links holds up whoever changes interfaces meanwhile
     record.put("cni_add_p50_ms", mine.times["ADD"], ptp.times["ADD"])
     record.put("cni_add_p99_ms", mine.times["ADD"], ptp.times["ADD"])

@@ -90,6 +90,7 @@ def two_nodes(options):
     policies(two, [("a", a.address), ("b", b.address)])
     for node, pod in ((one, "a"), (two, "c")):
         wait_for("the policy", lambda: node.get(f"/v1/endpoints/x/{pod}/policy")["isolatedEgress"])
+        node.wait_moved()
     return one, two, a, b, c
 
 

@@ -53,6 +53,7 @@ void remove_if_abandoned(const std::filesystem::path& part) {
 }  // namespace
 
 Answer Controller::cni_add(const json& body) {
+  const auto held = mover_.hold();
   auto key = key_from(body);
   if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
   auto request = std::make_shared<PendingAdd>();
@@ -261,6 +262,7 @@ void Controller::finish_removals() {
 }
 
 Answer Controller::cni_del(const json& body) {
+  const auto held = mover_.hold();
   auto key = key_from(body);
   if (!key) return cni_error(server::kCniDecodeFailure, key.error().message);
   return on_thread([this, key = *key]() -> Answer {
@@ -301,6 +303,7 @@ Answer Controller::cni_check(const json& body) {
 }
 
 Answer Controller::cni_gc(const json& body) {
+  const auto held = mover_.hold();
   const auto list = body.is_object() ? body.find("attachments") : body.end();
   if (list == body.end() || !list->is_array())
     return cni_error(server::kCniDecodeFailure, "the request has no list of attachments");

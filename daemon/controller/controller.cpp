@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "daemon/controller/check_packets.h"
 
@@ -48,7 +49,8 @@ Controller::Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapat
           gone_.push_back(ifindex);
         }
         wake_.notify_all();
-      }) {}
+      }),
+      mover_([this](std::uint32_t ifindex) { move_link(ifindex); }) {}
 
 Controller::~Controller() { stop(); }
 
@@ -84,6 +86,7 @@ void Controller::stop() {
   for (auto* thread : {&thread_, &connections_thread_})
     if (thread->joinable()) thread->join();
   qdisc_watch_.reset();
+  mover_.stop();
   remover_.stop();
   finish_removals();
 }
@@ -118,6 +121,21 @@ bool Controller::post(std::function<void()> job) {
 
 void Controller::refresh_queues() {
   if (auto done = datapath_->refresh_queues(); !done) spdlog::error("{}", done.error().message);
+}
+
+// The link is made here, because that takes its time, and everything else by the thread that owns the
+// datapath.
+void Controller::move_link(std::uint32_t ifindex) {
+  const auto link = datapath_->begin_move(ifindex);
+  if (!link) {
+    if (link.error().code != ENODEV) spdlog::error("{}; it stays by clsact for now", link.error().message);
+    return;
+  }
+  on_thread([&]() -> server::Answer {
+    if (auto done = datapath_->finish_move(ifindex, *link); !done)
+      spdlog::error("{}; it stays by clsact for now", done.error().message);
+    return {};
+  });
 }
 
 server::Answer Controller::on_thread(std::function<server::Answer()> work) {
@@ -175,6 +193,7 @@ void Controller::loop() {
       replay_deletions();
       reconcile_links();
       if (auto done = datapath_->restore_programs(); !done) spdlog::error("{}", done.error().message);
+      mover_.offer(datapath_->links_to_move());
       refresh_queues();
       datapath_->collect();
       housekeeping_at_ = Clock::now() + housekeeping_interval();

@@ -21,6 +21,7 @@
 #include "common/netlink_watch.h"
 #include "common/paths.h"
 #include "daemon/controller/cluster_state.h"
+#include "daemon/controller/link_mover.h"
 #include "daemon/controller/link_remover.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/ipam/ipam.h"
@@ -100,6 +101,7 @@ class Controller final : public source::Sink, public server::Api {
   void push(Event event);
   bool post(std::function<void()> job);  // for the controller's thread; false: it is stopping
   void refresh_queues();
+  void move_link(std::uint32_t ifindex);  // on the mover's thread
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".
   server::Answer on_thread(std::function<server::Answer()> work);
@@ -168,6 +170,7 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;
   LinkRemover remover_;
+  LinkMover mover_;
   std::unique_ptr<QdiscWatch> qdisc_watch_;
   std::thread thread_, connections_thread_;
 };

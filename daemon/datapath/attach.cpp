@@ -6,9 +6,11 @@
 #include <net/if.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "common/fault_point.h"
+#include "common/guard.h"
 #include "daemon/datapath/bpf_error.h"
 
 namespace sluice::datapath {
@@ -24,8 +26,9 @@ std::string interface_text(std::uint32_t ifindex) {
   return fmt::format("interface {} (number {})", name, ifindex);
 }
 
-// Our filter among those that others may have on the same hook.
-constexpr std::uint32_t kFilterHandle = 0x53;
+// Our filter among those that others may have on the same hook. Its handle keeps in mind who made the qdisc.
+constexpr std::uint32_t kOnOurQdisc = 0x53;
+constexpr std::uint32_t kOnTheirQdisc = 0x54;
 constexpr std::uint32_t kFilterPriority = 1;
 
 // Kernels without tcx do not know the attach type.
@@ -55,6 +58,12 @@ Result<TcxLink> open_link(const std::string& path) {
   return TcxLink{std::move(*fd), info.id, info.prog_id, info.xdp.ifindex};
 }
 
+Result<Fd> create_link(std::uint32_t ifindex, const Program& program) {
+  const int link = bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr);
+  if (link < 0) return failure_errno(link, "attach by tcx to " + interface_text(ifindex));
+  return Fd(link);
+}
+
 bpf_tc_hook hook_of(std::uint32_t ifindex) {
   bpf_tc_hook hook{};
   hook.sz = sizeof hook;
@@ -63,21 +72,59 @@ bpf_tc_hook hook_of(std::uint32_t ifindex) {
   return hook;
 }
 
-bpf_tc_opts filter() {
+bpf_tc_opts filter(std::uint32_t handle) {
   bpf_tc_opts options{};
   options.sz = sizeof options;
-  options.handle = kFilterHandle;
+  options.handle = handle;
   options.priority = kFilterPriority;
   return options;
 }
 
-Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
+// ENOENT: no such filter; EINVAL: no clsact at all.
+bool is_none(int code) { return code == -ENOENT || code == -EINVAL; }
+
+struct OurFilter {
+  std::uint32_t handle = 0;
+  std::uint32_t program_id = 0;
+};
+
+// ENOENT in Error::code: there is none; ENODEV: the interface is gone.
+Result<OurFilter> find_filter(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
-  if (const int code = bpf_tc_hook_create(&hook); code < 0 && code != -EEXIST)
+  for (const auto handle : {kOnOurQdisc, kOnTheirQdisc}) {
+    auto options = filter(handle);
+    const int code = bpf_tc_query(&hook, &options);
+    if (code == 0) return OurFilter{handle, options.prog_id};
+    if (code == -ENODEV)
+      return tl::unexpected(Error{"Sluice's program is missing on " + interface_text(ifindex), ENODEV});
+    if (!is_none(code)) return messages.failure(code, "ask for the filter on " + interface_text(ifindex));
+  }
+  return tl::unexpected(Error{"Sluice's program is missing on " + interface_text(ifindex), ENOENT});
+}
+
+// False: there is one already.
+Result<bool> make_clsact(std::uint32_t ifindex) {
+  const LibbpfMessages messages;
+  auto hook = hook_of(ifindex);
+  const int code = bpf_tc_hook_create(&hook);
+  if (code < 0 && code != -EEXIST)
     return messages.failure(code, "make the clsact qdisc of " + interface_text(ifindex));
+  return code == 0;
+}
+
+Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
+  const auto made = make_clsact(ifindex);
+  if (!made) return tl::unexpected(made.error());
   SLUICE_FAILURE_POINT("attach.qdisc_made");
-  auto options = filter();
+  auto options = filter(kOnOurQdisc);
+  if (!*made) {
+    const auto present = find_filter(ifindex);
+    if (!present && present.error().code != ENOENT) return tl::unexpected(present.error());
+    options.handle = present ? present->handle : kOnTheirQdisc;
+  }
+  const LibbpfMessages messages;
+  auto hook = hook_of(ifindex);
   options.prog_fd = program.fd.get();
   options.flags = BPF_TC_F_REPLACE;
   if (const int code = bpf_tc_attach(&hook, &options); code < 0)
@@ -88,26 +135,39 @@ Result<void> attach_clsact(std::uint32_t ifindex, const Program& program) {
 Result<void> detach_clsact(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
-  auto options = filter();
-  const int code = bpf_tc_detach(&hook, &options);
-  // ENOENT: no such filter; EINVAL: no clsact at all; ENODEV: no such interface.
-  if (code < 0 && code != -ENOENT && code != -EINVAL && code != -ENODEV)
-    return messages.failure(code, "detach from " + interface_text(ifindex));
+  for (const auto handle : {kOnOurQdisc, kOnTheirQdisc}) {
+    auto options = filter(handle);
+    const int code = bpf_tc_detach(&hook, &options);
+    if (code < 0 && !is_none(code) && code != -ENODEV)
+      return messages.failure(code, "detach from " + interface_text(ifindex));
+  }
   return {};
 }
 
-// ENOENT in Error::code: there is none; ENODEV: the interface is gone.
-Result<std::uint32_t> clsact_program(std::uint32_t ifindex) {
+Result<void> delete_clsact(std::uint32_t ifindex) {
   const LibbpfMessages messages;
   auto hook = hook_of(ifindex);
-  auto options = filter();
-  const int code = bpf_tc_query(&hook, &options);
-  if (code == 0) return options.prog_id;
-  const bool none = code == -ENOENT || code == -EINVAL;  // no such filter; no clsact at all
-  if (none || code == -ENODEV)
-    return tl::unexpected(
-        Error{"Sluice's program is missing on " + interface_text(ifindex), none ? ENOENT : ENODEV});
-  return messages.failure(code, "ask for the filter on " + interface_text(ifindex));
+  hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);  // the qdisc itself
+  const int code = bpf_tc_hook_destroy(&hook);
+  if (code < 0 && !is_none(code) && code != -ENODEV)
+    return messages.failure(code, "delete the clsact qdisc of " + interface_text(ifindex));
+  return {};
+}
+
+// And the qdisc with it, in one step, if we made it and nobody else has a filter there. One that somebody
+// adds between the look and the deletion goes, too: the kernel cannot be asked for both at once.
+Result<void> remove_filter(NetlinkSocket& netlink, std::uint32_t ifindex) {
+  const auto ours = find_filter(ifindex);
+  if (!ours && (ours.error().code == ENOENT || ours.error().code == ENODEV)) return {};
+  if (!ours) return tl::unexpected(ours.error());
+  if (ours->handle != kOnOurQdisc) return detach_clsact(ifindex);
+  const auto filters = netlink.filters(static_cast<int>(ifindex));
+  if (!filters) return tl::unexpected(filters.error());
+  const bool alone = std::all_of(filters->begin(), filters->end(), [](const Filter& each) {
+    return !each.egress && each.priority == kFilterPriority &&
+           (each.handle == 0 || each.handle == kOnOurQdisc);
+  });
+  return alone ? delete_clsact(ifindex) : detach_clsact(ifindex);
 }
 
 }  // namespace
@@ -130,15 +190,37 @@ Result<void> Attacher::attach(std::uint32_t ifindex, sluice_hook hook, Ingress i
     return {};
   }
   const bool by_tcx = ingress == Ingress::kShared ? ways_.shared_by_tcx : ways_.ours_by_tcx;
-  if (by_tcx && !clsact_program(ifindex)) return attach_tcx(ifindex, program);
+  if (by_tcx && !find_filter(ifindex)) return attach_tcx(ifindex, program);
   return attach_clsact(ifindex, program);
 }
 
 Result<void> Attacher::attach_tcx(std::uint32_t ifindex, const Program& program) const {
-  const Fd link(bpf_link_create(program.fd.get(), static_cast<int>(ifindex), kTcxIngress, nullptr));
-  if (!link) return failure_errno(errno, "attach by tcx to " + interface_text(ifindex));
+  const auto link = create_link(ifindex, program);
+  if (!link) return tl::unexpected(link.error());
   SLUICE_FAILURE_POINT("attach.link_created");
-  return Pins::put(link.get(), pins_.link(ifindex));
+  return Pins::put(link->get(), pins_.link(ifindex));
+}
+
+Result<Fd> Attacher::begin_move(std::uint32_t ifindex, sluice_hook hook) const {
+  auto link = create_link(ifindex, programs_.at(hook));
+  if (!link) return link;
+  SLUICE_FAILURE_POINT("move.link_made");
+  return link;
+}
+
+Result<void> Attacher::finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const {
+  Guard unpin([&] { static_cast<void>(forget(ifindex)); });
+  if (auto done = Pins::put(link.get(), pins_.link(ifindex)); !done) return done;
+  SLUICE_FAILURE_POINT("move.link_pinned");
+  if (auto done = remove_filter(netlink, ifindex); !done) return done;
+  unpin.dismiss();
+  SLUICE_FAULT_POINT("move.filter_removed");
+  return {};
+}
+
+Result<void> Attacher::finish_interrupted_move(NetlinkSocket& netlink, std::uint32_t ifindex) const {
+  const auto link = open_link(pins_.link(ifindex));
+  return link && link->ifindex == ifindex ? remove_filter(netlink, ifindex) : Result<void>();
 }
 
 // Of an interface that has lost its program nothing else is known, and somebody else may be at work on it:
@@ -188,9 +270,9 @@ Result<LinkStatus> Attacher::attached(std::uint32_t ifindex) const {
     status.program_id = link->program_id;
     return status;
   }
-  const auto program = clsact_program(ifindex);
-  if (!program) return tl::unexpected(program.error());
-  status.program_id = *program;
+  const auto filter = find_filter(ifindex);
+  if (!filter) return tl::unexpected(filter.error());
+  status.program_id = filter->program_id;
   return status;
 }
 

@@ -3,15 +3,23 @@
 // - a tcx link, pinned (Linux 6.6). Nobody takes it away by chance, and qdiscs and programs of others have
 //   room beside it. But making one waits for an RCU grace period (5 to 10 ms on an idle machine), in which
 //   nothing on the node can change an interface: tcx_entry_sync(), with the RTNL lock held.
-// - a filter on a clsact qdisc. Waits for nothing, but another plugin has no room for an ingress qdisc.
-// Both are replaced in place. What is attached stays as it is attached; a way is chosen for what is not yet.
+// - a filter on a clsact qdisc. Waits for nothing, but costs each packet some nanoseconds more, and another
+//   plugin has no room for an ingress qdisc.
+// Both are replaced in place. A way is chosen for what is not attached yet; what is stays as it is attached,
+// but for pods' links that were given a filter for the sake of their ADD alone: they are moved to tcx later.
+//
+// While a link is moved both are there. tcx comes first, and the filter only if its program leaves the packet
+// to others (TC_ACT_UNSPEC), which that of pods' links never does: each packet is seen by one of the two.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "bpf/abi.h"
+#include "common/fd.h"
+#include "common/netlink.h"
 #include "common/result.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/datapath/modules.h"
@@ -42,6 +50,18 @@ class Attacher {
   [[nodiscard]] Result<std::string> refresh(std::uint32_t ifindex, sluice_hook hook) const;
   // The same where that means that somebody has removed or replaced it: logged as an error.
   [[nodiscard]] Result<void> restore(std::uint32_t ifindex, sluice_hook hook) const;
+  // Interfaces that a link is pinned for, in order.
+  [[nodiscard]] std::vector<std::uint32_t> pinned() const { return pins_.links(); }
+  // Are pods' links by clsact to be moved?
+  [[nodiscard]] bool moves() const { return ways_.shared_by_tcx && !ways_.ours_by_tcx; }
+  // First half: the hook's program by tcx, beside the filter, for as long as the descriptor lives. Waits for
+  // the grace period; thread-safe. ENODEV in Error::code: the interface is gone.
+  [[nodiscard]] Result<Fd> begin_move(std::uint32_t ifindex, sluice_hook hook) const;
+  // Second half: pins that link and takes the filter away. On failure the filter alone is in force again,
+  // once the descriptor is closed.
+  [[nodiscard]] Result<void> finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const;
+  // After a start: takes the filter away beside a link, which a daemon left that was killed between the two.
+  [[nodiscard]] Result<void> finish_interrupted_move(NetlinkSocket& netlink, std::uint32_t ifindex) const;
   // No error if nothing is attached or the interface is gone.
   [[nodiscard]] Result<void> detach(std::uint32_t ifindex) const;
   // Removes the pin of an interface that is gone.

@@ -89,6 +89,13 @@ class KernelDatapath final : public Datapath {
   Result<void> restore_programs() override {
     return endpoints_.restore_programs().and_then([&] { return node_.restore_hooks(); });
   }
+  std::vector<std::uint32_t> links_to_move() override { return endpoints_.links_to_move(); }
+  Result<Fd> begin_move(std::uint32_t ifindex) const override {
+    return attacher_.begin_move(ifindex, SLUICE_HOOK_POD);
+  }
+  Result<void> finish_move(std::uint32_t ifindex, const Fd& link) override {
+    return endpoints_.finish_move(ground_.netlink, ifindex, link);
+  }
   Result<void> refresh_queues() override { return endpoints_.refresh_queues(ground_.netlink); }
   Result<void> verify(const Endpoint& endpoint) override {
     return endpoints_.verify(ground_.netlink, endpoint);

@@ -13,6 +13,7 @@
 
 #include "bpf/abi.h"
 #include "common/address.h"
+#include "common/fd.h"
 #include "common/result.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/policy/ruleset.h"
@@ -20,8 +21,8 @@
 
 namespace sluice::datapath {
 
-// How programs are attached to interfaces that have none yet. kAuto: by clsact, which is quicker, to pods'
-// links that are Sluice's alone; to all others by tcx where the kernel has it (6.6).
+// How programs are attached to interfaces that have none yet. kAuto: by tcx where the kernel has it (6.6),
+// but pods' links that are Sluice's alone by clsact first, which is quicker, until they are moved.
 enum class AttachMode { kAuto, kTcx, kClsact };
 
 struct Options {
@@ -138,6 +139,12 @@ class Datapath {
   // Puts back what somebody has taken from an interface or replaced by another program, and logs it as an
   // error: without its program a pod's packets reach the node's stack unjudged.
   [[nodiscard]] virtual Result<void> restore_programs() = 0;
+  // Pods' links that are attached by clsact and are to be moved to tcx, for which packets cost less; none but
+  // in mode kAuto. A move is begun on any thread, because it waits for a grace period, and finished here:
+  // until then the link is as it was, and it is again if the descriptor is closed without that. Meanwhile
+  // nobody else can change an interface: to be done when nobody wants to.
+  [[nodiscard]] virtual std::vector<std::uint32_t> links_to_move() = 0;
+  [[nodiscard]] virtual Result<void> finish_move(std::uint32_t ifindex, const Fd& link) = 0;
   // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods
   // go through it from here on. To be called after any has changed.
   [[nodiscard]] virtual Result<void> refresh_queues() = 0;
@@ -168,6 +175,7 @@ class Datapath {
   [[nodiscard]] virtual Result<std::vector<std::string>> audit() = 0;
 
   // Thread-safe from here on.
+  [[nodiscard]] virtual Result<Fd> begin_move(std::uint32_t ifindex) const = 0;  // ENODEV: it is gone
   virtual void collect_connections() = 0;  // those that expired; one thread at a time, every few seconds
   [[nodiscard]] virtual Result<sluice_stats> stats() const = 0;                 // summed over CPUs
   [[nodiscard]] virtual std::vector<GenerationStatus> generations() const = 0;  // newest first, at most 16

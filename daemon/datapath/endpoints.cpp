@@ -99,6 +99,7 @@ Result<void> Endpoints::adopt(NetlinkSocket& netlink) {
   for (const auto& [id, value] : attached_) {
     if (auto done = attacher_.refresh(value.ifindex, SLUICE_HOOK_POD); !done)
       return tl::unexpected(done.error());
+    if (auto done = attacher_.finish_interrupted_move(netlink, value.ifindex); !done) return done;
     SLUICE_FAULT_POINT("adopt.program_refreshed");
   }
   return {};
@@ -229,6 +230,22 @@ Result<void> Endpoints::restore_programs() const {
   for (const auto& [id, value] : attached_)
     if (auto done = attacher_.restore(value.ifindex, SLUICE_HOOK_POD); !done) return done;
   return {};
+}
+
+std::vector<std::uint32_t> Endpoints::links_to_move() const {
+  if (!attacher_.moves()) return {};
+  const auto by_tcx = attacher_.pinned();
+  std::vector<std::uint32_t> found;
+  for (const auto& [id, value] : attached_)
+    if (!std::binary_search(by_tcx.begin(), by_tcx.end(), value.ifindex)) found.push_back(value.ifindex);
+  return found;
+}
+
+// Nothing is pinned for an endpoint that went meanwhile: nobody would look for the pin.
+Result<void> Endpoints::finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const {
+  const bool still = std::any_of(attached_.begin(), attached_.end(),
+                                 [&](const auto& each) { return each.second.ifindex == ifindex; });
+  return still ? attacher_.finish_move(netlink, ifindex, link) : Result<void>();
 }
 
 Result<void> Endpoints::refresh_queues(NetlinkSocket& netlink) {

@@ -18,14 +18,16 @@ class Endpoints {
  public:
   Endpoints(const Maps& maps, const Attacher& attacher) : maps_(maps), attacher_(attacher) {}
 
-  // After a start: drops what a daemon that was killed half-way through attach() or detach() left, and gives
-  // every other endpoint's interface this build's entry program, even if it has lost its own.
+  // After a start: drops what a daemon that was killed half-way through attach(), detach() or a move left,
+  // and gives every other endpoint's interface this build's entry program, even if it has lost its own.
   [[nodiscard]] Result<void> adopt(NetlinkSocket& netlink);
   [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
   // False: there was none.
   [[nodiscard]] Result<bool> detach(std::uint32_t id);
   [[nodiscard]] Result<void> restore_programs() const;
+  [[nodiscard]] std::vector<std::uint32_t> links_to_move() const;
+  [[nodiscard]] Result<void> finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const;
   [[nodiscard]] Result<void> refresh_queues(NetlinkSocket& netlink);
   [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;

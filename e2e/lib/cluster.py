@@ -162,7 +162,8 @@ class Cluster:
         return json.loads(done.stdout)
 
     def identities(self, node):
-        """Ids of every program, link and map, by name."""
+        """Ids of every program, link and map, by name, once none is about to change: links of new pods are moved to tcx."""
+        wait_for(f"the links of {node} to be moved", lambda: self.sluicectl(node, "status")["attach"] != "tcx, clsact")
         modules = self.sluicectl(node, "modules")
         ids = {f"program {m['name']}": m["programID"] for m in modules["modules"]}
         ids.update({f"link {link['interface']}": (link["linkID"], link["programID"]) for link in modules["links"]})

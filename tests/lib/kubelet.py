@@ -132,7 +132,7 @@ class Kubelet:
 
     # ---- pods
     def new_pod(self, pod="new", limited=None):
-        """`limited`: with an annotation by which it is attached by tcx; None: in turns with and without."""
+        """`limited`: with an annotation by which it is attached by tcx at once; None: in turns with and without."""
         limited = not self.last_limited if limited is None else limited
         self.last_limited = limited
         self.node.write_pod(NS, pod, {"app": pod}, annotations={"kubernetes.io/egress-bandwidth": "1G"} if limited else {})
@@ -209,8 +209,12 @@ class Kubelet:
         if {n for n in links if re.fullmatch("slu[0-9a-f]{11}", n)} != ours:
             yield f"interfaces {sorted(links)}, of pods {sorted(ours)}"
         pins = f"{node.bpffs}/sluice/v1"
+        # Each is attached in one of two ways, and by clsact only before it is moved.
         by_tcx = {i["name"] for p in node.pods.values() if p.limited for i in p.result["interfaces"] if not i.get("sandbox")}
-        wanted = {str(links[n]) for n in by_tcx | HOOKS if n in links}
+        by_clsact = {q["dev"] for q in json.loads(node.run("tc", "-j", "qdisc")) if q["kind"] == "clsact"}
+        if by_clsact & (by_tcx | HOOKS) or not by_clsact <= ours:
+            yield f"by clsact {sorted(by_clsact)}"
+        wanted = {str(links[n]) for n in (ours | HOOKS) - by_clsact if n in links}
         if set(os.listdir(f"{pins}/links")) != wanted:
             yield f"pinned links {os.listdir(f'{pins}/links')}, wanted {sorted(wanted)}"
         if os.listdir(f"{pins}/generations") != [str(status["firewall"]["generation"])]:

@@ -97,7 +97,7 @@ class Namespace:
 
 
 class Pod(Namespace):
-    limited = False  # has an annotation for the plugin `bandwidth`: its link is attached by tcx
+    limited = False  # has an annotation for the plugin `bandwidth`: its link is attached by tcx from the start
 
     def __init__(self, node, ns, pod, netns=None):
         self.node, self.ns, self.pod = node, ns, pod
@@ -293,6 +293,18 @@ class Node(Namespace):
         pins = os.listdir(os.path.join(self.bpffs, "sluice", "v1", "links"))
         return sorted(set(map(int, pins)) - set(self.links()))
 
+    def take_program(self, interface):
+        """As another plugin or an administrator might, on the link of a pod: moved to tcx already, or not yet."""
+        pin = os.path.join(self.bpffs, "sluice", "v1", "links", str({n: i for i, n in self.links().items()}[interface]))
+        if os.path.exists(pin):
+            os.unlink(pin)
+        else:
+            self.run("tc", "qdisc", "del", "dev", interface, "clsact")
+
+    def wait_moved(self):
+        """Until the pods' links are attached as they stay: a few seconds after the last ADD or DEL, one after the other."""
+        wait_for("the pods' links to be moved to tcx", lambda: self.get("/v1/status")["attach"] != "tcx, clsact", 60, 0.05)
+
     # ---- what is live
     def generation(self):
         live = self.get("/v1/firewall")["live"]
@@ -303,7 +315,8 @@ class Node(Namespace):
         return (live["number"], live["epoch"]) if live else (0, 0)
 
     def identities(self):
-        """Ids of every program, link and map, by name."""
+        """Ids of every program, link and map, by name, once none is about to change."""
+        self.wait_moved()
         modules = self.get("/v1/modules")
         ids = {f"program {m['name']}": m["programID"] for m in modules["modules"]}
         ids.update({f"link {l['interface']}": (l["linkID"], l["programID"]) for l in modules["links"]})

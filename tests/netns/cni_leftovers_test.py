@@ -209,7 +209,7 @@ class LeftoversTest(sluice_test.SluiceTest):
                  f"{link} is down"),
                 (lambda: pod.ip("link", "set", "eth0", "mtu", "9000"), lambda: pod.ip("link", "set", "eth0", "mtu", "1500"),
                  "MTU"),
-                (lambda: self.node.run("tc", "qdisc", "del", "dev", link, "clsact"), lambda: wait_for("the program", checked),
+                (lambda: self.node.take_program(link), lambda: wait_for("the program", checked),
                  f"program is missing on interface {link}")):
             for _ in range(10):  # the daemon may put it right in between
                 damage()

@@ -202,6 +202,18 @@ def daemon_killed_in_reclaim(world, point, _):
     world.remove(pod)
 
 
+@drives(r"move\..*")
+def daemon_killed_in_a_move(world, point, _):
+    pod = world.new_pod(limited=False)
+    world.node.attach(pod)
+    world.start_armed(point)
+    expect_death(world, point)
+    world.start()
+    world.node.cni("CHECK", pod.container_id, pod.path, config=world.node.config(prevResult=pod.result))
+    world.node.wait_moved()
+    world.remove(pod)
+
+
 # ---- the daemon is killed: policies
 @drives(r"generation\..*|rules\..*")
 def killed_in_a_generation(world, point, turn):
@@ -361,6 +373,15 @@ def fails(world, point):
         world.start_armed(f"{point}:1:error:2")
         world.write_policy()
         wait_for("two failures", lambda: len(errors()) == 2)
+    elif point.startswith("move"):
+        pod = world.new_pod(limited=False)
+        world.node.attach(pod)
+        world.start_armed(f"{point}:1:error:3")
+        wait_for("three failures", lambda: len(errors()) == 3)
+        world.node.wait_moved()
+        if len(errors()) != 3:
+            yield f"errors {errors()}"
+        world.remove(pod)
     elif point.startswith("node"):
         if point == "node.route_added":
             world.start_armed(f"{point}:1:error")
