@@ -42,6 +42,7 @@ enum {
 	SLUICE_MAX_SERVICES = 131072,	/* frontends, each once for inside and once for outside */
 	SLUICE_MAX_BACKENDS = 131072,	/* backend ids are 1 … MAX-1 */
 	SLUICE_MAX_SERVICE_SLOTS = 1 << 21,
+	SLUICE_MAX_AFFINITIES = 65536,
 };
 
 /* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
@@ -351,7 +352,8 @@ struct sluice_service {
 	__u32 first;
 	__u32 count;		/* 0: there is no backend */
 	__u32 flags;		/* enum sluice_service_flags */
-	__u32 pad;
+	__u32 affinity_s;	/* how long a client keeps its backend after its last connection; 0: it has none */
+	__u64 id;		/* of the Service's port, if it has affinity: all frontends and daemons give the same */
 };
 
 /* `service_slots`: ARRAY -> backend id (__u32). `backends`: ARRAY by backend id; neither is written while something
@@ -368,8 +370,33 @@ SLUICE_INLINE __u64 sluice_service_seal(const struct sluice_service_key *key, co
 
 	__builtin_memcpy(&rest, &key->port_be, sizeof(rest));
 	return sluice_addr_number(&key->addr, 0) * SLUICE_HASH_1 + sluice_addr_number(&key->addr, 1) * SLUICE_HASH_2 +
-	       rest * SLUICE_HASH_3 + service->first * SLUICE_HASH_4 +
-	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5;
+	       rest * SLUICE_HASH_3 + (service->first | (__u64)service->affinity_s << 32) * SLUICE_HASH_4 +
+	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5 + service->id * SLUICE_HASH_6;
+}
+
+/* `affine`: HASH, the backends (key) that a Service with affinity has now; without a meaning of the value (__u32). */
+struct sluice_affine_key {
+	__u64 service;		/* struct sluice_service.id */
+	__u32 backend;
+	__u32 pad;
+};
+
+struct sluice_affinity_key {	/* `affinities`: LRU_HASH */
+	struct sluice_addr client;
+	__u64 service;
+};
+
+struct sluice_affinity {
+	__u64 seen_ns;		/* the client's last new connection */
+	__u32 backend;
+	__u32 seal;		/* sluice_affinity_seal(): elements change hands as conntrack's do */
+};
+
+SLUICE_INLINE __u32 sluice_affinity_seal(const struct sluice_affinity_key *key, __u32 backend)
+{
+	return (__u32)((sluice_addr_number(&key->client, 0) * SLUICE_HASH_1 +
+			sluice_addr_number(&key->client, 1) * SLUICE_HASH_2 + key->service * SLUICE_HASH_3 +
+			backend * SLUICE_HASH_4) >> 32);
 }
 
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
@@ -674,7 +701,10 @@ SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 56, "sluice_ct_entry");
 SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
 SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
 SLUICE_ASSERT(sizeof(struct sluice_service_key) == 24, "sluice_service_key");
-SLUICE_ASSERT(sizeof(struct sluice_service) == 24, "sluice_service");
+SLUICE_ASSERT(sizeof(struct sluice_service) == 32, "sluice_service");
+SLUICE_ASSERT(sizeof(struct sluice_affine_key) == 16, "sluice_affine_key");
+SLUICE_ASSERT(sizeof(struct sluice_affinity_key) == 24, "sluice_affinity_key");
+SLUICE_ASSERT(sizeof(struct sluice_affinity) == 16, "sluice_affinity");
 SLUICE_ASSERT(sizeof(struct sluice_backend) == 24, "sluice_backend");
 SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");

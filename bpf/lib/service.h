@@ -11,6 +11,8 @@ static __always_inline bool service_copy(const struct sluice_service *found, con
 	service->first = *(const volatile __u32 *)&found->first;
 	service->count = *(const volatile __u32 *)&found->count;
 	service->flags = *(const volatile __u32 *)&found->flags;
+	service->affinity_s = *(const volatile __u32 *)&found->affinity_s;
+	service->id = *(const volatile __u64 *)&found->id;
 	service->seal = *(const volatile __u64 *)&found->seal;
 	return service->seal == sluice_service_seal(key, service);
 }
@@ -34,21 +36,62 @@ static __always_inline bool service_find(const struct sluice_packet *pkt, struct
 	return found && service_copy(found, &key, service);
 }
 
-/* The same for all packets of the connection, so that a repeated SYN goes where the first one went. */
-static __always_inline const struct sluice_backend *backend_choose(const struct sluice_service *service,
-								   const struct sluice_ct_key *front)
+/* The backend's id by the connection's tuple: the same for all its packets, so that a repeated SYN goes where the first
+ * one went. 0: none. */
+static __always_inline __u32 backend_by_tuple(const struct sluice_service *service, const struct sluice_ct_key *front)
 {
-	const struct sluice_backend *backend;
 	const __u32 *id;
 	__u32 slot;
 
 	if (!service->count)
-		return NULL;
+		return 0;
 	slot = service->first + (__u32)(sluice_ct_hash(front) >> 32) % service->count;
 	id = bpf_map_lookup_elem(&service_slots, &slot);
-	if (!id || !*id)
+	return id ? *id : 0;
+}
+
+/* The backend that the client had, if it had one lately and the Service has it still; else 0. */
+static __always_inline __u32 backend_by_client(const struct sluice_service *service,
+					       const struct sluice_affinity_key *key, __u64 now_ns)
+{
+	const struct sluice_affinity *found = bpf_map_lookup_elem(&affinities, key);
+	struct sluice_affine_key affine_key = { .service = key->service };
+	__u64 seen_ns;
+
+	if (!found)
+		return 0;
+	affine_key.backend = *(const volatile __u32 *)&found->backend;
+	seen_ns = *(const volatile __u64 *)&found->seen_ns;
+	if (*(const volatile __u32 *)&found->seal != sluice_affinity_seal(key, affine_key.backend) ||
+	    (__s64)(now_ns - seen_ns) > (__s64)(service->affinity_s * SLUICE_NS_PER_S) ||
+	    !bpf_map_lookup_elem(&affine, &affine_key))
+		return 0;
+	return affine_key.backend;
+}
+
+static __always_inline const struct sluice_backend *backend_choose(const struct sluice_packet *pkt,
+								   const struct sluice_service *service)
+{
+	struct sluice_affinity_key ADDR_ON_STACK key;
+	struct sluice_affinity ADDR_ON_STACK affinity = { .seen_ns = pkt->now_ns };
+	const struct sluice_backend *backend;
+	__u32 id = 0;
+
+	if (service->affinity_s) {
+		addr_copy(&key.client, &pkt->src);
+		key.service = service->id;
+		id = backend_by_client(service, &key, pkt->now_ns);
+	}
+	if (!id)
+		id = backend_by_tuple(service, &pkt->ct_key);
+	if (!id)
 		return NULL;
-	backend = bpf_map_lookup_elem(&backends, id);
+	if (service->affinity_s) {
+		affinity.backend = id;
+		affinity.seal = sluice_affinity_seal(&key, id);
+		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
+	}
+	backend = bpf_map_lookup_elem(&backends, &id);
 	return backend && !addr_is_none(&backend->addr) ? backend : NULL;
 }
 

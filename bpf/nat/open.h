@@ -24,7 +24,7 @@ static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct s
 static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_packet *pkt,
 					  const struct sluice_service *service)
 {
-	const struct sluice_backend *chosen = backend_choose(service, &pkt->ct_key);
+	const struct sluice_backend *chosen = backend_choose(pkt, service);
 	struct sluice_addr ADDR_ON_STACK addr;
 	struct tuple tuple;
 	__be16 port_be;

@@ -25,6 +25,7 @@ struct Maps {
   Map<sluice_service_key, sluice_service> services;
   Map<std::uint32_t, std::uint32_t> service_slots;
   Map<std::uint32_t, sluice_backend> backends;
+  Map<sluice_affine_key, std::uint32_t> affine;
   Map<sluice_addr, sluice_peer> peers;
   Map<sluice_route_key, sluice_peer_block> peer_blocks;
   Map<sluice_row_key, sluice_row> tables;

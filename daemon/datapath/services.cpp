@@ -30,36 +30,51 @@ struct Less {
   }
 };
 
-// What the element is to say; none: the frontend is not served to that scope.
-struct Element {
+// What an element is to say.
+struct Wanted {
   std::shared_ptr<const service::Pool> pool;
   std::uint32_t flags = 0;
+  std::uint32_t affinity_s = 0;
+  std::uint64_t id = 0;
 };
 
-std::map<std::uint8_t, Element> elements_of(const service::Frontend& frontend,
-                                            const service::Target& target) {
-  std::map<std::uint8_t, Element> elements;
+// FNV-1a: the same on every node and after every start.
+std::uint64_t id_of(const std::string& service) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : service) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash != 0 ? hash : 1;
+}
+
+// By scope; none: the frontend is not served there.
+std::map<std::uint8_t, Wanted> elements_of(const service::Frontend& frontend, const service::Target& target) {
+  std::map<std::uint8_t, Wanted> elements;
   if (!frontend.address.is_v4()) return elements;  // the modules know IPv4 only
   // Ranges of sources are not told to the modules yet, and a Service that has some is not to be open to all.
   if (!target.source_ranges.empty()) return elements;
+  const auto affinity = target.affinity_seconds.value_or(0);
+  const auto id = affinity != 0 ? id_of(target.service) : 0;
   const std::uint32_t inside = target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0;
-  elements.emplace(SLUICE_SCOPE_INSIDE, Element{target.internal, inside});
+  elements.emplace(SLUICE_SCOPE_INSIDE, Wanted{target.internal, inside, affinity, id});
   if (!target.from_outside) return elements;
   std::uint32_t outside = target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0;
   if (target.masquerade) outside |= SLUICE_SERVICE_MASQUERADE;
-  elements.emplace(SLUICE_SCOPE_OUTSIDE, Element{target.external, outside});
+  elements.emplace(SLUICE_SCOPE_OUTSIDE, Wanted{target.external, outside, affinity, id});
   return elements;
 }
 
 sluice_service value_of(const sluice_service_key& key, std::uint32_t first, std::uint32_t count,
-                        std::uint32_t flags) {
+                        const Wanted& wanted) {
   sluice_service value{};
   value.first = first;
   value.count = count;
-  value.flags = flags;
+  value.flags = wanted.flags;
+  value.affinity_s = wanted.affinity_s;
+  value.id = wanted.id;
   value.seal = sluice_service_seal(&key, &value);
   return value;
 }
+
+sluice_affine_key affine_key(std::uint64_t service, std::uint32_t backend) { return {service, backend, 0}; }
 
 // Beyond that, reading all of the array is quicker.
 constexpr std::uint32_t kReadSingly = 1 << 16;
@@ -111,6 +126,9 @@ Result<void> Services::adopt() {
             id, service::Backend{Address::from_abi((*backend)->addr), ntohs((*backend)->port_be)});
     }
   }
+  auto affine = maps_.affine.entries();
+  if (!affine) return tl::unexpected(affine.error());
+  for (const auto& [key, value] : *affine) found->affine.emplace(key.service, key.backend);
   inherited_ = std::move(found);
   adopted_ = true;
   return {};
@@ -148,6 +166,10 @@ Result<void> Services::drop_inherited() {
         return tl::unexpected(done.error());
     }
   }
+  for (const auto& each : inherited_->affine)
+    if (!affine_.contains(each))
+      if (auto done = maps_.affine.erase(affine_key(each.first, each.second)); !done)
+        return tl::unexpected(done.error());
   Released room{grace_.begin(), {}, {}};
   for (const auto& [first, count] : inherited_->regions) room.slots.push_back({first, count});
   for (const auto& [id, backend] : inherited_->backends)
@@ -177,7 +199,7 @@ Result<void> Services::apply(const service::Table& table) {
 // The new element is there before the old one's slots are given up; scopes that go, go last.
 Result<void> Services::write(const service::Frontend& frontend,
                              std::shared_ptr<const service::Target> target) {
-  const auto wanted = target ? elements_of(frontend, *target) : std::map<std::uint8_t, Element>{};
+  const auto wanted = target ? elements_of(frontend, *target) : std::map<std::uint8_t, Wanted>{};
   auto& present = elements_[frontend];
   for (const auto& [scope, element] : wanted) {
     const Region* before = nullptr;
@@ -189,14 +211,16 @@ Result<void> Services::write(const service::Frontend& frontend,
     auto region = hold(element.pool, before);
     if (!region) return tl::unexpected(region.error());
     const auto key = key_of(frontend, scope);
+    const Element made{element.pool, element.id};
     SLUICE_FAULT_POINT("service.slots_filled");
-    if (auto done = maps_.services.update(key, value_of(key, region->first, region->count, element.flags));
-        !done) {
-      let_go(element.pool);
+    auto done = hold_affine(made);
+    if (done) done = maps_.services.update(key, value_of(key, region->first, region->count, element));
+    if (!done) {
+      let_go(made);
       return done;
     }
     SLUICE_FAULT_POINT("service.written");
-    if (auto old = std::exchange(present[scope], element.pool)) let_go(old);
+    if (auto old = std::exchange(present[scope], made); old.pool) let_go(old);
   }
   for (auto it = present.begin(); it != present.end();) {
     if (wanted.contains(it->first)) {
@@ -294,12 +318,35 @@ Result<std::uint32_t> Services::hold_backend(const service::Backend& backend) {
   return *id;
 }
 
-void Services::let_go(const std::shared_ptr<const service::Pool>& pool) {
-  const auto held = pools_.find(pool);
+// For each backend, also where it fails, so that let_go() is the way back.
+Result<void> Services::hold_affine(const Element& element) {
+  if (element.affine == 0) return {};
+  Result<void> all;
+  for (const auto& backend : element.pool->backends) {
+    const Affine affine{element.affine, backends_.at(backend).id};
+    if (++affine_[affine] > 1) continue;
+    if (auto done = maps_.affine.update(affine_key(affine.first, affine.second), 0); !done)
+      all = std::move(done);
+  }
+  return all;
+}
+
+void Services::let_go(const Element& element) {
+  if (element.affine != 0) {
+    for (const auto& backend : element.pool->backends) {
+      const Affine affine{element.affine, backends_.at(backend).id};
+      const auto held = affine_.find(affine);
+      if (--held->second > 0) continue;
+      affine_.erase(held);
+      if (auto done = maps_.affine.erase(affine_key(affine.first, affine.second)); !done)
+        spdlog::warn("a client may keep a backend that its Service has no more: {}", done.error().message);
+    }
+  }
+  const auto held = pools_.find(element.pool);
   if (held == pools_.end() || --held->second.users > 0) return;
   Released released{grace_.begin(), {}, {}};
   if (held->second.region.count > 0) released.slots.push_back(held->second.region);
-  let_go_backends(*pool, released.backends);
+  let_go_backends(*element.pool, released.backends);
   pools_.erase(held);
   if (!released.slots.empty()) released_.push_back(std::move(released));
 }
@@ -343,7 +390,7 @@ Result<void> Services::audit(std::vector<std::string>& differences) const {
         continue;
       }
       const auto region = pools_.at(element.pool).region;
-      const auto wanted = value_of(key, region.first, region.count, element.flags);
+      const auto wanted = value_of(key, region.first, region.count, element);
       if (std::memcmp(&wanted, &here->second, sizeof wanted) != 0)
         differences.push_back(name(frontend, scope) + " differs");
       found.erase(here);

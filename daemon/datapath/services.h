@@ -52,9 +52,14 @@ class Services {
     std::map<std::uint32_t, service::Backend> backends;                    // by id, those that slots refer to
     std::map<std::uint32_t, std::uint32_t> regions;                        // first -> count, not claimed yet
     std::set<std::uint32_t> claimed;                                       // of the backends
+    std::set<std::pair<std::uint64_t, std::uint32_t>> affine;
   };
-  using Elements =
-      std::map<std::uint8_t, std::shared_ptr<const service::Pool>>;  // by enum sluice_service_scope
+  struct Element {
+    std::shared_ptr<const service::Pool> pool;
+    std::uint64_t affine = 0;  // struct sluice_service.id; 0: the Service has no affinity
+  };
+  using Elements = std::map<std::uint8_t, Element>;        // by enum sluice_service_scope
+  using Affine = std::pair<std::uint64_t, std::uint32_t>;  // Service's id, backend's id
 
   [[nodiscard]] Result<void> adopt();
   [[nodiscard]] Result<void> write(const service::Frontend& frontend,
@@ -65,7 +70,8 @@ class Services {
   [[nodiscard]] Result<void> drop_inherited();
   [[nodiscard]] Result<Region> fill(const service::Pool& pool);
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
-  void let_go(const std::shared_ptr<const service::Pool>& pool);
+  void let_go(const Element& element);
+  [[nodiscard]] Result<void> hold_affine(const Element& element);
   void let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released);
 
   const Maps& maps_;
@@ -77,6 +83,7 @@ class Services {
   std::map<service::Frontend, Elements> elements_;
   std::map<std::shared_ptr<const service::Pool>, Held> pools_;
   std::map<service::Backend, Known> backends_;
+  std::map<Affine, unsigned> affine_;     // of how many elements
   std::unique_ptr<Inherited> inherited_;  // until the first table is live
   std::vector<Released> released_;
 };

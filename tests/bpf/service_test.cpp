@@ -355,6 +355,49 @@ TEST_F(Service, ErrorsAreTranslatedBothWays) {
   EXPECT_EQ(to_backend.out.find("BAD"), std::string::npos) << to_backend.out;
 }
 
+TEST_F(Service, AClientKeepsItsBackendWhileTheServiceHasIt) {
+  serve(kService, kPort, {{"10.1.0.3"}, {"10.2.0.9"}});
+  constexpr std::uint64_t kId = 7;
+  sluice_service_key key{};
+  key.addr = bpftest::address(kService);
+  key.port_be = htons(kPort);
+  key.proto = IPPROTO_TCP;
+  auto service = *get<sluice_service>("services", key);
+  service.affinity_s = 60;
+  service.id = kId;
+  service.seal = sluice_service_seal(&key, &service);
+  put("services", key, service);
+  for (const std::uint32_t backend : {1U, 2U})
+    put("affine", sluice_affine_key{kId, backend, 0}, std::uint32_t{0});
+  std::uint16_t port = 1000;
+  const auto outcome = [&] {
+    return send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP), [&](Frame& f) { f.sport = port++; })).outcome;
+  };
+  const auto first = outcome();
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(outcome(), first);
+  const std::uint32_t gone = first == "delivered" ? 1 : 2;
+  const sluice_affinity_key client{bpftest::address("10.1.0.2"), kId};
+  const auto lately = [&](std::uint64_t seconds_ago) {
+    sluice_affinity affinity{now_ns() - seconds_ago * SLUICE_NS_PER_S, gone, 0};
+    affinity.seal = sluice_affinity_seal(&client, gone);
+    put("affinities", client, affinity);
+  };
+  const auto kept_of_40 = [&](std::uint64_t seconds_ago) {
+    int kept = 0;
+    for (int i = 0; i < 40; ++i) {
+      lately(seconds_ago);
+      kept += outcome() == first;
+    }
+    return kept;
+  };
+  EXPECT_EQ(kept_of_40(59), 40);
+  EXPECT_LT(kept_of_40(61), 40) << "the time is over";
+  erase("affine", sluice_affine_key{kId, gone, 0});
+  EXPECT_LT(kept_of_40(0), 40) << "the Service has it no more";
+  put("affinities", client, sluice_affinity{now_ns(), 99, 1});
+  EXPECT_NE(outcome(), "dropped SERVICE_NO_BACKEND") << "another client's element is not believed";
+}
+
 TEST_F(Service, AnElementOfAnotherAddressIsNotBelieved) {
   serve(kService, kPort, {{"10.1.0.3"}});
   sluice_service_key key{};

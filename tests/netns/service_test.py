@@ -148,6 +148,27 @@ class ServiceTest(sluice_test.SluiceTest):
         self.assertEqual("answered", outcome(self.c, "10.96.0.1", PORT))
         self.assertEqual(before + 1, len(self.peers(self.a)))
 
+    def test_a_client_keeps_its_backend(self):
+        affinity = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}
+        self.serve("web", "10.96.0.1", self.a.address, self.b.address, **affinity)
+        before = {where: len(self.peers(where)) for where in (self.a, self.b)}
+        for n in range(30):
+            if n == 15:  # the next daemon knows of it, too
+                self.node.kill_daemon()
+                self.node.start_daemon()
+            self.assertEqual("answered", outcome(self.c, "10.96.0.1", PORT))
+        served = {where: len(self.peers(where)) - count for where, count in before.items()}
+        self.assertEqual([0, 30], sorted(served.values()))
+        kept, other = sorted(served, key=served.get, reverse=True)
+        self.serve("web", "10.96.0.1", other.address, **affinity)
+        self.assertEqual("answered", outcome(self.c, "10.96.0.1", PORT))
+        self.serve("web", "10.96.0.1", kept.address, other.address, **affinity)
+        before = len(self.peers(other))
+        for _ in range(10):
+            self.assertEqual("answered", outcome(self.c, "10.96.0.1", PORT))
+        self.assertEqual(before + 10, len(self.peers(other)), "the last one counts")
+        self.assertEqual([], self.node.get("/v1/status")["audit"])
+
     def test_policy_sees_the_backend(self):
         self.serve("web", "10.96.0.1", self.b.address)
         before = self.node.generation()
