@@ -399,21 +399,29 @@ Result<void> Services::audit(std::vector<std::string>& differences) const {
   for (const auto& [key, value] : found)
     differences.push_back(fmt::format("services: {} port {} should not be there",
                                       Address::from_abi(key.addr).to_string(), ntohs(key.port_be)));
-  for (const auto& [pool, held] : pools_) {
-    for (std::uint32_t i = 0; i < held.region.count; ++i) {
-      auto id = maps_.service_slots.lookup(held.region.first + i);
-      if (!id) return tl::unexpected(id.error());
-      const auto& backend = pool->backends[pool->slots[i]];
-      const auto value =
-          *id ? maps_.backends.lookup(**id) : Result<std::optional<sluice_backend>>(std::nullopt);
-      if (!value) return tl::unexpected(value.error());
-      if (*value && Address::from_abi((*value)->addr) == backend.address &&
-          ntohs((*value)->port_be) == backend.port)
-        continue;
-      differences.push_back(fmt::format("service_slots: {} is not {} port {}", held.region.first + i,
-                                        backend.address.to_string(), backend.port));
-    }
+  return audit_pools(differences);
+}
+
+Result<void> Services::audit_pools(std::vector<std::string>& differences) const {
+  for (const auto& [backend, known] : backends_) {
+    auto value = maps_.backends.lookup(known.id);
+    if (!value) return tl::unexpected(value.error());
+    if (!*value || Address::from_abi((*value)->addr) != backend.address ||
+        ntohs((*value)->port_be) != backend.port)
+      differences.push_back(
+          fmt::format("backends: {} is not {} port {}", known.id, backend.address.to_string(), backend.port));
   }
+  std::map<std::uint32_t, std::uint32_t> regions;
+  for (const auto& [pool, held] : pools_)
+    if (held.region.count > 0) regions.emplace(held.region.first, held.region.count);
+  std::vector<std::uint32_t> slots(SLUICE_MAX_SERVICE_SLOTS);
+  if (auto done = read_slots(maps_, regions, slots); !done) return done;
+  for (const auto& [pool, held] : pools_)
+    for (std::uint32_t i = 0; i < held.region.count; ++i)
+      if (const auto& backend = pool->backends[pool->slots[i]];
+          slots[held.region.first + i] != backends_.at(backend).id)
+        differences.push_back(fmt::format("service_slots: {} is not {} port {}", held.region.first + i,
+                                          backend.address.to_string(), backend.port));
   return {};
 }
 

@@ -72,6 +72,7 @@ class Services {
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
   void let_go(const Element& element);
   [[nodiscard]] Result<void> hold_affine(const Element& element);
+  [[nodiscard]] Result<void> audit_pools(std::vector<std::string>& differences) const;
   void let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released);
 
   const Maps& maps_;
