@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/conntrack_gc.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <ctime>
 
 namespace sluice::datapath {
@@ -16,8 +19,7 @@ std::uint64_t now_ns() {
 // An entry that does not belong together (see struct sluice_ct_entry) is read while it changes hands; one
 // that stays so is of no use to the programs either.
 bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
-  if (entry.seal != sluice_ct_seal(sluice_ct_hash(&key), &entry.nat))
-    return true;
+  if (entry.seal != sluice_ct_seal(sluice_ct_hash(&key), &entry.nat)) return true;
   const auto idle = static_cast<std::int64_t>(now - entry.last_seen_ns);
   const auto progress = sluice_ct_progress(entry.seal, entry.progress);
   return idle > static_cast<std::int64_t>(sluice_ct_lifetime_ns(key.proto, progress));
@@ -48,6 +50,22 @@ Result<void> ConntrackGc::collect() {
   status_.entries = left;
   status_.expired_total += removed;
   return {};
+}
+
+Result<void> ConntrackGc::forget(const Gone& gone) {
+  if (gone.empty()) return {};
+  return maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+    if (key.proto != IPPROTO_UDP || !(entry.nat.flags & SLUICE_CT_FRONT)) return {};
+    const service::Backend backend{Address::from_abi(entry.nat.addr), ntohs(entry.nat.port_be)};
+    for (const int end : {0, 1}) {  // one of them is the Service
+      const auto found =
+          gone.find({Address::from_abi(key.addr[end]), model::Protocol::kUdp, ntohs(key.port_be[end])});
+      if (found == gone.end() || !found->second.contains(backend)) continue;
+      auto erased = maps_.conntrack.erase(key);
+      return erased ? Result<void>{} : tl::unexpected(erased.error());
+    }
+    return {};
+  });
 }
 
 ConntrackStatus ConntrackGc::status() const {

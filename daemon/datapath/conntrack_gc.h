@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <mutex>
+#include <set>
 
 #include "daemon/datapath/datapath.h"
 #include "daemon/datapath/maps.h"
+#include "daemon/service/table.h"
 
 namespace sluice::datapath {
 
@@ -16,6 +19,10 @@ class ConntrackGc {
     status_.max_entries = maps.conntrack.raw().max_entries();
   }
   [[nodiscard]] Result<void> collect();
+  // Ends the UDP connections to a Service whose backend is not that any more: nothing in them tells the
+  // client to begin anew, as a reset does.
+  using Gone = std::map<service::Frontend, std::set<service::Backend>>;
+  [[nodiscard]] Result<void> forget(const Gone& gone);
   [[nodiscard]] ConntrackStatus status() const;  // thread-safe
 
  private:

@@ -106,7 +106,13 @@ class KernelDatapath final : public Datapath {
                         const std::function<CheckPackets()>& check) override {
     return firewall_.apply(std::move(ruleset), reason, check);
   }
-  Result<void> apply_services(const service::Table& table) override { return services_.apply(table); }
+  Result<void> apply_services(const service::Table& table) override {
+    auto done = services_.apply(table);
+    if (auto forgotten = conntrack_.forget(services_.take_gone()); !forgotten)
+      spdlog::warn("UDP connections to backends that are gone stay until they are idle: {}",
+                   forgotten.error().message);
+    return done;
+  }
   void collect() override {
     if (auto done = firewall_.collect(); !done)
       spdlog::warn("rules out of use stay: {}", done.error().message);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -220,7 +221,10 @@ Result<void> Services::write(const service::Frontend& frontend,
       return done;
     }
     SLUICE_FAULT_POINT("service.written");
-    if (auto old = std::exchange(present[scope], made); old.pool) let_go(old);
+    if (auto old = std::exchange(present[scope], made); old.pool) {
+      note_gone(frontend, *old.pool, *made.pool);
+      let_go(old);
+    }
   }
   for (auto it = present.begin(); it != present.end();) {
     if (wanted.contains(it->first)) {
@@ -229,6 +233,7 @@ Result<void> Services::write(const service::Frontend& frontend,
     }
     if (auto done = maps_.services.erase(key_of(frontend, it->first)); !done)
       return tl::unexpected(done.error());
+    note_gone(frontend, *it->second.pool, {});
     let_go(it->second);
     it = present.erase(it);
   }
@@ -238,6 +243,15 @@ Result<void> Services::write(const service::Frontend& frontend,
   else
     applied_.erase(frontend);
   return {};
+}
+
+void Services::note_gone(const service::Frontend& frontend, const service::Pool& before,
+                         const service::Pool& now) {
+  if (frontend.protocol != model::Protocol::kUdp) return;
+  std::vector<service::Backend> gone;
+  std::set_difference(before.backends.begin(), before.backends.end(), now.backends.begin(),
+                      now.backends.end(), std::back_inserter(gone));
+  if (!gone.empty()) gone_[frontend].insert(gone.begin(), gone.end());
 }
 
 Result<Services::Region> Services::hold(const std::shared_ptr<const service::Pool>& pool,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -24,6 +25,9 @@ class Services {
   // Writes what differs from the last call, each frontend in one step; after the start, what differs from
   // what an earlier daemon left. On failure what was written stays, and the next call goes on from there.
   [[nodiscard]] Result<void> apply(const service::Table& table);
+  // Backends that UDP frontends have no more since the last call.
+  using Gone = std::map<service::Frontend, std::set<service::Backend>>;
+  [[nodiscard]] Gone take_gone() { return std::exchange(gone_, {}); }
   // Gives back what packets can no longer be reading.
   [[nodiscard]] Result<void> collect();
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
@@ -71,6 +75,7 @@ class Services {
   [[nodiscard]] Result<Region> fill(const service::Pool& pool);
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
   void let_go(const Element& element);
+  void note_gone(const service::Frontend& frontend, const service::Pool& before, const service::Pool& now);
   [[nodiscard]] Result<void> hold_affine(const Element& element);
   [[nodiscard]] Result<void> audit_pools(std::vector<std::string>& differences) const;
   void let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released);
@@ -84,6 +89,7 @@ class Services {
   std::map<service::Frontend, Elements> elements_;
   std::map<std::shared_ptr<const service::Pool>, Held> pools_;
   std::map<service::Backend, Known> backends_;
+  Gone gone_;
   std::map<Affine, unsigned> affine_;     // of how many elements
   std::unique_ptr<Inherited> inherited_;  // until the first table is live
   std::vector<Released> released_;
