@@ -228,14 +228,25 @@ int entry_overlay(struct __sk_buff *skb)
 }
 
 /* ---- from outside --------------------------------------------------------------------------- */
-/* Could the packet, which is for the node's address, be for a masqueraded connection? */
-static __always_inline bool masquerade_candidate(struct __sk_buff *skb, const struct sluice_packet *pkt)
+/* Could the ICMP error be about what a masqueraded connection, or a Service, sent? */
+static __always_inline bool is_our_error(struct __sk_buff *skb, const struct sluice_packet *pkt, bool to_node)
 {
+	struct sluice_service_key ADDR_ON_STACK key;
+	struct sluice_service service;
 	struct embedded in;
 
-	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
-		return embedded_parse(skb, pkt, &in) && in.src_be == addr_v4(&pkt->dst) &&
-		       masquerade_port(in.sport_be);
+	if (!embedded_parse(skb, pkt, &in) || in.src_be != addr_v4(&pkt->dst))
+		return false;
+	if (to_node && masquerade_port(in.sport_be))
+		return true;
+	addr_copy(&key.addr, &pkt->dst);
+	((word64 *)&key)[2] = in.sport_be | (__u64)in.proto << 16 | (__u64)SLUICE_SCOPE_OUTSIDE << 24;
+	return service_get(&key, &service);
+}
+
+/* Could the packet, which is for the node's address, be for a masqueraded connection? */
+static __always_inline bool masquerade_candidate(const struct sluice_packet *pkt)
+{
 	return (pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP || pkt->proto == IPPROTO_ICMP) &&
 	       masquerade_port(pkt->dport_be);
 }
@@ -245,23 +256,27 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 {
 	const struct sluice_config *cfg = config_get();
 	struct sluice_service service;
+	bool to_node;
 
 	/* pkt_type: a promiscuous uplink also sees what is for others. */
 	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    skb->pkt_type != 0 /* PACKET_HOST */ || parse_ipv4(skb, pkt, rest))
 		return false;
-	if (!addr_equal(&pkt->dst, &cfg->node_ipv4)) {
+	to_node = addr_equal(&pkt->dst, &cfg->node_ipv4);
+	if (!to_node) {
 		pkt->dst_endpoint = local_get(&pkt->dst);
 		if (pkt->dst_endpoint)
 			return !parse_l4(skb, pkt, rest);
 	}
 	if (parse_l4(skb, pkt, rest))
 		return false;
+	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
+		return is_our_error(skb, pkt, to_node);
 	if (service_find(pkt, &service)) {
 		pkt->flags |= SLUICE_PKT_SERVICE;
 		return true;
 	}
-	return addr_equal(&pkt->dst, &cfg->node_ipv4) && masquerade_candidate(skb, pkt);
+	return to_node && masquerade_candidate(pkt);
 }
 
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)

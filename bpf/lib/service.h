@@ -17,23 +17,29 @@ static __always_inline bool service_copy(const struct sluice_service *found, con
 	return service->seal == sluice_service_seal(key, service);
 }
 
-/* False: the destination is no Service's. */
+/* False: there is no such Service. */
+static __always_inline bool service_get(const struct sluice_service_key *key, struct sluice_service *service)
+{
+	const struct sluice_service *found = bpf_map_lookup_elem(&services, key);
+
+	if (!found)
+		return false;
+	if (service_copy(found, key, service))
+		return true;
+	/* The next lookup does not meet an element that is not the key's any more. */
+	found = bpf_map_lookup_elem(&services, key);
+	return found && service_copy(found, key, service);
+}
+
+/* By the packet's destination. */
 static __always_inline bool service_find(const struct sluice_packet *pkt, struct sluice_service *service)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
-	const struct sluice_service *found;
 	__u64 scope = pkt->hook == SLUICE_HOOK_UPLINK ? SLUICE_SCOPE_OUTSIDE : SLUICE_SCOPE_INSIDE;
 
 	addr_copy(&key.addr, &pkt->dst);
 	((word64 *)&key)[2] = pkt->dport_be | (__u64)pkt->proto << 16 | scope << 24;
-	found = bpf_map_lookup_elem(&services, &key);
-	if (!found)
-		return false;
-	if (service_copy(found, &key, service))
-		return true;
-	/* The next lookup does not meet an element that is not the key's any more. */
-	found = bpf_map_lookup_elem(&services, &key);
-	return found && service_copy(found, &key, service);
+	return service_get(&key, service);
 }
 
 /* The backend's id by the connection's tuple: the same for all its packets, so that a repeated SYN goes where the first

@@ -131,8 +131,11 @@ static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet
 	__u32 reason;
 
 	if (quote_read(skb, pkt, &quote)) {
-		if (sent_to_node(pkt))
-			return related_masqueraded(skb, pkt, &quote);
+		if (sent_to_node(pkt)) {
+			reason = related_masqueraded(skb, pkt, &quote);
+			if (reason != TO_STACK)
+				return reason;
+		}
 		if (related_tracked(skb, pkt, &quote, &reason))
 			return reason;
 	}

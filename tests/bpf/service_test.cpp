@@ -355,6 +355,32 @@ TEST_F(Service, ErrorsAreTranslatedBothWays) {
   EXPECT_EQ(to_backend.out.find("BAD"), std::string::npos) << to_backend.out;
 }
 
+TEST_F(Service, ErrorsFromOutsideAboutANodePort) {
+  const auto error = [](std::uint16_t port) {
+    return Frame{.from = "02:00:00:00:00:99",
+                 .to = "uplink",
+                 .src = "198.51.100.1",
+                 .dst = "192.0.2.1",
+                 .proto = IPPROTO_ICMP,
+                 .icmp = kUnreachable,
+                 .quoted = packet({.src = "192.0.2.1",
+                                   .dst = "198.51.100.7",
+                                   .proto = IPPROTO_TCP,
+                                   .sport = port,
+                                   .dport = 443,
+                                   .flags = "A"})};
+  };
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, error(22)).outcome, "to_stack") << "the node's own";
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, error(kNodePort)).outcome, "to_stack") << "of no connection";
+  send(SLUICE_HOOK_UPLINK, from_world(kNodePort));
+  const Seen seen = send(SLUICE_HOOK_UPLINK, error(kNodePort));
+  EXPECT_EQ(seen.outcome, "delivered");
+  EXPECT_NE(seen.out.find("198.51.100.1>10.1.0.3"), std::string::npos) << seen.out;
+  EXPECT_NE(seen.out.find("10.1.0.3:8080>198.51.100.7:443"), std::string::npos) << seen.out;
+  EXPECT_EQ(seen.out.find("BAD"), std::string::npos) << seen.out;
+}
+
 TEST_F(Service, AClientKeepsItsBackendWhileTheServiceHasIt) {
   serve(kService, kPort, {{"10.1.0.3"}, {"10.2.0.9"}});
   constexpr std::uint64_t kId = 7;
