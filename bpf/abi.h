@@ -43,6 +43,7 @@ enum {
 	SLUICE_MAX_BACKENDS = 131072,	/* backend ids are 1 … MAX-1 */
 	SLUICE_MAX_SERVICE_SLOTS = 1 << 21,
 	SLUICE_MAX_AFFINITIES = 65536,
+	SLUICE_MAX_SOCKET_PEERS = 65536,
 };
 
 /* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
@@ -76,7 +77,8 @@ enum sluice_module {
 	SLUICE_MODULE_PROBE = 8,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
 	SLUICE_MODULE_NAT_NEW = 9,	/* a routed connection that conntrack does not have: Services, masquerade */
 	SLUICE_MODULE_REFUSE = 10,	/* answers what nobody serves */
-	SLUICE_MODULE_COUNT = 11,
+	SLUICE_MODULE_SOCKET = 11,	/* attached to the node's cgroup, no packets; its slot stays empty */
+	SLUICE_MODULE_COUNT = 12,
 	SLUICE_MODULE_SLOTS = 16,	/* size of the PROG_ARRAY: room for inspection and shadow modules */
 };
 
@@ -161,6 +163,8 @@ enum sluice_ct_flags {		/* of an entry from its insertion to its end */
 	SLUICE_CT_STACK = 1 << 3,	/* came by the node's stack, which may translate it: replies go back there */
 	SLUICE_CT_SERVICE = 1 << 4,	/* the originator, at client_port_be, sees addr:port_be as the other end */
 	SLUICE_CT_FRONT = 1 << 5,	/* addr:port_be is the backend, which sees client_port_be */
+	SLUICE_CT_SNAT_LOCAL = 1 << 6,	/* of MASQUERADE: by config.local_snat_ipv4 */
+	SLUICE_CT_OWN_NODE = 1 << 7,	/* the originator is this node itself: see SLUICE_PKT_OWN_NODE */
 };
 
 enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors it */
@@ -399,6 +403,30 @@ SLUICE_INLINE __u32 sluice_affinity_seal(const struct sluice_affinity_key *key, 
 			backend * SLUICE_HASH_4) >> 32);
 }
 
+/* `socket_peers`: LRU_HASH. What a socket of the node took for the other end before its address was translated; to
+ * name it so towards the program. */
+struct sluice_socket_peer_key {
+	__u64 cookie;		/* the socket's */
+	__be32 backend_be;
+	__be16 port_be;
+	__u16 proto;
+};
+
+struct sluice_socket_peer {
+	__be32 service_be;
+	__be16 port_be;
+	__u16 pad;
+	__u64 seal;		/* sluice_socket_peer_seal(): elements change hands as conntrack's do */
+};
+
+SLUICE_INLINE __u64 sluice_socket_peer_seal(const struct sluice_socket_peer_key *key, __be32 service_be,
+					    __be16 port_be)
+{
+	return key->cookie * SLUICE_HASH_1 +
+	       (key->backend_be | (__u64)key->port_be << 32 | (__u64)key->proto << 48) * SLUICE_HASH_2 +
+	       (service_be | (__u64)port_be << 32) * SLUICE_HASH_3;
+}
+
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
 enum sluice_endpoint_flags {
 	SLUICE_ENDPOINT_QUEUED = 1 << 0,	/* its link has a qdisc that packets to the pod must go through */
@@ -450,6 +478,10 @@ enum sluice_monitor_flags {
 struct sluice_config {		/* `config`: ARRAY of one */
 	struct sluice_addr node_ipv4;	/* masquerade address; all zero: no uplink */
 	struct sluice_addr gateway_ipv4;
+	/* Masquerade address of what the node's own stack serves, if the stack would answer past us otherwise: the
+	 * podCIDR's own, which no pod has and which the stack routes to sluice_host. */
+	struct sluice_addr local_snat_ipv4;
+	__u64 netns_cookie;	/* the node's network namespace; 0: the kernel's first one (before Linux 5.14) */
 	__u32 host_ifindex;	/* sluice_host: the stack's side */
 	__u32 net_ifindex;	/* sluice_net: our side of it */
 	__u32 vxlan_ifindex;
@@ -579,6 +611,7 @@ enum sluice_packet_flags {
 	SLUICE_PKT_STACK = 1 << 13,		/* goes to the node's stack, wherever it is for */
 	SLUICE_PKT_SERVICE = 1 << 14,		/* NEW, to front_addr:front_port_be; dst is the backend chosen */
 	SLUICE_PKT_UNSERVICE = 1 << 15,		/* reply of a backend: nat_commit puts the Service in its place */
+	SLUICE_PKT_SNAT_LOCAL = 1 << 16,	/* of MASQUERADE: by config.local_snat_ipv4 */
 };
 
 enum sluice_output {
@@ -659,7 +692,7 @@ struct sluice_stats {
 	__u64 to_stack;
 	__u64 out_tunnel;
 	__u64 out_uplink;
-	__u64 answered;		/* ARP requests turned into replies */
+	__u64 answered;		/* turned into a reply to the pod that sent it: ARP, what nobody serves */
 	__u64 drops[SLUICE_DROP_SLOTS];
 	__u64 module_packets[SLUICE_MODULE_SLOTS];
 };
@@ -706,11 +739,13 @@ SLUICE_ASSERT(sizeof(struct sluice_affine_key) == 16, "sluice_affine_key");
 SLUICE_ASSERT(sizeof(struct sluice_affinity_key) == 24, "sluice_affinity_key");
 SLUICE_ASSERT(sizeof(struct sluice_affinity) == 16, "sluice_affinity");
 SLUICE_ASSERT(sizeof(struct sluice_backend) == 24, "sluice_backend");
+SLUICE_ASSERT(sizeof(struct sluice_socket_peer_key) == 16, "sluice_socket_peer_key");
+SLUICE_ASSERT(sizeof(struct sluice_socket_peer) == 16, "sluice_socket_peer");
 SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
-SLUICE_ASSERT(sizeof(struct sluice_config) == 64, "sluice_config");
+SLUICE_ASSERT(sizeof(struct sluice_config) == 88, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");
 SLUICE_ASSERT(sizeof(struct sluice_own_class) == 8, "sluice_own_class");

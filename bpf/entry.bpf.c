@@ -239,8 +239,7 @@ static __always_inline bool is_our_error(struct __sk_buff *skb, const struct slu
 		return false;
 	if (to_node && masquerade_port(in.sport_be))
 		return true;
-	addr_copy(&key.addr, &pkt->dst);
-	((word64 *)&key)[2] = in.sport_be | (__u64)in.proto << 16 | (__u64)SLUICE_SCOPE_OUTSIDE << 24;
+	service_key_make(&key, &pkt->dst, in.sport_be, in.proto, SLUICE_SCOPE_OUTSIDE);
 	return service_get(&key, &service);
 }
 

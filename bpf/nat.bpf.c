@@ -27,8 +27,6 @@ static __always_inline __u32 find_connection(struct __sk_buff *skb, struct sluic
 {
 	__u32 reason;
 
-	if (pkt->flags & SLUICE_PKT_OWN_NODE)
-		return track_own_node(pkt);
 	if (unlikely(pkt->flags & SLUICE_PKT_ICMP_ERROR))
 		return related(skb, pkt);
 	if (!(pkt->flags & SLUICE_PKT_BRIDGED) && sent_to_masquerade(pkt)) {
@@ -36,7 +34,7 @@ static __always_inline __u32 find_connection(struct __sk_buff *skb, struct sluic
 		if (reason != TO_STACK)
 			return reason;
 	}
-	return track(skb, pkt);
+	return pkt->flags & SLUICE_PKT_OWN_NODE ? track_own_node(skb, pkt) : track(skb, pkt);
 }
 
 SEC("tc")

@@ -81,18 +81,24 @@ SEC("tc")
 int refuse(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
+	const struct sluice_config *cfg = config_get();
 	struct sluice_stats *st = stats_get();
 
-	if (!pkt || !st)
+	if (!pkt || !st || !cfg)
 		return TC_ACT_SHOT;
 	st->module_packets[SLUICE_MODULE_REFUSE]++;
-	/* To a pod as the answer to ARP goes; outside, by the way that the packet came. */
-	if ((pkt->hook != SLUICE_HOOK_POD && pkt->hook != SLUICE_HOOK_UPLINK) || pkt->flags & SLUICE_PKT_TCP_RST ||
-	    !answer(skb, pkt))
+	/* To a pod as the answer to ARP goes; to others by the way that the packet came. */
+	if (pkt->hook == SLUICE_HOOK_OVERLAY || pkt->flags & SLUICE_PKT_TCP_RST || !answer(skb, pkt))
 		return drop(skb, pkt, SLUICE_MODULE_REFUSE, SLUICE_DROP_SERVICE_NO_BACKEND);
-	st->answered++;
-	if (pkt->hook == SLUICE_HOOK_UPLINK)
+	if (pkt->hook == SLUICE_HOOK_UPLINK) {
+		st->out_uplink++;
 		return bpf_redirect(skb->ifindex, 0);
+	}
+	if (pkt->hook == SLUICE_HOOK_HOST) {
+		st->to_stack++;
+		return bpf_redirect(cfg->host_ifindex, BPF_F_INGRESS);
+	}
+	st->answered++;
 	bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(skb->ifindex, 0);
 }

@@ -16,12 +16,12 @@ static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 	case SLUICE_ROUTE_PODS:
 		return SLUICE_DROP_ENDPOINT_GONE;
 	case SLUICE_ROUTE_HOST:
-		if (pkt->hook == SLUICE_HOOK_UPLINK)
+		if (pkt->hook == SLUICE_HOOK_UPLINK && !(pkt->flags & SLUICE_PKT_TRANSLATED))
 			return SLUICE_DROP_NOT_FOR_POD;
 		/* The node's own traffic: no policy, and no conntrack entry that a full table could refuse, unless a
 		 * translation needs one. */
 		pkt->flags |= SLUICE_PKT_OWN_NODE;
-		if (!(pkt->flags & (SLUICE_PKT_SERVICE | SLUICE_PKT_UNSERVICE)))
+		if (!(pkt->flags & (SLUICE_PKT_SERVICE | SLUICE_PKT_UNSERVICE | SLUICE_PKT_MASQUERADE)))
 			pkt->next = SLUICE_MODULE_DELIVER;
 		pkt->output = SLUICE_OUTPUT_HOST;
 		return SLUICE_DROP_NONE;
@@ -31,7 +31,8 @@ static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 	    !(pkt->flags & SLUICE_PKT_TRANSLATED))
 		return SLUICE_DROP_NOT_FOR_POD;
 	if (pkt->route.kind == SLUICE_ROUTE_TUNNEL ||
-	    (pkt->route.kind == SLUICE_ROUTE_NODE && !(pkt->flags & SLUICE_PKT_MASQUERADE))) {
+	    (pkt->route.kind == SLUICE_ROUTE_NODE &&
+	     !(pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE)))) {
 		pkt->output = SLUICE_OUTPUT_TUNNEL;
 		return SLUICE_DROP_NONE;
 	}

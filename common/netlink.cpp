@@ -2,6 +2,7 @@
 #include "common/netlink.h"
 
 #include <arpa/inet.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
@@ -18,6 +19,8 @@
 namespace sluice {
 
 namespace {
+
+constexpr const char* kLoopbackName = "lo";
 
 using netlink::collect;
 using netlink::exchange;
@@ -91,9 +94,9 @@ std::optional<Route> parse_route(nlmsghdr* header) {
   const auto* info = static_cast<const rtmsg*>(nlmsg_data(header));
   const std::uint32_t table =
       attributes[RTA_TABLE] != nullptr ? u32_of(attributes[RTA_TABLE]) : info->rtm_table;
-  if (info->rtm_family != AF_INET || info->rtm_type != RTN_UNICAST || table != RT_TABLE_MAIN)
-    return std::nullopt;
+  if (info->rtm_family != AF_INET || info->rtm_type != RTN_UNICAST) return std::nullopt;
   Route route;
+  route.table = table;
   const Address any = Address::from_v4_be(0);
   const Address address = attributes[RTA_DST] != nullptr ? address_of(attributes[RTA_DST]) : any;
   route.destination = Prefix(address, SLUICE_V4_PREFIX_BITS + info->rtm_dst_len);
@@ -136,7 +139,7 @@ Request route_request(int type, int flags, const Route& route) {
   rtmsg header{};
   header.rtm_family = static_cast<unsigned char>(route.destination.is_v4() ? AF_INET : AF_INET6);
   header.rtm_dst_len = static_cast<unsigned char>(route.destination.length());
-  header.rtm_table = RT_TABLE_MAIN;
+  header.rtm_table = RT_TABLE_UNSPEC;  // RTA_TABLE has room for all of them
   header.rtm_protocol = route.protocol;
   // To the kernel, "nowhere" in a deletion means whichever scope the route has.
   header.rtm_scope = type == RTM_DELROUTE ? RT_SCOPE_NOWHERE
@@ -144,6 +147,7 @@ Request route_request(int type, int flags, const Route& route) {
                                           : RT_SCOPE_LINK;
   header.rtm_type = RTN_UNICAST;
   request.header(header);
+  request.put(RTA_TABLE, route.table);
   if (header.rtm_dst_len != 0) request.put(RTA_DST, route.destination.address());
   if (route.gateway) request.put(RTA_GATEWAY, *route.gateway);
   if (route.source) request.put(RTA_PREFSRC, *route.source);
@@ -151,6 +155,31 @@ Request route_request(int type, int flags, const Route& route) {
   if (route.mtu != 0)
     request.nest(RTA_METRICS, [&] { request.put(RTAX_MTU, static_cast<std::uint32_t>(route.mtu)); });
   return request;
+}
+
+Request rule_request(int type, int flags, const LocalRule& rule) {
+  Request request(type, flags | NLM_F_ACK);
+  fib_rule_hdr header{};
+  header.family = AF_INET;
+  header.action = FR_ACT_TO_TBL;
+  request.header(header);
+  request.put(FRA_PRIORITY, rule.priority);
+  request.put(FRA_TABLE, rule.table);
+  request.put(FRA_IIFNAME, std::string(kLoopbackName));
+  request.put(FRA_PROTOCOL, kSluiceRouteProtocol);
+  return request;
+}
+
+std::optional<LocalRule> parse_rule(nlmsghdr* header) {
+  if (header->nlmsg_type != RTM_NEWRULE) return std::nullopt;
+  nlattr* attributes[FRA_MAX + 1] = {};
+  if (nlmsg_parse(header, sizeof(fib_rule_hdr), attributes, FRA_MAX, nullptr) < 0) return std::nullopt;
+  const nlattr* protocol = attributes[FRA_PROTOCOL];
+  const nlattr* interface = attributes[FRA_IIFNAME];
+  if (protocol == nullptr || nla_get_u8(protocol) != kSluiceRouteProtocol || interface == nullptr ||
+      std::string_view(nla_get_string(interface)) != kLoopbackName)
+    return std::nullopt;
+  return LocalRule{u32_of(attributes[FRA_PRIORITY]), u32_of(attributes[FRA_TABLE])};
 }
 
 }  // namespace
@@ -319,12 +348,34 @@ Result<void> NetlinkSocket::delete_route(const Route& route) {
                   fmt::format("delete the route to {}", route.destination.to_string()));
 }
 
-Result<std::vector<Route>> NetlinkSocket::routes() {
+Result<std::vector<Route>> NetlinkSocket::routes(std::uint32_t table) {
   Request request(RTM_GETROUTE, NLM_F_DUMP);
   rtmsg header{};
   header.rtm_family = AF_INET;
   request.header(header);
-  return collect<Route>(socket_.get(), request, parse_route, "list the routes");
+  const auto parse = [table](nlmsghdr* message) {
+    auto route = parse_route(message);
+    return route && route->table == table ? route : std::nullopt;
+  };
+  return collect<Route>(socket_.get(), request, parse, "list the routes");
+}
+
+Result<void> NetlinkSocket::add_rule(const LocalRule& rule) {
+  return exchange(socket_.get(), rule_request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule),
+                  fmt::format("add the routing rule {}", rule.priority));
+}
+
+Result<void> NetlinkSocket::delete_rule(const LocalRule& rule) {
+  return exchange(socket_.get(), rule_request(RTM_DELRULE, 0, rule),
+                  fmt::format("delete the routing rule {}", rule.priority));
+}
+
+Result<std::vector<LocalRule>> NetlinkSocket::rules() {
+  Request request(RTM_GETRULE, NLM_F_DUMP);
+  fib_rule_hdr header{};
+  header.family = AF_INET;
+  request.header(header);
+  return collect<LocalRule>(socket_.get(), request, parse_rule, "list the routing rules");
 }
 
 }  // namespace sluice

@@ -66,6 +66,8 @@ struct LinkAddress {
   unsigned length = 0;  // prefix length as written (0–32, 0–128)
 };
 
+inline constexpr std::uint32_t kMainTable = 254;  // RT_TABLE_MAIN
+
 struct Route {
   Prefix destination;              // 0.0.0.0/0: default
   std::optional<Address> gateway;  // none: on link
@@ -73,6 +75,14 @@ struct Route {
   int link_index = 0;
   unsigned mtu = 0;           // 0: none
   std::uint8_t protocol = 0;  // RTPROT_*; Sluice's own are kSluiceRouteProtocol
+  std::uint32_t table = kMainTable;
+};
+
+// "What this node itself sends looks into the table" (ip-rule(8): iif lo), IPv4.
+struct LocalRule {
+  std::uint32_t priority = 0;
+  std::uint32_t table = 0;
+  bool operator==(const LocalRule&) const = default;
 };
 
 inline constexpr int kLoopbackIndex = 1;  // in every network namespace
@@ -121,7 +131,11 @@ class NetlinkSocket {
 
   [[nodiscard]] Result<void> replace_route(const Route& route);
   [[nodiscard]] Result<void> delete_route(const Route& route);
-  [[nodiscard]] Result<std::vector<Route>> routes();  // of the main table, IPv4
+  [[nodiscard]] Result<std::vector<Route>> routes(std::uint32_t table = kMainTable);  // IPv4
+
+  [[nodiscard]] Result<void> add_rule(const LocalRule& rule);
+  [[nodiscard]] Result<void> delete_rule(const LocalRule& rule);
+  [[nodiscard]] Result<std::vector<LocalRule>> rules();  // those of this kind that Sluice made
 
  private:
   struct Closer {

@@ -53,6 +53,11 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "entries of the conntrack table; takes effect on a new table")
       ->check(CLI::Range(1024, 16777216))
       ->capture_default_str();
+  app.add_option("--cgroup", o.datapath.cgroup,
+                 "cgroup v2 with all processes of the node, or a folder with one in 'unified': Services are "
+                 "translated there for the node's own processes. 'none', or where there is none: packet "
+                 "by packet, and cluster IPs only")
+      ->capture_default_str();
   app.add_option("--housekeeping-interval", c.housekeeping_s,
                  "seconds between looks for rules, connections and pods that are no more")
       ->check(CLI::Range(0.1, 3600.0))
@@ -80,6 +85,7 @@ DaemonOptions parse_options(int argc, char** argv) {
   }
   using Mode = datapath::AttachMode;
   o.datapath.attach = o.attach == "tcx" ? Mode::kTcx : o.attach == "clsact" ? Mode::kClsact : Mode::kAuto;
+  if (o.datapath.cgroup == "none") o.datapath.cgroup.clear();
   o.server.socket = o.run_dir + "/sluice.sock";
   return o;
 }

@@ -144,11 +144,11 @@ static __always_inline void view_touch(const struct ct_snapshot *ct, const struc
 }
 
 static __always_inline void alias_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt,
-					const struct sluice_addr *node)
+					const struct sluice_addr *masquerade)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
 	struct sluice_ct_nat ADDR_ON_STACK nat = { .flags = SLUICE_CT_ALIAS };
-	struct tuple outside = { node, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
+	struct tuple outside = { masquerade, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
 				 reply ? pkt->sport_be : pkt->dport_be, pkt->proto };
 	struct sluice_ct_key key;
 

@@ -176,6 +176,14 @@ struct {
 } affinities SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SLUICE_MAX_SOCKET_PEERS);
+	__type(key, struct sluice_socket_peer_key);
+	__type(value, struct sluice_socket_peer);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} socket_peers SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, SLUICE_MAX_PEERS);

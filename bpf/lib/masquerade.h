@@ -18,6 +18,12 @@ static __always_inline bool masquerade_port(__be16 port_be)
 	return bpf_ntohs(port_be) >= SLUICE_SNAT_PORT_MIN;
 }
 
+/* Whose address the other end sees. `local`: SLUICE_CT_SNAT_LOCAL or SLUICE_PKT_SNAT_LOCAL is set. */
+static __always_inline const struct sluice_addr *masquerade_addr(const struct sluice_config *cfg, bool local)
+{
+	return local ? &cfg->local_snat_ipv4 : &cfg->node_ipv4;
+}
+
 #define SNAT_PORTS (SLUICE_SNAT_PORT_MAX - SLUICE_SNAT_PORT_MIN + 1)
 
 static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct sluice_ct_key *key)

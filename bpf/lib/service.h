@@ -31,27 +31,39 @@ static __always_inline bool service_get(const struct sluice_service_key *key, st
 	return found && service_copy(found, key, service);
 }
 
+static __always_inline void service_key_make(struct sluice_service_key *key, const struct sluice_addr *addr,
+					     __be16 port_be, __u8 proto, enum sluice_service_scope scope)
+{
+	addr_copy(&key->addr, addr);
+	((word64 *)key)[2] = port_be | (__u64)proto << 16 | (__u64)scope << 24;
+}
+
 /* By the packet's destination. */
 static __always_inline bool service_find(const struct sluice_packet *pkt, struct sluice_service *service)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
-	__u64 scope = pkt->hook == SLUICE_HOOK_UPLINK ? SLUICE_SCOPE_OUTSIDE : SLUICE_SCOPE_INSIDE;
 
-	addr_copy(&key.addr, &pkt->dst);
-	((word64 *)&key)[2] = pkt->dport_be | (__u64)pkt->proto << 16 | scope << 24;
+	service_key_make(&key, &pkt->dst, pkt->dport_be, pkt->proto,
+			 pkt->hook == SLUICE_HOOK_UPLINK ? SLUICE_SCOPE_OUTSIDE : SLUICE_SCOPE_INSIDE);
 	return service_get(&key, service);
 }
 
-/* The backend's id by the connection's tuple: the same for all its packets, so that a repeated SYN goes where the first
- * one went. 0: none. */
-static __always_inline __u32 backend_by_tuple(const struct sluice_service *service, const struct sluice_ct_key *front)
+/* Who asks a Service for a backend. */
+struct client {
+	const struct sluice_addr *addr;
+	__u64 hash;	/* the same for all packets of a connection, so that a repeated SYN goes where the first one went */
+	__u64 now_ns;
+};
+
+/* The backend's id; 0: none. */
+static __always_inline __u32 backend_by_hash(const struct sluice_service *service, __u64 hash)
 {
 	const __u32 *id;
 	__u32 slot;
 
 	if (!service->count)
 		return 0;
-	slot = service->first + (__u32)(sluice_ct_hash(front) >> 32) % service->count;
+	slot = service->first + (__u32)(hash >> 32) % service->count;
 	id = bpf_map_lookup_elem(&service_slots, &slot);
 	return id ? *id : 0;
 }
@@ -75,21 +87,21 @@ static __always_inline __u32 backend_by_client(const struct sluice_service *serv
 	return affine_key.backend;
 }
 
-static __always_inline const struct sluice_backend *backend_choose(const struct sluice_packet *pkt,
-								   const struct sluice_service *service)
+static __always_inline const struct sluice_backend *backend_choose(const struct sluice_service *service,
+								   const struct client *client)
 {
 	struct sluice_affinity_key ADDR_ON_STACK key;
-	struct sluice_affinity ADDR_ON_STACK affinity = { .seen_ns = pkt->now_ns };
+	struct sluice_affinity ADDR_ON_STACK affinity = { .seen_ns = client->now_ns };
 	const struct sluice_backend *backend;
 	__u32 id = 0;
 
 	if (service->affinity_s) {
-		addr_copy(&key.client, &pkt->src);
+		addr_copy(&key.client, client->addr);
 		key.service = service->id;
-		id = backend_by_client(service, &key, pkt->now_ns);
+		id = backend_by_client(service, &key, client->now_ns);
 	}
 	if (!id)
-		id = backend_by_tuple(service, &pkt->ct_key);
+		id = backend_by_hash(service, client->hash);
 	if (!id)
 		return NULL;
 	if (service->affinity_s) {

@@ -62,8 +62,12 @@ static __always_inline __u32 insert(struct sluice_packet *pkt)
 		value.nat.flags |= SLUICE_CT_ORIGIN_HIGH;
 	if (pkt->hook == SLUICE_HOOK_HOST)
 		value.nat.flags |= SLUICE_CT_STACK;
+	if (pkt->hook == SLUICE_HOOK_HOST && pkt->flags & SLUICE_PKT_OWN_NODE)
+		value.nat.flags |= SLUICE_CT_OWN_NODE;
 	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
 		value.nat.flags |= SLUICE_CT_MASQUERADE;
+		if (pkt->flags & SLUICE_PKT_SNAT_LOCAL)
+			value.nat.flags |= SLUICE_CT_SNAT_LOCAL;
 		value.nat.snat_port_be = pkt->nat_port_be;
 	}
 	if (pkt->flags & SLUICE_PKT_SERVICE) {
@@ -132,7 +136,7 @@ static __always_inline __u32 commit(struct sluice_packet *pkt)
 	if (!cfg)
 		return SLUICE_DROP_MAP_MISSING;
 	if (masquerade) {
-		reason = port_reserve(pkt, &cfg->node_ipv4);
+		reason = port_reserve(pkt, masquerade_addr(cfg, pkt->flags & SLUICE_PKT_SNAT_LOCAL));
 		if (reason)
 			return reason;
 	}

@@ -5,6 +5,7 @@
 
 #include "lib/masquerade.h"
 #include "lib/rewrite.h"
+#include "lib/service.h"
 
 /* Beside the drop reasons: */
 #define TO_STACK SLUICE_DROP_SLOTS	/* not ours after all, the node's stack gets the packet as it came */
@@ -16,13 +17,21 @@ static __always_inline bool sent_to_node(const struct sluice_packet *pkt)
 	return pkt->hook == SLUICE_HOOK_UPLINK && !pkt->dst_endpoint;
 }
 
-/* Could it be for a masqueraded connection? A backend answers the node, too, wherever it is. */
-static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt)
+/* To an address that masqueraded connections have? A backend answers the node, too, wherever it is. */
+static __always_inline bool sent_to_snat(const struct sluice_packet *pkt)
 {
 	const struct sluice_config *cfg = config_get();
 
-	return cfg && pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4) &&
-	       (pkt->proto == IPPROTO_ICMP ? pkt->hook == SLUICE_HOOK_UPLINK : masquerade_port(pkt->dport_be));
+	return cfg && ((pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4)) ||
+		       addr_equal(&pkt->dst, &cfg->local_snat_ipv4));
+}
+
+/* Could it be for a masqueraded connection? */
+static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt)
+{
+	return (pkt->proto == IPPROTO_ICMP ? pkt->hook == SLUICE_HOOK_UPLINK :
+					     masquerade_port(pkt->dport_be)) &&
+	       sent_to_snat(pkt);
 }
 
 /* What the connection's entry means for the packet; `reply`: it runs against the original direction. */
@@ -32,7 +41,7 @@ static __always_inline void apply_entry(struct sluice_packet *pkt, const struct 
 
 	pkt->ct_seal = ct->seal;
 	if (unlikely(!reply && ct->nat.flags & SLUICE_CT_MASQUERADE) && cfg) {
-		addr_copy(&pkt->nat_addr, &cfg->node_ipv4);
+		addr_copy(&pkt->nat_addr, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
 		pkt->nat_port_be = ct->nat.snat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
@@ -44,6 +53,8 @@ static __always_inline void apply_entry(struct sluice_packet *pkt, const struct 
 		pkt->flags |= SLUICE_PKT_UNSERVICE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	}
+	if (unlikely(ct->nat.flags & SLUICE_CT_OWN_NODE))
+		pkt->flags |= SLUICE_PKT_OWN_NODE;
 	/* What the stack hands back it has translated already. */
 	if (reply && ct->nat.flags & SLUICE_CT_STACK && pkt->hook != SLUICE_HOOK_HOST)
 		pkt->flags |= SLUICE_PKT_STACK;
@@ -64,7 +75,7 @@ static __always_inline void established(struct sluice_packet *pkt, const struct 
 		return;
 	cfg = config_get();
 	if (ct->nat.flags & SLUICE_CT_MASQUERADE && cfg)
-		alias_touch(ct, pkt, &cfg->node_ipv4);
+		alias_touch(ct, pkt, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
 	if (ct->nat.flags & SLUICE_CT_SERVICE)
 		front_touch(ct, pkt);
 }
@@ -192,27 +203,42 @@ static __always_inline __u32 to_backend(struct __sk_buff *skb, struct sluice_pac
 	return SLUICE_DROP_NONE;
 }
 
-/* Policy does not apply to the node's own traffic, so nothing needs to be known of it but that it is a backend's. */
-static __always_inline __u32 track_own_node(struct sluice_packet *pkt)
+static __always_inline bool is_for_service(struct sluice_packet *pkt)
+{
+	struct sluice_service service;
+
+	pkt->dst_endpoint = local_get(&pkt->dst);
+	return !pkt->dst_endpoint && service_find(pkt, &service);
+}
+
+/* Policy does not apply to the node's own traffic, so nothing needs to be known of it but whether it is to a Service,
+ * or a backend's answer. */
+static __always_inline __u32 track_own_node(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	struct tuple tuple = packet_tuple(pkt);
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple);
+	__u32 reason = TO_NEW;
 	struct ct_snapshot ct;
 
-	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
-		return SLUICE_DROP_NONE;
 	switch (ct_find(&pkt->ct_key, &ct)) {
 	case CT_TORN:
 		return SLUICE_DROP_CT_BUSY;
 	case CT_FOUND:
-		if (ct.nat.flags & SLUICE_CT_SERVICE && from_high != !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH) &&
-		    !ct_expired(&ct, pkt->proto, pkt->now_ns))
-			established(pkt, &ct, true);
-		break;
+		if (ct.nat.flags & SLUICE_CT_FRONT && !(pkt->flags & SLUICE_PKT_TCP_SYN)) {
+			reason = to_backend(skb, pkt, &ct);
+			break;
+		}
+		if (!(ct.nat.flags & SLUICE_CT_SERVICE) || from_high == !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH) ||
+		    ct_expired(&ct, pkt->proto, pkt->now_ns))
+			break;
+		established(pkt, &ct, true);
+		return SLUICE_DROP_NONE;
 	case CT_ABSENT:
 		break;
 	}
-	return SLUICE_DROP_NONE;
+	if (reason == TO_NEW && !is_for_service(pkt))
+		return SLUICE_DROP_NONE;
+	return reason;
 }
 
 static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *pkt)
@@ -243,6 +269,10 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	}
 	if (unlikely(ct.nat.flags & SLUICE_CT_FRONT))
 		return to_backend(skb, pkt, &ct);
+	/* Answers to the node's connections by Services go to its masquerade port; the node's own port has another one,
+	 * to the backend itself, of which nothing is known here. */
+	if (unlikely(reply && ct.nat.flags & SLUICE_CT_OWN_NODE))
+		return TO_NEW;
 	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns)))
 		return TO_NEW;
 	established(pkt, &ct, reply);

@@ -24,7 +24,8 @@ static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct s
 static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_packet *pkt,
 					  const struct sluice_service *service)
 {
-	const struct sluice_backend *chosen = backend_choose(pkt, service);
+	const struct client client = { &pkt->src, sluice_ct_hash(&pkt->ct_key), pkt->now_ns };
+	const struct sluice_backend *chosen = backend_choose(service, &client);
 	struct sluice_addr ADDR_ON_STACK addr;
 	struct tuple tuple;
 	__be16 port_be;
@@ -48,17 +49,35 @@ static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_p
 }
 
 /* Is the other end not to see the originator's address? */
-static __always_inline bool to_be_masqueraded(struct sluice_packet *pkt, const struct sluice_service *service)
+static __always_inline bool to_be_masqueraded(struct sluice_packet *pkt, const struct sluice_config *cfg,
+					      const struct sluice_service *service)
 {
-	if (pkt->flags & SLUICE_PKT_SERVICE &&
-	    (service->flags & SLUICE_SERVICE_MASQUERADE ||
-	     /* A pod that is its own backend would take its packet for one that it never sent out. */
-	     addr_equal(&pkt->src, &pkt->dst)))
-		return true;
-	if (pkt->hook != SLUICE_HOOK_POD)
+	if (pkt->flags & SLUICE_PKT_SERVICE) {
+		if (service->flags & SLUICE_SERVICE_MASQUERADE ||
+		    /* A pod that is its own backend would take its packet for one that it never sent out. */
+		    addr_equal(&pkt->src, &pkt->dst) ||
+		    /* The node's own port may serve another connection, to the same backend. */
+		    pkt->flags & SLUICE_PKT_OWN_NODE)
+			return true;
+		/* The node's stack would answer by the uplink, the backend's address in place of the Service's. */
+		if (pkt->hook == SLUICE_HOOK_UPLINK || pkt->hook == SLUICE_HOOK_HOST) {
+			packet_route(pkt);
+			return pkt->route.kind == SLUICE_ROUTE_HOST;
+		}
+	}
+	if (pkt->hook != SLUICE_HOOK_POD || addr_is_none(&cfg->node_ipv4))
 		return false;
 	packet_route(pkt);
 	return pkt->route.kind == SLUICE_ROUTE_WORLD || pkt->route.kind == SLUICE_ROUTE_NODE;
+}
+
+/* By which address? The stack takes nothing from outside that bears an address of its own. */
+static __always_inline void masquerade(struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	pkt->flags |= SLUICE_PKT_MASQUERADE;
+	packet_route(pkt);
+	if (pkt->route.kind == SLUICE_ROUTE_HOST || addr_is_none(&cfg->node_ipv4))
+		pkt->flags |= SLUICE_PKT_SNAT_LOCAL;
 }
 
 /* A SYN that is only repeated must keep its masquerade port. */
@@ -98,11 +117,11 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 	} else if (sent_to_node(pkt)) {
 		return TO_STACK;
 	}
-	if (!to_be_masqueraded(pkt, &service) || addr_is_none(&cfg->node_ipv4))
+	if (!to_be_masqueraded(pkt, cfg, &service))
 		return SLUICE_DROP_NONE;
 	if (!can_masquerade(skb, pkt))
 		return SLUICE_DROP_SNAT_UNSUPPORTED;
-	pkt->flags |= SLUICE_PKT_MASQUERADE;
+	masquerade(pkt, cfg);
 	return keep_port(pkt);
 }
 

@@ -130,8 +130,11 @@ static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet
 	struct quote quote;
 	__u32 reason;
 
+	/* The node's own connections, but to Services, are not tracked. */
+	if (pkt->flags & SLUICE_PKT_OWN_NODE && !sent_to_snat(pkt))
+		return SLUICE_DROP_NONE;
 	if (quote_read(skb, pkt, &quote)) {
-		if (sent_to_node(pkt)) {
+		if (sent_to_node(pkt) || sent_to_snat(pkt)) {
 			reason = related_masqueraded(skb, pkt, &quote);
 			if (reason != TO_STACK)
 				return reason;

@@ -14,8 +14,10 @@
 #include "daemon/datapath/modules.h"
 #include "daemon/datapath/node.h"
 #include "daemon/datapath/pins.h"
+#include "daemon/datapath/service_routes.h"
 #include "daemon/datapath/services.h"
 #include "daemon/datapath/settings.h"
+#include "daemon/datapath/socket_hooks.h"
 #include "daemon/datapath/status.h"
 
 namespace sluice::datapath {
@@ -59,6 +61,8 @@ class KernelDatapath final : public Datapath {
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
                    *ground_.grace, history_}),
         services_(ground_.maps, *ground_.grace),
+        service_routes_(*ground_.settings),
+        sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
         conntrack_(ground_.maps),
         events_(ground_.maps.events, ground_.settings) {}
 
@@ -68,11 +72,14 @@ class KernelDatapath final : public Datapath {
         ->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(ground_.netlink); })
-        .and_then([&] { return node_.refresh_hooks(); });
+        .and_then([&] { return node_.refresh_hooks(); })
+        .and_then([&] { return sockets_.adopt(*ground_.settings); });
   }
 
   Result<void> configure(const NodeConfig& config) override {
-    return node_.configure(ground_.netlink, config);
+    return node_.configure(ground_.netlink, config).and_then([&] {
+      return service_routes_.refresh(ground_.netlink);
+    });
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
@@ -87,7 +94,9 @@ class KernelDatapath final : public Datapath {
   }
   Result<void> interface_gone(std::uint32_t ifindex) override { return attacher_.forget(ifindex); }
   Result<void> restore_programs() override {
-    return endpoints_.restore_programs().and_then([&] { return node_.restore_hooks(); });
+    return endpoints_.restore_programs().and_then([&] { return node_.restore_hooks(); }).and_then([&] {
+      return sockets_.restore();
+    });
   }
   std::vector<std::uint32_t> links_to_move() override { return endpoints_.links_to_move(); }
   Result<Fd> begin_move(std::uint32_t ifindex) const override {
@@ -107,7 +116,9 @@ class KernelDatapath final : public Datapath {
     return firewall_.apply(std::move(ruleset), reason, check);
   }
   Result<void> apply_services(const service::Table& table) override {
-    auto done = services_.apply(table);
+    // Before a packet is sent there it is known what to do with it, and after it was.
+    auto done =
+        services_.apply(table).and_then([&] { return service_routes_.apply(ground_.netlink, table); });
     if (auto forgotten = conntrack_.forget(services_.take_gone()); !forgotten)
       spdlog::warn("UDP connections to backends that are gone stay until they are idle: {}",
                    forgotten.error().message);
@@ -125,7 +136,9 @@ class KernelDatapath final : public Datapath {
                     .and_then([&] { return node_.audit(differences); })
                     .and_then([&] { return audit_modules(ground_.pins, ground_.maps, differences); })
                     .and_then([&] { return firewall_.audit(differences); })
-                    .and_then([&] { return services_.audit(differences); });
+                    .and_then([&] { return services_.audit(differences); })
+                    .and_then([&] { return service_routes_.audit(ground_.netlink, differences); })
+                    .and_then([&] { return sockets_.audit(differences); });
     if (!done) return tl::unexpected(done.error());
     return differences;
   }
@@ -144,6 +157,7 @@ class KernelDatapath final : public Datapath {
   Result<std::vector<LinkStatus>> links() const override {
     return link_status(ground_.maps, *ground_.settings, attacher_);
   }
+  SocketStatus sockets() const override { return sockets_.status(); }
   Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
   ConntrackStatus conntrack() const override { return conntrack_.status(); }
   Result<std::shared_ptr<void>> monitor(std::uint32_t flags,
@@ -159,6 +173,8 @@ class KernelDatapath final : public Datapath {
   History history_;
   Firewall firewall_;
   Services services_;
+  ServiceRoutes service_routes_;
+  SocketHooks sockets_;
   ConntrackGc conntrack_;
   Events events_;
 };

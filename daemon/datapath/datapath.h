@@ -31,6 +31,9 @@ struct Options {
   std::uint32_t conntrack_max = SLUICE_CONNTRACK_DEFAULT;
   std::uint16_t vxlan_port = 4789;
   std::uint32_t vni = 83;
+  // A cgroup v2, or a folder with one in "unified", that all processes of the node are in; empty: none is
+  // used.
+  std::string cgroup = "/sys/fs/cgroup";
 };
 
 // The node's own place in the network. Applying it makes the devices (sluice_host/sluice_net, sluice_vxlan),
@@ -76,6 +79,12 @@ struct LinkStatus {
   std::uint32_t ifindex = 0;
   std::uint32_t link_id = 0;  // tcx; 0 for clsact
   std::uint32_t program_id = 0;
+};
+
+// Services for the node's own processes.
+struct SocketStatus {
+  std::string cgroup;   // whose sockets are translated; empty: none
+  std::string why_not;  // ... and why
 };
 
 struct MapStatus {
@@ -165,8 +174,8 @@ class Datapath {
   [[nodiscard]] virtual Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
                                               const std::string& reason,
                                               const std::function<CheckPackets()>& check) = 0;
-  // Makes the table of Services live: writes what differs, a frontend at a time. A connection that exists keeps its
-  // backend.
+  // Makes the table of Services live: writes what differs, a frontend at a time. A connection that exists
+  // keeps its backend.
   [[nodiscard]] virtual Result<void> apply_services(const service::Table& table) = 0;
   // Frees rows and entries that no generation uses. Called every few seconds.
   virtual void collect() = 0;
@@ -181,6 +190,7 @@ class Datapath {
   [[nodiscard]] virtual std::vector<GenerationStatus> generations() const = 0;  // newest first, at most 16
   [[nodiscard]] virtual Result<std::vector<ModuleStatus>> modules() const = 0;
   [[nodiscard]] virtual Result<std::vector<LinkStatus>> links() const = 0;
+  [[nodiscard]] virtual SocketStatus sockets() const = 0;
   [[nodiscard]] virtual Result<std::vector<MapStatus>> maps() const = 0;
   [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;  // as of the last collect_connections()
   // Events of the kinds in `flags` (enum sluice_monitor_flags) go to `sink` from a thread of the datapath

@@ -72,19 +72,21 @@ Result<void> keep_only_gateway_address(NetlinkSocket& netlink, int index, const 
 
 std::vector<Route> wanted_routes(const NodeConfig& config, const Devices& devices, const Address& gateway) {
   std::vector<Route> routes;
-  const auto add = [&](const std::vector<Prefix>& prefixes) {
-    for (const auto& prefix : prefixes) {
-      if (!prefix.is_v4()) continue;
-      Route route;
-      route.destination = prefix;
-      route.source = gateway;
-      route.link_index = static_cast<int>(devices.host_ifindex);
-      route.protocol = kSluiceRouteProtocol;
-      routes.push_back(route);
-    }
+  const auto add = [&](const Prefix& prefix, const Address& source) {
+    if (!prefix.is_v4()) return;
+    Route route;
+    route.destination = prefix;
+    route.source = source;
+    route.link_index = static_cast<int>(devices.host_ifindex);
+    route.protocol = kSluiceRouteProtocol;
+    routes.push_back(route);
   };
-  add(config.pod_cidrs);
-  for (const auto& remote : config.remotes) add(remote.pod_cidrs);
+  for (const auto& prefix : config.pod_cidrs) add(prefix, gateway);
+  for (const auto& remote : config.remotes)
+    for (const auto& prefix : remote.pod_cidrs) add(prefix, gateway);
+  // A UDP server that is bound to no address answers by the one that its route names: it must be the
+  // backend's.
+  add(Prefix::host(local_snat_of(gateway)), config.node_ipv4.value_or(gateway));
   return routes;
 }
 
@@ -120,6 +122,8 @@ Result<Address> gateway_of(const NodeConfig& config) {
     return failure("podCIDR {} has no room for a gateway and a pod", cidr->to_string());
   return Address::from_v4(cidr->address().v4() + 1);
 }
+
+Address local_snat_of(const Address& gateway) { return Address::from_v4(gateway.v4() - 1); }
 
 Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, std::uint16_t vxlan_port) {
   auto gateway = gateway_of(config);

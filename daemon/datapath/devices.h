@@ -27,6 +27,9 @@ struct Devices {
 // The first address after the network's of the node's first IPv4 podCIDR.
 [[nodiscard]] Result<Address> gateway_of(const NodeConfig& config);
 
+// The address by which the node's own backends are masqueraded to: the podCIDR's own.
+[[nodiscard]] Address local_snat_of(const Address& gateway);
+
 // Makes or finds them. What carries packets is still down.
 [[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config,
                                            std::uint16_t vxlan_port);

@@ -24,6 +24,10 @@ struct Program {
 
 [[nodiscard]] Result<Program> open_program(const std::string& path);
 
+// The socket module's, each named as the hook of a cgroup that it is for.
+inline constexpr std::array<const char*, 7> kSocketPrograms{
+    "connect4", "connect6", "sendmsg4", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"};
+
 // The programs that are reached otherwise than by a tail call.
 struct Modules {
   // Loads what is not pinned yet or was pinned by a build with other code; with the same build, loads
@@ -31,17 +35,18 @@ struct Modules {
   [[nodiscard]] static Result<Modules> load(const Pins& pins, const ObjectOptions& options);
 
   std::array<Program, SLUICE_HOOK_COUNT> entry;  // by hook; none for SLUICE_HOOK_PROBE
+  std::array<Program, kSocketPrograms.size()> socket;
   Program probe;
 };
 
-// A pinned program, each behind what it calls within its module. Those without a slot are attached or run, never
-// tail-called.
+// A pinned program, each behind what it calls within its module. Those without a slot are attached or run,
+// never tail-called.
 struct ProgramInfo {
   const char* name;
   std::uint32_t module;  // enum sluice_module of the object that it comes from
   std::optional<std::uint32_t> slot;
 };
-inline constexpr std::array<ProgramInfo, 12> kPrograms{{
+inline constexpr std::array<ProgramInfo, 19> kPrograms{{
     {"entry_pod", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_host", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_overlay", SLUICE_MODULE_ENTRY, std::nullopt},
@@ -53,6 +58,13 @@ inline constexpr std::array<ProgramInfo, 12> kPrograms{{
     {"nat", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT},
     {"refuse", SLUICE_MODULE_REFUSE, SLUICE_MODULE_REFUSE},
     {"deliver", SLUICE_MODULE_DELIVER, SLUICE_MODULE_DELIVER},
+    {"connect4", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"connect6", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"sendmsg4", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"recvmsg4", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"recvmsg6", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"getpeername4", SLUICE_MODULE_SOCKET, std::nullopt},
+    {"getpeername6", SLUICE_MODULE_SOCKET, std::nullopt},
     {"probe", SLUICE_MODULE_PROBE, std::nullopt},
 }};
 

@@ -66,6 +66,7 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   auto done = settings_.change([&](sluice_config& c) {
     c.node_ipv4 = config.node_ipv4.value_or(Address()).abi();
     c.gateway_ipv4 = gateway->abi();
+    c.local_snat_ipv4 = local_snat_of(*gateway).abi();
     c.host_ifindex = devices->host_ifindex;
     c.net_ifindex = devices->net_ifindex;
     c.vxlan_ifindex = devices->vxlan_ifindex;

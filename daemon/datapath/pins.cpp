@@ -72,7 +72,7 @@ Result<Pins> Pins::open(const std::string& bpffs) {
   Pins pins;
   pins.root_ = fmt::format("{}/sluice/v{}", bpffs, SLUICE_ABI_VERSION);
   for (const auto& folder : {bpffs + "/sluice", pins.root_, pins.root_ + "/progs", pins.root_ + "/links",
-                             pins.root_ + "/generations"})
+                             pins.root_ + "/sockets", pins.root_ + "/generations"})
     if (auto made = make_folder(folder); !made) return tl::unexpected(made.error());
 
   pins.lock_.reset(::open(pins.root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -81,7 +81,7 @@ Result<Pins> Pins::open(const std::string& bpffs) {
     if (errno == EWOULDBLOCK) return failure("{} is in use: another sluiced runs on this node", pins.root_);
     return failure_errno(errno, "lock " + pins.root_);
   }
-  std::vector<std::string> folders{pins.root_ + "/progs", pins.root_ + "/links"};
+  std::vector<std::string> folders{pins.root_ + "/progs", pins.root_ + "/links", pins.root_ + "/sockets"};
   for (const auto number : pins.generations()) folders.push_back(pins.generation(number));
   for (const auto& folder : folders)
     if (auto done = sweep(folder); !done) return tl::unexpected(done.error());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The folder of pins, <bpffs>/sluice/v<ABI>/: maps in it, programs in progs/, attachments in links/ (named by
-// ifindex: names of interfaces may contain dots, which bpffs refuses), firewall generations in
-// generations/<number>/.
+// ifindex: names of interfaces may contain dots, which bpffs refuses) and sockets/ (by the cgroup's hook),
+// firewall generations in generations/<number>/.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,8 @@ class Pins {
   [[nodiscard]] std::string map(const std::string& name) const { return root_ + "/" + name; }
   [[nodiscard]] std::string program(const std::string& name) const { return root_ + "/progs/" + name; }
   [[nodiscard]] std::string link(std::uint32_t ifindex) const;
+  // `hook`: of kSocketPrograms.
+  [[nodiscard]] std::string socket_link(const std::string& hook) const { return root_ + "/sockets/" + hook; }
   [[nodiscard]] std::string generation(std::uint32_t number) const;
   [[nodiscard]] std::string generation_program(std::uint32_t number) const {
     return generation(number) + "/program";

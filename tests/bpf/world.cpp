@@ -208,6 +208,7 @@ void World::SetUp() {
   sluice_config config{};
   config.node_ipv4 = address("192.0.2.1");
   config.gateway_ipv4 = address("10.1.0.1");
+  config.local_snat_ipv4 = address("10.1.0.0");
   config.host_ifindex = static_cast<std::uint32_t>(made.host);
   config.net_ifindex = static_cast<std::uint32_t>(made.net);
   config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);

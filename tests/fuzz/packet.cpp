@@ -103,6 +103,7 @@ bool make_cluster() {
   sluice_config node{};
   node.node_ipv4 = address("192.0.2.1");
   node.gateway_ipv4 = address("10.1.0.1");
+  node.local_snat_ipv4 = address("10.1.0.0");
   node.host_ifindex = kHostIf;
   node.net_ifindex = kNetIf;
   node.vxlan_ifindex = kTunnelIf;
