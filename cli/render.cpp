@@ -129,6 +129,14 @@ std::string render_status(const json& status, Time now) {
         {"Firewall", fmt::format("generation {}, epoch {}, live since {}: {}", count(firewall, "generation"),
                                  count(firewall, "epoch"), time_with_age(text(firewall, "swappedAt"), now),
                                  text(firewall, "reason"))});
+  if (const auto& services = part(status, "services"); !services.empty()) {
+    const auto cgroup = text(services, "cgroup");
+    table.add(
+        {"Services", fmt::format("{} frontends{}, the node's own processes {}", count(services, "frontends"),
+                                 flag(services, "applied") ? "" : " (NOT all applied)",
+                                 cgroup.empty() ? "packet by packet: " + text(services, "noCgroupReason")
+                                                : "at the socket (" + cgroup + ")")});
+  }
   const auto most = count(conntrack, "max");
   const auto entries = count(conntrack, "entries");
   const double percent = most == 0 ? 0.0 : 100.0 * static_cast<double>(entries) / static_cast<double>(most);

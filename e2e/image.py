@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a one-layer image archive that `ctr images import` reads, from files of this machine.
 
-image.py [--busybox] OUT.tar REFERENCE CONFIG_JSON SOURCE:TARGET...
+image.py [--busybox] OUT.tar REFERENCE[,REFERENCE...] CONFIG_JSON SOURCE:TARGET...
 
 CONFIG_JSON is the entrypoint as a list, or {"Entrypoint": [...], "Cmd": [...]}. Shared libraries of each SOURCE come
-along; --busybox adds /bin/busybox with its applets.
+along; --busybox adds /bin/busybox with its applets, but those that a TARGET stands in the place of.
 """
 import hashlib
 import io
@@ -71,14 +71,14 @@ class Layer:
         return self.buffer.getvalue()
 
 
-def write_archive(out, reference, config, layer):
+def write_archive(out, references, config, layer):
     image = json.dumps({
         "architecture": ARCHITECTURE, "os": "linux",
         "config": {**(config if isinstance(config, dict) else {"Entrypoint": config}), "Env": [PATH]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
         "history": [{"created_by": "image.py"}]}).encode()
     name = hashlib.sha256(image).hexdigest() + ".json"
-    manifest = [{"Config": name, "RepoTags": [reference], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": name, "RepoTags": references, "Layers": ["layer.tar"]}]
     with tarfile.open(out, "w") as archive:
         for member, data in ((name, image), ("layer.tar", layer), ("manifest.json", json.dumps(manifest).encode())):
             info = tarfile.TarInfo(member)
@@ -91,7 +91,7 @@ def main(args):
     args = [a for a in args if a != "--busybox"]
     if len(args) < 3:
         sys.exit(__doc__)
-    out, reference, config = args[0], args[1], json.loads(args[2])
+    out, references, config = args[0], args[1].split(","), json.loads(args[2])
     layer = Layer()
     for path in ("tmp", "etc", "proc", "sys", "dev", "run", "var", "root"):
         layer.folder(path)
@@ -101,7 +101,7 @@ def main(args):
         layer.busybox()
     layer.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
     layer.file("etc/group", b"root:x:0:\n")
-    write_archive(out, reference, config, layer.close())
+    write_archive(out, references, config, layer.close())
 
 
 main(sys.argv[1:])

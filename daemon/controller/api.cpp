@@ -140,6 +140,7 @@ Answer Controller::status() {
                     {"swappedAt", rfc3339(generation.swapped_at)},
                     {"reason", generation.reason}};
     const auto conntrack = datapath_->conntrack();
+    const auto sockets = datapath_->sockets();
     auto links = datapath_->links();
     const auto attached = [&](bool by_tcx) {
       return links && std::any_of(links->begin(), links->end(),
@@ -170,7 +171,9 @@ Answer Controller::status() {
              {"services",
               {{"synced", state_.services_synced()},
                {"frontends", service_compiler_.table().size()},
-               {"applied", !services_dirty_}}},
+               {"applied", !services_dirty_},
+               {"cgroup", sockets.cgroup},
+               {"noCgroupReason", sockets.why_not}}},
              {"conntrack", {{"entries", conntrack.entries}, {"max", conntrack.max_entries}}},
              {"packets", packets_json(*stats)},
              {"audit", *audit},

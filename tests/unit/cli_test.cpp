@@ -33,6 +33,7 @@ const json kStatus = json::parse(R"({
   "ready": true, "notReadyReason": "", "endpoints": 17,
   "addresses": {"used": 17, "capacity": 253, "cidrs": ["10.244.1.0/24", "10.250.0.0/24"]},
   "firewall": {"generation": 12, "epoch": 3, "swappedAt": "2026-01-31T11:58:30.250Z", "reason": "NetworkPolicy shop/front changed"},
+  "services": {"synced": true, "frontends": 12, "applied": true, "cgroup": "/host/cgroup", "noCgroupReason": ""},
   "conntrack": {"entries": 1311, "max": 131072},
   "packets": {"in": {"pod": 10, "host": 20, "overlay": 30, "uplink": 40}, "delivered": 50, "toStack": 41, "outTunnel": 1,
               "outUplink": 2, "answered": 3, "drops": {"POLICY_INGRESS": 2, "TTL_EXPIRED": 1}, "unaccounted": -1},
@@ -76,6 +77,7 @@ TEST(CliRender, Status) {
             "Addresses    17 of 253 used in 10.244.1.0/24, 10.250.0.0/24\n"
             "Firewall     generation 12, epoch 3, live since 2026-01-31T11:58:30.250Z (1m30s ago): "
             "NetworkPolicy shop/front changed\n"
+            "Services     12 frontends, the node's own processes at the socket (/host/cgroup)\n"
             "Conntrack    1311 of 131072 entries (1.0%)\n"
             "Packets in   10 from pods, 20 from the node, 30 from the overlay, 40 from the uplink\n"
             "Packets out  50 to pods, 41 to the node's stack, 1 to other nodes, 2 to the uplink, 3 ARP "
@@ -97,6 +99,9 @@ TEST(CliRender, StatusOfADaemonInTrouble) {
   status["source"]["lastError"] = "connection refused";
   status["addresses"]["cidrs"] = json::array();
   status["firewall"] = json::object();
+  status["services"]["applied"] = false;
+  status["services"]["cgroup"] = "";
+  status["services"]["noCgroupReason"] = "no cgroup v2";
   status["audit"] = {"peers: 10.1.0.2 is missing", "routes: 10.2.0.0/24 differs"};
   status["rejected"] = {"NetworkPolicy shop/bad: port 70000"};
   const auto text = render_status(status, kNow);
@@ -108,6 +113,10 @@ TEST(CliRender, StatusOfADaemonInTrouble) {
   EXPECT_THAT(
       text, HasSubstr("Audit        peers: 10.1.0.2 is missing\n             routes: 10.2.0.0/24 differs\n"));
   EXPECT_THAT(text, HasSubstr("Rejected     NetworkPolicy shop/bad: port 70000\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("Services     12 frontends (NOT all applied), the node's own processes packet by packet: "
+                "no cgroup v2\n"));
 }
 
 TEST(CliRender, NothingThatIsMissingFails) {
