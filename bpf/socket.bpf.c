@@ -48,14 +48,16 @@ static __always_inline bool to_backend(struct bpf_sock_addr *ctx, const struct s
 	struct sluice_addr ADDR_ON_STACK addr;
 	struct sluice_service service;
 
-	/* Node ports are served on localhost as well. */
-	if (is_loopback(end->addr_be))
-		addr_copy(&addr, &cfg->node_ipv4);
-	else
-		addr_set_v4(&addr, end->addr_be);
+	addr_set_v4(&addr, end->addr_be);
 	service_key_make(&key, &addr, end->port_be, proto, SLUICE_SCOPE_INSIDE);
-	if (!service_get(&key, &service))
-		return false;
+	if (!service_get(&key, &service)) {
+		if (!is_loopback(end->addr_be))
+			return false;
+		/* The node's ports are served on localhost as well. */
+		addr_copy(&key.addr, &cfg->node_ipv4);
+		if (!service_get(&key, &service))
+			return false;
+	}
 	client.now_ns = bpf_ktime_get_ns();
 	backend = backend_choose(&service, &client);
 	if (!backend)

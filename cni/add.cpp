@@ -81,6 +81,7 @@ nlohmann::json request_of(const Context& context, const std::string& name) {
   body["podNamespace"] = environment.pod_namespace;
   body["podName"] = environment.pod_name;
   body["podUID"] = environment.pod_uid;
+  body["hostPorts"] = host_ports_json(context.config.host_ports);
   return body;
 }
 

@@ -57,6 +57,22 @@ Outcome<std::vector<AttachmentKey>> read_attachments(const json& document) {
   return attachments;
 }
 
+Outcome<std::vector<HostPort>> read_host_ports(const json& document) {
+  const auto runtime = document.find("runtimeConfig");
+  if (runtime == document.end() || !runtime->is_object() || !runtime->contains("portMappings"))
+    return std::vector<HostPort>{};
+  auto ports = parse_host_ports(runtime->at("portMappings"));
+  if (!ports)
+    return invalid_config("'runtimeConfig.portMappings' (hostPort of the pod's containers) is not valid",
+                          ports.error().message);
+  for (std::size_t i = 0; i < ports->size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if ((*ports)[i].collides_with((*ports)[j]))
+        return invalid_config("'runtimeConfig.portMappings' has two entries for one port",
+                              fmt::format("{} and {}", (*ports)[j].to_string(), (*ports)[i].to_string()));
+  return std::move(*ports);
+}
+
 }  // namespace
 
 const std::vector<std::string>& supported_versions() {
@@ -155,6 +171,11 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
     const auto bandwidth = read_bandwidth(document);
     if (!bandwidth) return tl::unexpected(bandwidth.error());
     config.bandwidth = *bandwidth;
+  }
+  if (command == Command::kAdd) {
+    auto host_ports = read_host_ports(document);
+    if (!host_ports) return tl::unexpected(host_ports.error());
+    config.host_ports = std::move(*host_ports);
   }
   if (command == Command::kGc) {
     auto attachments = read_attachments(document);

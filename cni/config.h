@@ -14,6 +14,7 @@
 #include "cni/bandwidth.h"
 #include "cni/environment.h"
 #include "cni/failure.h"
+#include "common/host_port.h"
 #include "common/paths.h"
 
 namespace sluice::cni {
@@ -32,6 +33,7 @@ struct Config {
   std::optional<nlohmann::json> prev_result;     // an object
   std::vector<AttachmentKey> valid_attachments;  // GC
   Bandwidth bandwidth;                           // ADD, CHECK
+  std::vector<HostPort> host_ports;              // ADD
 };
 
 // At most 1 MiB.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of fmt that is not templates, for the static binary: Debian has it as a shared object only. Compiled here
-// once; header-only, every file of the plugin would compile it again.
+// The part of fmt that is not templates, for the static binary: Debian has it as a shared object only.
+// Compiled here once; header-only, every file of the plugin would compile it again.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

@@ -65,6 +65,11 @@ Answer Controller::cni_add(const json& body) {
   wanted.pod_namespace = text(body, "podNamespace");
   wanted.pod_name = text(body, "podName");
   wanted.pod_uid = text(body, "podUID");
+  // A CNI binary of before host ports says nothing of them.
+  auto host_ports = parse_host_ports(body.is_object() ? body.value("hostPorts", json()) : json());
+  if (!host_ports)
+    return cni_error(server::kCniDecodeFailure, "the request's hostPorts: " + host_ports.error().message);
+  wanted.host_ports = std::move(*host_ports);
   if (wanted.host_ifname.empty())
     return cni_error(server::kCniDecodeFailure,
                      "the request names no host interface: hostIfname must be a string");
@@ -112,6 +117,8 @@ void Controller::progress_adds() {
     else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
       missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
                 " is not known yet, so neither are its rules";
+    else if (!wanted.host_ports.empty() && !state_.services_synced())
+      missing = "not all Services are known yet, so neither is whether the pod's host ports are free";
     else if (!late && !retired_.empty() && !ipam_.next_free()) {
       missing = "no address is free until the links of deleted pods are gone";
       remover_.hurry();
@@ -145,6 +152,8 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
                 Error{"container " + key.container_id + " is attached already by interface " + key.ifname +
                           "; DEL must come before another ADD",
                       0});
+  if (auto free = host_ports_free(request->wanted); !free)
+    return fail(server::kCniHostPortTaken, free.error());
   auto netlink = NetlinkSocket::make();
   if (!netlink) return fail(server::kCniInternal, netlink.error());
   auto link = netlink->link(request->wanted.host_ifname);
@@ -159,7 +168,29 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   }
   SLUICE_FAULT_POINT("add.endpoint_attached");
   state_.attach(attachment->endpoint, attachment->pod_namespace, attachment->pod_name, attachment->ipv4);
+  if (!attachment->host_ports.empty()) {
+    services_retry_at_ = Clock::now();
+    reconcile_services();
+    SLUICE_FAULT_POINT("add.host_ports_live");
+    if (services_dirty_) {
+      if (auto done = forget(key); !done) spdlog::error("{}", done.error().message);
+      return fail(server::kCniTryAgainLater, Error{"the pod's host ports could not be made live", 0});
+    }
+  }
   return Added{request, *attachment, link->mac};
+}
+
+Result<void> Controller::host_ports_free(const ipam::Attachment& wanted) const {
+  for (const auto& [key, other] : ipam_.attachments())
+    for (const auto& theirs : other.host_ports)
+      for (const auto& ours : wanted.host_ports)
+        if (ours.collides_with(theirs))
+          return failure(
+              "host port {} is held by {} (container {}): DEL of that one must come first, or GC",
+              ours.to_string(),
+              other.pod_name.empty() ? "an attachment" : other.pod_namespace + "/" + other.pod_name,
+              key.container_id);
+  return {};
 }
 
 void Controller::finish_adds(const Result<datapath::Applied>& applied) {
@@ -211,6 +242,8 @@ Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   SLUICE_FAILURE_POINT("del.endpoint_detached");
   if (auto done = ipam_.release(key); !done) return done;
   SLUICE_FAULT_POINT("del.released");
+  // At once: the next pod may have the port. What fails here is done later; it leads nowhere any more.
+  if (!attachment->host_ports.empty()) reconcile_services();
   return {};
 }
 

@@ -110,6 +110,7 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_policy();
   void reconcile_services();
   void compile_services();
+  void compile_host_ports();
   void reconcile_damaged();
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
@@ -119,6 +120,7 @@ class Controller final : public source::Sink, public server::Api {
   [[nodiscard]] std::string not_ready() const;
   void progress_adds();
   [[nodiscard]] Result<Added> attach(const std::shared_ptr<PendingAdd>& request);
+  [[nodiscard]] Result<void> host_ports_free(const ipam::Attachment& wanted) const;
   void finish_adds(const Result<datapath::Applied>& applied);
   Result<void> forget(const ipam::AttachmentKey& key);
   Result<void> forget_unrecorded(const ipam::AttachmentKey& key);
@@ -154,6 +156,7 @@ class Controller final : public source::Sink, public server::Api {
   bool node_dirty_ = true;
   bool policy_live_ = false;  // a ruleset of this daemon is in force
   bool services_dirty_ = true;
+  std::set<std::string> host_port_keys_;  // of service_compiler_
   Clock::time_point services_retry_at_{};
   std::uint32_t check_seed_ = 0;
   Clock::time_point retry_at_{};

@@ -23,6 +23,7 @@ void Controller::compile_services() {
       view.zone = zone->second;
   if (node_config_) view.addresses = node_config_->node_addresses;
   service_compiler_.set_node(std::move(view));
+  compile_host_ports();
   for (const auto& key : state_.take_service_changes()) {
     service::Input input;
     if (const auto known = state_.services().find(key); known != state_.services().end())
@@ -30,6 +31,23 @@ void Controller::compile_services() {
     for (const auto& [name, slice] : state_.slices_of(key)) input.slices.push_back(slice);
     service_compiler_.update(key, std::move(input));
   }
+}
+
+void Controller::compile_host_ports() {
+  std::set<std::string> keys;
+  for (const auto& [key, attachment] : ipam_.attachments()) {
+    if (attachment.host_ports.empty()) continue;
+    const auto pod = attachment.pod_name.empty() ? "container " + key.container_id
+                                                 : attachment.pod_namespace + "/" + attachment.pod_name;
+    service::Input input;
+    input.host_ports = service::HostPorts{pod, attachment.ipv4, attachment.host_ports};
+    const auto name = fmt::format("hostPort of {} {} {}", pod, key.container_id, key.ifname);
+    service_compiler_.update(name, std::move(input));
+    keys.insert(name);
+  }
+  for (const auto& gone : host_port_keys_)
+    if (!keys.contains(gone)) service_compiler_.update(gone, {});
+  host_port_keys_ = std::move(keys);
 }
 
 // Services are no condition for pods and their rules: neither waits for them, nor fails with them.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/address.h"
+#include "common/host_port.h"
 #include "common/result.h"
 #include "daemon/ipam/pool.h"
 
@@ -37,6 +38,7 @@ struct Attachment {
   std::uint32_t host_ifindex = 0;
   std::string pod_namespace, pod_name, pod_uid;  // empty: no Kubernetes pod
   std::string network;                           // name of the CNI configuration
+  std::vector<HostPort> host_ports;
   bool operator==(const Attachment&) const = default;
 };
 

@@ -78,7 +78,8 @@ std::string encode(const Attachment& attachment) {
                             {"podNamespace", attachment.pod_namespace},
                             {"podName", attachment.pod_name},
                             {"podUID", attachment.pod_uid},
-                            {"network", attachment.network}};
+                            {"network", attachment.network},
+                            {"hostPorts", host_ports_json(attachment.host_ports)}};
   // Bytes that are not UTF-8 cannot come back as they were; the escaped form keeps the record readable.
   const auto line = json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   return line + "\n" + sha256(line) + "\n";
@@ -105,6 +106,10 @@ Result<Attachment> decode(const std::string& content) {
     json.at("podName").get_to(attachment.pod_name);
     json.at("podUID").get_to(attachment.pod_uid);
     json.at("network").get_to(attachment.network);
+    // Records of before host ports have none.
+    auto host_ports = parse_host_ports(json.value("hostPorts", nlohmann::json()));
+    if (!host_ports) return tl::unexpected(host_ports.error());
+    attachment.host_ports = std::move(*host_ports);
     auto address = Address::parse(json.at("address").get<std::string>());
     if (!address) return tl::unexpected(address.error());
     attachment.ipv4 = *address;

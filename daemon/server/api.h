@@ -4,9 +4,10 @@
 // implements it.
 // clang-format off
 //
-//   POST /v1/cni/add    {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID"} ->
+//   POST /v1/cni/add    {"containerID","ifname","netns","hostIfname","network","podNamespace","podName","podUID",
+//                        "hostPorts":[{"hostPort","containerPort","protocol","hostIP"}]} ->
 //                       {"address":"10.244.1.5/24","gateway":"10.244.1.1","mac":"02:53:0a:f4:01:05","mtu":1450,
-//                        "hostIfname":…,"hostMac":…} when the pod's rules are live
+//                        "hostIfname":…,"hostMac":…} when the pod's rules and host ports are live
 //   POST /v1/cni/del    {"containerID","ifname"} -> {} when nothing passes any more, either way. The daemon deletes the
 //                       link after that; the address rests until it is gone
 //   POST /v1/cni/check  {"containerID","ifname"} -> what add answered, if all is as it should be
@@ -46,6 +47,7 @@ enum CniCode : int {
   kCniAlreadyExists = 101,
   kCniNoAddress = 102,
   kCniCheckFailed = 103,
+  kCniHostPortTaken = 104,
 };
 
 struct Answer {

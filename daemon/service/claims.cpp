@@ -72,6 +72,14 @@ class FamilyClaims {
   std::vector<Prefix> source_ranges_;
 };
 
+std::vector<Claim> each_once(std::vector<Claim> claims) {
+  std::ranges::stable_sort(claims, {},
+                           [](const Claim& claim) { return std::tie(claim.frontend, claim.origin); });
+  const auto repeated = std::ranges::unique(claims, {}, &Claim::frontend);
+  claims.erase(repeated.begin(), repeated.end());
+  return claims;
+}
+
 }  // namespace
 
 std::vector<Claim> claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
@@ -85,11 +93,23 @@ std::vector<Claim> claims_of(const model::Service& service, const Slices& slices
     FamilyClaims of_family(service, family, claims);
     for (const auto& port : service.ports) of_family.add(port, slices, node, pools);
   }
-  std::ranges::stable_sort(claims, {},
-                           [](const Claim& claim) { return std::tie(claim.frontend, claim.origin); });
-  const auto repeated = std::ranges::unique(claims, {}, &Claim::frontend);
-  claims.erase(repeated.begin(), repeated.end());
-  return claims;
+  return each_once(std::move(claims));
+}
+
+std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools) {
+  std::vector<Claim> claims;
+  for (const auto& port : host_ports.ports) {
+    Target target;
+    target.service = "hostPort of " + host_ports.pod;
+    target.internal = target.external = pools.of({{host_ports.address, port.container_port}});
+    target.from_outside = true;
+    const auto shared = std::make_shared<const Target>(std::move(target));
+    const auto protocol = static_cast<model::Protocol>(port.protocol);
+    for (const auto& address : port.on_every_address() ? node.addresses : std::vector{port.host_ip})
+      if (family_of(address) == family_of(host_ports.address))
+        claims.push_back({{address, protocol, port.host_port}, Origin::kHostPort, shared});
+  }
+  return each_once(std::move(claims));
 }
 
 }  // namespace sluice::service

@@ -35,7 +35,7 @@ void keep_targets(const std::vector<Claim>& before, std::vector<Claim>& now) {
 }  // namespace
 
 void Compiler::update(const std::string& key, Input input) {
-  if (!input.service) {
+  if (!input.service && !input.host_ports) {
     const auto found = services_.find(key);
     if (found == services_.end()) return;
     found->second.input = {};
@@ -74,6 +74,7 @@ void Compiler::compile(Services::value_type& service) {
   auto& [key, known] = service;
   std::vector<Claim> now;
   if (known.input.service) now = claims_of(*known.input.service, known.input.slices, node_, pools_);
+  if (known.input.host_ports) now = claims_of(*known.input.host_ports, node_, pools_);
   const std::vector<Claim> before = std::move(known.claims);
   keep_targets(before, now);
   known.claims = std::move(now);
@@ -110,14 +111,18 @@ void Compiler::replace(const std::string& key, const Frontend& frontend, const C
   }
 }
 
+std::string Compiler::name_of(const Claimant& claimant) {
+  return claimant.origin == Origin::kHostPort ? *claimant.key : "Service " + *claimant.key;
+}
+
 void Compiler::warn(const Frontend& frontend, const Claimants& before, const Claimants& now) {
   for (std::size_t i = 1; i < now.size(); ++i) {
     const auto was = std::ranges::find(before, now[i].key, &Claimant::key);
     // Whom another displaces did have it; so the first of `before` needs no exception.
     const bool told = was != before.end() && before.front().key == now.front().key;
     if (!told)
-      warnings_.push_back(fmt::format("Service {}: {} is not served for it, Service {} has it", *now[i].key,
-                                      text_of(frontend), *now.front().key));
+      warnings_.push_back(fmt::format("{}: {} is not served for it, {} has it", name_of(now[i]),
+                                      text_of(frontend), name_of(now.front())));
   }
 }
 

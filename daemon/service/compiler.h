@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace sluice::service {
 struct Input {
   std::shared_ptr<const model::Service> service;  // none: gone, or not seen yet
   Slices slices;                                  // those with its name in label kubernetes.io/service-name
+  std::optional<HostPorts> host_ports;            // instead of a Service
   bool operator==(const Input&) const = default;  // by address: what changed is another object
 };
 
@@ -30,7 +32,8 @@ struct Changes {
 // No I/O and no clock. The table depends on the present inputs and node only, not on how they came about.
 class Compiler {
  public:
-  // `key` is "namespace/name". The cost is that of this Service.
+  // `key` is "namespace/name" of a Service, or what names the host ports of a pod. The cost is that of this
+  // one.
   void update(const std::string& key, Input input);
   // Computes every Service again, if anything changed.
   void set_node(NodeView node);
@@ -56,6 +59,7 @@ class Compiler {
 
   void compile(Services::value_type& service);
   void replace(const std::string& key, const Frontend& frontend, const Claim* claim);
+  [[nodiscard]] static std::string name_of(const Claimant& claimant);
   void warn(const Frontend& frontend, const Claimants& before, const Claimants& now);
 
   NodeView node_;

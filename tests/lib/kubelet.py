@@ -13,6 +13,7 @@ from traffic import Echo, TcpStream, UdpStream
 PORT = 8080
 # Of every pod whose ADD may be killed, so that the steps which set limits are among those where it is.
 LIMITS = {"ingressRate": 10 ** 9, "ingressBurst": 10 ** 7, "egressRate": 10 ** 9, "egressBurst": 10 ** 7}
+HOST_PORT = {"hostPort": 30999, "containerPort": 8080, "protocol": "tcp"}
 HOOKS = {"sluice_net", "sluice_vxlan"}
 NS = "x"
 
@@ -96,13 +97,13 @@ class Kubelet:
         self.node.write_pod(NS, "peer", labels, address="10.99.0.1")
         return self.serial
 
-    def write_service(self):
+    def write_service(self, address="10.96.0.1"):
         """Another backend each time."""
         self.serial += 1
         metadata = {"name": "service", "namespace": NS}
         self.node.write("service", {
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"port": 80, "protocol": "TCP"}]}}, {
+            "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80, "protocol": "TCP"}]}}, {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
             "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "service"}}, "ports": [{"port": 8080, "protocol": "TCP"}],
             "endpoints": [{"addresses": [f"10.99.1.{1 + (self.serial + n) % 200}"]} for n in range(3)]})
@@ -142,7 +143,7 @@ class Kubelet:
 
     def begin_add(self, pod, fault=None):
         return self.node.start_cni("ADD", pod.container_id, pod.path, fault=fault,
-                                   config=self.node.config(runtimeConfig={"bandwidth": LIMITS}),
+                                   config=self.node.config(runtimeConfig={"bandwidth": LIMITS, "portMappings": [HOST_PORT]}),
                                    args=f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns};K8S_POD_NAME={pod.pod}")
 
     def begin_del(self, pod, fault=None):
@@ -201,6 +202,9 @@ class Kubelet:
             yield f"attachments {sorted(files)} for pods {sorted(addresses)}"
         if status["addresses"]["used"] != len(addresses) or status["endpoints"] != len(addresses):
             yield f"{status['addresses']['used']} addresses, {status['endpoints']} endpoints for {len(addresses)} pods"
+        host_ports = [s for s in node.get("/v1/services")["services"] if s["service"].startswith("hostPort")]
+        if {b["address"] for s in host_ports for b in s["backends"]} - addresses:
+            yield f"host ports {host_ports} for pods {sorted(addresses)}"
         queued = os.listdir(f"{node.home}/state/deletions") if os.path.isdir(f"{node.home}/state/deletions") else []
         if queued:
             yield f"queued deletions {queued}"

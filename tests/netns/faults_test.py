@@ -19,7 +19,7 @@ from kubelet import NS, Kubelet  # noqa: E402
 from sluice_node import CniError, run, sandbox, wait_for  # noqa: E402
 
 DEFINITIONS = os.path.join(HERE, "..", "..", "common", "fault_points.def")
-MODULES = 11
+MODULES = 12
 DRIVERS = []  # (pattern, function(world, point, round)): how each point is reached
 
 
@@ -244,6 +244,16 @@ def killed_in_collection(world, point, _):
     world.start()
 
 
+@drives(r"service\.route_added")
+def killed_in_changing_the_routes_to_services(world, point, turn):
+    world.start_armed(point)
+    world.write_service(f"10.96.1.{1 + turn % 200}")
+    expect_death(world, point)
+    world.start()
+    world.write_service()
+    wait_for("the routes to follow", lambda: routes_to_services(world) == ["10.96.0.1"])
+
+
 @drives(r"service\..*")
 def killed_in_changing_a_service(world, point, turn):
     world.start_armed(f"{point}:{1 + turn % 2}")  # the first may be that of the start
@@ -262,6 +272,17 @@ def killed_in_an_upgrade(world, point, turn):
     for module in range(MODULES):  # as if another build had pinned all of them
         run("bpftool", "map", "update", "pinned", f"{world.node.bpffs}/sluice/v1/module_info", "key", "hex",
             *f"{module:02x} 00 00 00".split(), "value", *["0"] * 16)
+    world.start(f"{point}:{1 + turn % 5}")
+    expect_death(world, point)
+    world.start()
+
+
+@drives(r"sockets\..*")
+def killed_in_attaching_to_the_cgroup(world, point, turn):
+    world.node.kill_daemon()
+    folder = f"{world.node.bpffs}/sluice/v1/sockets"
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
     world.start(f"{point}:{1 + turn % 5}")
     expect_death(world, point)
     world.start()
@@ -343,6 +364,10 @@ def killed_at_start(world, point, _):
     world.start()
 
 
+def routes_to_services(world):
+    return [line.split()[0] for line in world.node.run("ip", "route", "show", "table", "8300").splitlines()]
+
+
 # ---- a step fails
 def fails(world, point):
     """Makes the step fail; returns what is wrong with how the daemon took it."""
@@ -382,6 +407,14 @@ def fails(world, point):
         if len(errors()) != 3:
             yield f"errors {errors()}"
         world.remove(pod)
+    elif point.startswith("service"):
+        world.start_armed(f"{point}:1:error")
+        world.write_service("10.96.1.250")
+        wait_for("the route", lambda: "10.96.1.250" in routes_to_services(world))
+        world.write_service()
+        wait_for("the routes to follow", lambda: routes_to_services(world) == ["10.96.0.1"])
+        if len(errors()) != 1:
+            yield f"errors {errors()}"
     elif point.startswith("node"):
         if point == "node.route_added":
             world.start_armed(f"{point}:1:error")
