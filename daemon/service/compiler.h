@@ -19,7 +19,7 @@ namespace sluice::service {
 struct Input {
   std::shared_ptr<const model::Service> service;  // none: gone, or not seen yet
   Slices slices;                                  // those with its name in label kubernetes.io/service-name
-  std::optional<HostPorts> host_ports;            // instead of a Service
+  std::optional<HostPorts> host_ports = {};       // instead of a Service
   bool operator==(const Input&) const = default;  // by address: what changed is another object
 };
 

@@ -227,7 +227,8 @@ class Kubelet:
         if fresh:
             yield f"temporary pins {fresh}"
         routes = node.run("ip", "route", "show", "proto", "83").split("\n")
-        if [r for r in routes if r.strip() and not r.startswith(f"{node.pod_cidr} dev sluice_host")]:
+        own = (f"{node.pod_cidr} dev sluice_host", f"{node.pod_cidr.split('/')[0]} dev sluice_host")
+        if [r for r in routes if r.strip() and not r.startswith(own)]:
             yield f"routes {routes}"
 
     def settle(self):

@@ -54,6 +54,7 @@ Attachment wanted(const std::string& container, const std::string& ifname = "eth
   attachment.pod_name = "front-" + container;
   attachment.pod_uid = "uid \"quoted\"\n";
   attachment.network = "sluice";
+  attachment.host_ports = {{6, 8080, 80, Address::from_v4(0)}};
   return attachment;
 }
 
