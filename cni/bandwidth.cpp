@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "common/json_member.h"
 #include "daemon/server/api.h"
 
 namespace sluice::cni {
@@ -22,7 +23,7 @@ constexpr std::uint64_t kMaxBurst = std::numeric_limits<std::uint32_t>::max() * 
 
 // Absent, null and 0 mean the same: no limit.
 Outcome<std::uint64_t> read_bits(const json& bandwidth, const std::string& key) {
-  const auto found = bandwidth.find(key);
+  const auto found = find_member(bandwidth, key);
   if (found == bandwidth.end() || found->is_null()) return 0;
   if (found->is_number_unsigned()) return found->get<std::uint64_t>();
   return invalid_config(fmt::format("'runtimeConfig.bandwidth.{}' must be a whole number of bits and not {}",

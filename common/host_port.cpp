@@ -12,6 +12,8 @@
 #include <optional>
 #include <utility>
 
+#include "common/json_member.h"
+
 namespace sluice {
 
 using nlohmann::json;
@@ -24,7 +26,7 @@ constexpr std::array<std::pair<const char*, std::uint8_t>, 3> kPortProtocols{
 std::string shown(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
 Result<std::uint16_t> port_of(const json& entry, const char* key) {
-  const auto found = entry.find(key);
+  const auto found = find_member(entry, key);
   if (found == entry.end()) return failure("it has no '{}'", key);
   const auto number = found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
   if (number == 0 || number > std::numeric_limits<std::uint16_t>::max())
@@ -34,7 +36,7 @@ Result<std::uint16_t> port_of(const json& entry, const char* key) {
 
 // Absent and null mean the same as empty.
 Result<std::string> text_of(const json& entry, const char* key) {
-  const auto found = entry.find(key);
+  const auto found = find_member(entry, key);
   if (found == entry.end() || found->is_null()) return std::string();
   if (!found->is_string()) return failure("'{}' must be a string and not {}", key, shown(*found));
   return found->get<std::string>();

@@ -55,6 +55,16 @@ TEST(CniBandwidth, BitsBecomeBytesForEachDirectionByItself) {
   EXPECT_EQ(one->egress->burst_bytes, 4294967295U);
 }
 
+// containerd's go-cni has no names for JSON.
+TEST(CniBandwidth, ReadsTheFieldNamesOfContainerd) {
+  const auto both = read_bandwidth(
+      document_of({{"IngressRate", 8000}, {"IngressBurst", 8000}, {"EgressRate", 0}, {"EgressBurst", 0}}));
+  ASSERT_TRUE(both);
+  ASSERT_TRUE(both->ingress);
+  EXPECT_EQ(both->ingress->bytes_per_s, 1000U);
+  EXPECT_FALSE(both->egress);
+}
+
 TEST(CniBandwidth, WhatIsNoLimitIsRefusedByName) {
   struct Case {
     json document;

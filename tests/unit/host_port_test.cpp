@@ -32,6 +32,14 @@ TEST(HostPort, Reads) {
   EXPECT_EQ(ports[1].to_string(), "192.0.2.1:53/UDP");
 }
 
+// containerd's go-cni has no names for JSON.
+TEST(HostPort, ReadsTheFieldNamesOfContainerd) {
+  EXPECT_EQ(parsed(R"([{"HostPort": 53, "ContainerPort": 5353, "Protocol": "udp", "HostIP": "192.0.2.1"}])"),
+            (std::vector{HostPort{IPPROTO_UDP, 53, 5353, *Address::parse("192.0.2.1")}}));
+  // The very name comes first.
+  EXPECT_EQ(parsed(R"([{"HostPort": 1, "hostPort": 2, "containerPort": 3}])")[0].host_port, 2);
+}
+
 TEST(HostPort, WhatIsWrittenIsRead) {
   const auto ports =
       parsed(R"([{"hostPort": 53, "containerPort": 5353, "protocol": "udp", "hostIP": "192.0.2.1"}])");
