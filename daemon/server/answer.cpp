@@ -16,6 +16,7 @@ int http_status(int code) {
       return 404;
     case kCniAlreadyExists:
     case kCniCheckFailed:
+    case kCniHostPortTaken:
       return 409;
     case kCniTryAgainLater:
     case kCniPluginNotAvailable:

@@ -323,10 +323,11 @@ TEST_F(Lifecycle, RoutesOfNodesThatLeftAreRemovedAndOthersStay) {
     return found;
   };
   must(datapath_->configure(with_remote));
-  EXPECT_EQ(routes(), (std::set<std::string>{"10.244.1.0/24", "10.244.2.0/24", "192.0.2.0/24"}));
+  EXPECT_EQ(routes(),
+            (std::set<std::string>{"10.244.1.0/24", "10.244.1.0/32", "10.244.2.0/24", "192.0.2.0/24"}));
   expect_no_differences();
   must(datapath_->configure(config()));
-  EXPECT_EQ(routes(), (std::set<std::string>{"10.244.1.0/24", "192.0.2.0/24"}));
+  EXPECT_EQ(routes(), (std::set<std::string>{"10.244.1.0/24", "10.244.1.0/32", "192.0.2.0/24"}));
   expect_no_differences();
 }
 
