@@ -48,7 +48,7 @@ class Add(CniTest):
         self.assertEqual("/v1/cni/add", path)
         self.assertRegex(request.pop("hostIfname"), "^slu[0-9a-f]{11}$")
         self.assertEqual({"containerID": self.container, "ifname": "eth0", "netns": self.pod.netns,
-                          "network": "sluice", "podNamespace": "default", "podName": "web-0", "podUID": "u-1"}, request)
+                          "network": "sluice", "podNamespace": "default", "podName": "web-0", "podUID": "u-1", "hostPorts": []}, request)
         self.assertEqual([False, False], self.daemon.pod_was_up)
 
     def test_limits_are_set_at_both_ends(self):
