@@ -35,7 +35,8 @@ enum {
 	SLUICE_MAX_TABLE_ROWS = 262144,
 	SLUICE_MAX_PORT_CLASSES = 65536,
 	SLUICE_MAX_FRAGMENTS = 8192,
-	SLUICE_CONNTRACK_DEFAULT = 131072,
+	SLUICE_CONNTRACK_MIN = 131072,	/* of the size that user space chooses by the memory of the machine */
+	SLUICE_CONNTRACK_MAX = 1048576,
 	SLUICE_EVENTS_BYTES = 1 << 20,
 	SLUICE_GENERATION_SLOTS = 4,
 	SLUICE_PORT_RUNS = 8,
@@ -117,6 +118,7 @@ enum sluice_hook {
 	X(POLICY_EGRESS, "NetworkPolicy of the source endpoint") \
 	X(POLICY_INGRESS, "NetworkPolicy of the destination endpoint") \
 	X(CT_FULL, "conntrack table full") \
+	X(CT_BUDGET, "whoever opens the connection has more conntrack entries than are free") \
 	X(CT_BUSY, "conntrack bucket busy") \
 	X(CT_INVALID, "ICMP error that belongs to no connection") \
 	X(SNAT_PORTS_EXHAUSTED, "no free masquerade port") \
@@ -172,6 +174,7 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
 	SLUICE_CT_FIN_ORIGIN = 1 << 1,
 	SLUICE_CT_FIN_REPLY = 1 << 2,
 	SLUICE_CT_CLOSED = 1 << 3,	/* RST, or FIN of both sides */
+	SLUICE_CT_ASSURED = 1 << 4,	/* the originator went on after a reply: no SYN to nowhere or in a flood */
 };
 
 /* How a connection is translated: written by the insertion of its entry only. */
@@ -202,7 +205,23 @@ struct sluice_ct_entry {
 	__u64 seal;		/* sluice_ct_seal() */
 	struct sluice_ct_nat nat;
 	__u32 progress;		/* sluice_ct_progress_word() */
-	__u32 pad;
+	__u32 owner;		/* whose use of the table it counts for: see SLUICE_CT_OWNERS */
+};
+
+/*
+ * `conntrack_use`: ARRAY, BPF_F_MMAPABLE, the number of entries (__s64) by owner; the last element counts all of them.
+ * An owner is a pod of this node as originator (its endpoint id), or as the one that others' connections are for
+ * (SLUICE_MAX_ENDPOINTS + its id); SLUICE_MAX_ENDPOINTS itself is the rest: the node, and what passes it.
+ * A connection is opened only while its owner has fewer entries than are free. So one who floods gets half of the
+ * table at most, n of them n/(n + 1), and whoever has few entries gets more at any time (the rule is that of dynamic
+ * thresholds, Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
+ * Programs add what they insert and subtract what they delete; user space does so with what it deletes, and puts right
+ * what gets lost when two CPUs meet at one entry.
+ */
+enum {
+	SLUICE_CT_OWNERS = 2 * SLUICE_MAX_ENDPOINTS,
+	SLUICE_CT_USE_ALL = SLUICE_CT_OWNERS,
+	SLUICE_CT_USES,
 };
 
 #define SLUICE_INLINE static inline __attribute__((always_inline))
@@ -271,7 +290,7 @@ SLUICE_INLINE __u32 sluice_ct_progress_word(__u64 seal, __u32 progress)
 SLUICE_INLINE __u32 sluice_ct_progress(__u64 seal, __u32 word)
 {
 	if ((word ^ (__u32)(seal >> 32)) & ~SLUICE_CT_PROGRESS_MASK)
-		return SLUICE_CT_REPLIED;
+		return SLUICE_CT_REPLIED | SLUICE_CT_ASSURED;
 	return word & SLUICE_CT_PROGRESS_MASK;
 }
 
@@ -295,7 +314,7 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 
 	if (proto == 6)
 		seconds = progress & SLUICE_CT_CLOSED  ? SLUICE_CT_TCP_CLOSED_S :
-			  progress & SLUICE_CT_REPLIED ? SLUICE_CT_TCP_ESTABLISHED_S :
+			  progress & SLUICE_CT_ASSURED ? SLUICE_CT_TCP_ESTABLISHED_S :
 						      SLUICE_CT_TCP_NEW_S;
 	else if (proto == 17)
 		seconds = progress & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
@@ -488,8 +507,9 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u32 uplink_ifindex;	/* 0: none */
 	__u32 vni;
 	__u32 monitor;		/* enum sluice_monitor_flags */
+	__u32 conntrack_max;	/* entries that conntrack has room for */
 	__u8 gateway_mac[6];	/* of sluice_host, and of the gateway as pods see it */
-	__u16 pad;
+	__u8 pad[6];
 };
 
 /* `live`: ARRAY of one, BPF_F_MMAPABLE. What an established connection's stamp must equal to
@@ -745,7 +765,7 @@ SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
-SLUICE_ASSERT(sizeof(struct sluice_config) == 88, "sluice_config");
+SLUICE_ASSERT(sizeof(struct sluice_config) == 96, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");
 SLUICE_ASSERT(sizeof(struct sluice_own_class) == 8, "sluice_own_class");

@@ -2,6 +2,8 @@
 #include "cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "cli/client.h"
@@ -18,6 +20,10 @@ struct Options {
   std::string socket = kDefaultSocket;
   std::string output = "table";
   std::string endpoint;
+  std::string service;
+  std::string protocol;
+  std::size_t limit = 1000;
+  bool all = false;
   bool drops = false;
   bool verdicts = false;
 };
@@ -30,10 +36,29 @@ std::string check_endpoint(const std::string& text) {
   return good ? "" : "'" + text + "' is no endpoint id, namespace/pod or address";
 }
 
+std::string check_service(const std::string& text) {
+  const auto slash = text.find('/');
+  const bool good = slash != std::string::npos && slash > 0 && slash + 1 < text.size();
+  return good ? "" : "'" + text + "' is no namespace/service";
+}
+
+std::string check_protocol(const std::string& text) {
+  const bool good =
+      !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c); });
+  return good ? "" : "'" + text + "' is no protocol";
+}
+
+std::string conntrack_path(const Options& options) {
+  std::string path = "/v1/conntrack?";
+  if (!options.endpoint.empty()) path += "of=" + options.endpoint + "&";
+  if (!options.protocol.empty()) path += "protocol=" + options.protocol + "&";
+  return path;
+}
+
 using Render = std::function<std::string(const json&)>;
 
-Result<void> show(const Options& options, const std::string& path, const Render& render, std::ostream& out) {
-  auto answer = Client(options.socket).get(path);
+Result<void> print(const Options& options, const Result<json>& answer, const Render& render,
+                   std::ostream& out) {
   if (!answer) return tl::unexpected(answer.error());
   try {
     out << (options.output == "json" ? answer->dump(2) + "\n" : render(*answer)) << std::flush;
@@ -44,6 +69,34 @@ Result<void> show(const Options& options, const std::string& path, const Render&
         "version, or -o json",
         SLUICE_VERSION, error.what());
   }
+}
+
+Result<void> show(const Options& options, const std::string& path, const Render& render, std::ostream& out) {
+  return print(options, Client(options.socket).get(path), render, out);
+}
+
+Result<void> show_service(const Options& options, std::ostream& out) {
+  auto answer = Client(options.socket).get("/v1/services");
+  if (!answer) return tl::unexpected(answer.error());
+  auto found = json::array();
+  for (auto& each : answer->value("services", json::array())) {
+    const auto name = each.value("service", "");
+    if (name == options.service || name.starts_with(options.service + ":")) found.push_back(std::move(each));
+  }
+  if (found.empty())
+    return failure(
+        "this node serves no '{}'; `sluicectl service list` lists all (headless and external Services, and "
+        "those of another service proxy, are none of Sluice's)",
+        options.service);
+  (*answer)["services"] = std::move(found);
+  return print(options, answer, render_service, out);
+}
+
+Result<void> flush(const Options& options, std::ostream& out) {
+  if (options.endpoint.empty() && options.protocol.empty() && !options.all)
+    return failure("say whose connections are to be forgotten, or a --protocol, or --all");
+  const auto path = conntrack_path(options) + (options.all ? "all=1" : "");
+  return print(options, Client(options.socket).remove(path), render_flushed, out);
 }
 
 Result<void> monitor(const Options& options, std::ostream& out) {
@@ -79,8 +132,8 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
       ->capture_default_str();
   const Time now = std::chrono::system_clock::now();
   Result<void> done;
-  const auto command = [&](const char* name, const char* help, auto action) {
-    auto* sub = app.add_subcommand(name, help);
+  const auto command = [&](const char* name, const char* help, auto action, CLI::App* of = nullptr) {
+    auto* sub = (of != nullptr ? of : &app)->add_subcommand(name, help);
     sub->final_callback([&done, action] { done = action(); });
     return sub;
   };
@@ -99,8 +152,42 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     return show(
         options, "/v1/firewall", [&](const json& answer) { return render_firewall(answer, now); }, out);
   });
-  command("services", "The addresses of Services, and who serves them from this node",
-          [&] { return show(options, "/v1/services", render_services, out); });
+  auto* service = app.add_subcommand("service", "Services, as they are in force on this node");
+  service->require_subcommand(1)->fallthrough();
+  command(
+      "list", "The addresses of Services, and who serves them from this node",
+      [&] { return show(options, "/v1/services", render_services, out); }, service);
+  command(
+      "get", "One Service: each of its addresses, by whom it is served, and by which rules",
+      [&] { return show_service(options, out); }, service)
+      ->add_option("service", options.service, "namespace/name, or namespace/name:port")
+      ->required()
+      ->check(check_service);
+  auto* conntrack = app.add_subcommand("conntrack", "Connections that this node knows");
+  conntrack->require_subcommand(1)->fallthrough();
+  auto* conntrack_list = command(
+      "list", "Connections: who opened them to whom, and how long they have been idle",
+      [&] {
+        return show(options, conntrack_path(options) + "limit=" + std::to_string(options.limit),
+                    render_connections, out);
+      },
+      conntrack);
+  conntrack_list->add_option("--limit", options.limit, "How many are shown at most")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{100000}))
+      ->capture_default_str();
+  auto* conntrack_flush = command(
+      "flush",
+      "Forgets connections: the next packet of each, of whichever side, is judged as one that opens a "
+      "connection",
+      [&] { return flush(options, out); }, conntrack);
+  conntrack_flush->add_flag("--all", options.all, "All that this node knows");
+  for (auto* sub : {conntrack_list, conntrack_flush}) {
+    sub->add_option("of", options.endpoint,
+                    "Endpoint id, namespace/pod or address, of either end or a Service")
+        ->check(check_endpoint);
+    sub->add_option("--protocol", options.protocol, "TCP, UDP, SCTP, ICMP or a number")
+        ->check(check_protocol);
+  }
   command("modules", "Programs, links and maps in the kernel",
           [&] { return show(options, "/v1/modules", render_modules, out); });
   auto* monitor_command = command("monitor", "Drops and verdicts as they happen (both, unless one is named)",

@@ -69,8 +69,8 @@ tl::unexpected<Error> refused(const httplib::Response& response, const std::stri
 
 }  // namespace
 
-Result<json> Client::get(const std::string& path) const {
-  const auto result = connect_to(socket_, kPatience).Get(path);
+template <typename Answer>
+Result<json> Client::object_of(const Answer& result) const {
   if (!result) {
     return result.error() == httplib::Error::Connection
                ? explain(socket_)
@@ -82,6 +82,14 @@ Result<json> Client::get(const std::string& path) const {
   if (!answer.is_object())
     return failure("what sluiced answered is not a JSON object; is {} its socket?", socket_);
   return answer;
+}
+
+Result<json> Client::get(const std::string& path) const {
+  return object_of(connect_to(socket_, kPatience).Get(path));
+}
+
+Result<json> Client::remove(const std::string& path) const {
+  return object_of(connect_to(socket_, kPatience).Delete(path));
 }
 
 Result<void> Client::stream(const std::string& path,

@@ -16,11 +16,14 @@ class Client {
  public:
   explicit Client(std::string socket) : socket_(std::move(socket)) {}
   [[nodiscard]] Result<nlohmann::json> get(const std::string& path) const;
+  [[nodiscard]] Result<nlohmann::json> remove(const std::string& path) const;  // DELETE
   // Each line of an answer that has no end, until `line` returns false (then no error) or the daemon goes.
   [[nodiscard]] Result<void> stream(const std::string& path,
                                     const std::function<bool(const std::string&)>& line) const;
 
  private:
+  template <typename Answer>
+  [[nodiscard]] Result<nlohmann::json> object_of(const Answer& result) const;
   std::string socket_;
 };
 

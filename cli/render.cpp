@@ -101,6 +101,26 @@ std::string party(const json& event, const std::string& side) {
   return endpoint == 0 ? shown : fmt::format("{} (endpoint {})", shown, endpoint);
 }
 
+std::string end_of(const json& end, bool ports) {
+  const auto address = text(end, "address");
+  const bool v6 = address.find(':') != std::string::npos;
+  return ports ? fmt::format("{}{}{}:{}", v6 ? "[" : "", address, v6 ? "]" : "", count(end, "port"))
+               : address;
+}
+
+std::string owner_of(const json& owner) {
+  const auto direction = text(owner, "direction");
+  if (direction == "node") return "the node";
+  const auto pod = text(owner, "pod");
+  return direction + " " + (pod.empty() ? "endpoint " + number(owner, "endpoint") : pod);
+}
+
+json ends_of(const json& backends) {
+  json ends = json::array();
+  for (const auto& backend : backends) ends.push_back(end_of(backend, true));
+  return ends;
+}
+
 std::string milliseconds(const json& durations, const char* step) {
   return fmt::format("{:.3f}", durations.value(step, 0.0));
 }
@@ -141,6 +161,8 @@ std::string render_status(const json& status, Time now) {
   const auto entries = count(conntrack, "entries");
   const double percent = most == 0 ? 0.0 : 100.0 * static_cast<double>(entries) / static_cast<double>(most);
   table.add({"Conntrack", fmt::format("{} of {} entries ({:.1f}%)", entries, most, percent)});
+  for (const auto& use : list(conntrack, "heaviest"))
+    table.add({"", fmt::format("{} {}", count(use, "entries"), owner_of(use))});
   add_packets(table, part(status, "packets"));
   add_lines(table, "Audit", list(status, "audit"), "the kernel's maps are as they should be");
   add_lines(table, "Rejected", list(status, "rejected"), "no object");
@@ -210,12 +232,7 @@ std::string render_firewall(const json& answer, Time now) {
 
 std::string render_services(const json& answer) {
   if (!flag(answer, "synced")) return "Services are not known yet.\n";
-  const auto ends = [](const json& backends) {
-    std::string text_of;
-    for (const auto& backend : backends)
-      text_of += (text_of.empty() ? "" : ", ") + text(backend, "address") + ":" + number(backend, "port");
-    return text_of.empty() ? std::string("none") : text_of;
-  };
+  const auto ends = [](const json& backends) { return backends.empty() ? "none" : join(ends_of(backends)); };
   Table table({"SERVICE", "ADDRESS", "PORT", "PROTOCOL", "BACKENDS", "FROM OUTSIDE"});
   for (const auto& each : list(answer, "services"))
     table.add({text(each, "service"), text(each, "address"), number(each, "port"), text(each, "protocol"),
@@ -225,6 +242,56 @@ std::string render_services(const json& answer) {
                                                 (flag(each, "masquerade") ? " (masqueraded)" : "")});
   return table.text() +
          (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
+}
+
+std::string render_service(const json& answer) {
+  std::string out;
+  for (const auto& each : list(answer, "services")) {
+    Table table;
+    const bool outside = flag(each, "fromOutside");
+    table.add({"Service", text(each, "service")});
+    table.add({"Address", fmt::format("{} {}", text(each, "protocol"), end_of(each, true))});
+    add_lines(table, "Backends", ends_of(list(each, "backends")), "none");
+    add_lines(table, "From outside", ends_of(list(each, "backendsFromOutside")),
+              outside ? "none" : "not served");
+    if (outside) table.add({"", flag(each, "masquerade") ? "masqueraded" : "the client's address is kept"});
+    if (const auto ranges = list(each, "sourceRanges"); !ranges.empty())
+      table.add({"Only from", join(ranges)});
+    const auto affinity = each.find("affinitySeconds");
+    table.add({"Affinity", affinity == each.end() || affinity->is_null()
+                               ? "none"
+                               : fmt::format("by client address, {} s", count(each, "affinitySeconds"))});
+    out += (out.empty() ? "" : "\n") + table.text();
+  }
+  return out + (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
+}
+
+std::string render_connections(const json& answer) {
+  const auto& connections = list(answer, "connections");
+  if (connections.empty()) return "No such connections.\n";
+  const auto end = [](const json& connection, const char* side) {
+    const auto& each = part(connection, side);
+    const auto pod = text(each, "pod");
+    return end_of(each, has_ports(text(connection, "protocol"))) + (pod.empty() ? "" : " (" + pod + ")");
+  };
+  Table table({"PROTOCOL", "STATE", "FROM", "TO", "SERVICE", "MASQUERADED BY", "COUNTS FOR", "IDLE s",
+               "EXPIRES IN s"});
+  for (const auto& each : connections) {
+    const bool ports = has_ports(text(each, "protocol"));
+    table.add({text(each, "protocol"), text(each, "state"), end(each, "source"), end(each, "destination"),
+               each.contains("service") ? end_of(part(each, "service"), ports) : "-",
+               each.contains("masqueradePort") ? "port " + number(each, "masqueradePort") : "-",
+               owner_of(part(each, "owner")), number(each, "idleSeconds"), number(each, "expiresInSeconds")});
+  }
+  const auto total = count(answer, "total");
+  return table.text() +
+         (total > connections.size()
+              ? fmt::format("{} of {} connections; --limit shows more.\n", connections.size(), total)
+              : "");
+}
+
+std::string render_flushed(const json& answer) {
+  return fmt::format("{} connections forgotten.\n", count(answer, "flushed"));
 }
 
 std::string render_modules(const json& answer) {

@@ -15,6 +15,9 @@ namespace sluice::cli {
 [[nodiscard]] std::string render_policy(const nlohmann::json& answer);
 [[nodiscard]] std::string render_firewall(const nlohmann::json& answer, Time now);
 [[nodiscard]] std::string render_services(const nlohmann::json& answer);
+[[nodiscard]] std::string render_service(const nlohmann::json& answer);  // one, by its addresses
+[[nodiscard]] std::string render_connections(const nlohmann::json& answer);
+[[nodiscard]] std::string render_flushed(const nlohmann::json& answer);
 [[nodiscard]] std::string render_modules(const nlohmann::json& answer);
 [[nodiscard]] std::string render_event(const nlohmann::json& event);  // one line of the monitor
 

@@ -49,9 +49,10 @@ DaemonOptions parse_options(int argc, char** argv) {
   app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")
       ->check(CLI::Range(1, 0xffffff))
       ->capture_default_str();
-  app.add_option("--conntrack-max", o.datapath.conntrack_max,
-                 "entries of the conntrack table; takes effect on a new table")
-      ->check(CLI::Range(1024, 16777216))
+  app.add_option(
+         "--conntrack-max", o.datapath.conntrack_max,
+         "entries of the conntrack table; 0: by the memory of the machine; takes effect on a new table")
+      ->check(CLI::Range(1024, 16777216) | CLI::IsMember({0}))
       ->capture_default_str();
   app.add_option("--cgroup", o.datapath.cgroup,
                  "cgroup v2 with all processes of the node, or a folder with one in 'unified': Services are "

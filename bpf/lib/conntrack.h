@@ -116,6 +116,8 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 
 	if (reply)
 		progress |= SLUICE_CT_REPLIED;
+	else if (progress & SLUICE_CT_REPLIED)
+		progress |= SLUICE_CT_ASSURED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
 		progress |= reply ? SLUICE_CT_FIN_REPLY : SLUICE_CT_FIN_ORIGIN;
 	if (pkt->flags & SLUICE_PKT_TCP_RST ||

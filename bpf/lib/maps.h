@@ -119,11 +119,20 @@ struct {
  * LRU, which evicts established connections under a flood. User space sets another size before load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SLUICE_CONNTRACK_DEFAULT);
+	__uint(max_entries, SLUICE_CONNTRACK_MIN);
 	__type(key, struct sluice_ct_key);
 	__type(value, struct sluice_ct_entry);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } conntrack SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SLUICE_CT_USES);
+	__type(key, __u32);
+	__type(value, __s64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} conntrack_use SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -5,7 +5,7 @@
 
 #include <linux/errno.h>
 
-#include "lib/conntrack.h"
+#include "lib/budget.h"
 
 static __always_inline __u32 ct_insert_failed(long error)
 {
@@ -43,7 +43,7 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 	alias_key_of(pkt, &key);
 	alias->seal = sluice_ct_seal(sluice_ct_hash(&key), &alias->nat);
 	alias->progress = sluice_ct_progress_word(alias->seal, 0);
-	error = bpf_map_update_elem(&conntrack, &key, alias, BPF_NOEXIST);
+	error = ct_add(&key, alias);
 	if (error != -EEXIST)
 		return error;
 	if (ct_find(&key, &found) != CT_FOUND)
@@ -54,9 +54,9 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 		found.entry->last_seen_ns = alias->last_seen_ns;
 		return 0;
 	}
-	if (!ct_expired(&found, pkt->proto, pkt->now_ns) || bpf_map_delete_elem(&conntrack, &key))
+	if (!ct_expired(&found, pkt->proto, pkt->now_ns) || !ct_remove(&key, found.entry->owner))
 		return -EEXIST;
-	return bpf_map_update_elem(&conntrack, &key, alias, BPF_NOEXIST);
+	return ct_add(&key, alias);
 }
 
 /* Reserves a port; pkt->nat_port_be holds the connection's former one, if it had one. */
@@ -65,6 +65,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 	struct sluice_ct_entry alias = {
 		.last_seen_ns = pkt->now_ns,
 		.nat = { .addr = pkt->src, .port_be = pkt->sport_be, .flags = SLUICE_CT_ALIAS },
+		.owner = ct_owner(pkt),
 	};
 	__u32 offset = bpf_get_prandom_u32() % SNAT_PORTS;
 	long error;
@@ -89,7 +90,7 @@ static __always_inline void port_release(const struct sluice_packet *pkt)
 	struct sluice_ct_key key;
 
 	alias_key_of(pkt, &key);
-	bpf_map_delete_elem(&conntrack, &key);
+	ct_remove(&key, ct_owner(pkt));
 }
 
 #endif

@@ -53,7 +53,7 @@ static __always_inline long resolve(struct sluice_packet *pkt)
 
 static __always_inline __u32 insert(struct sluice_packet *pkt)
 {
-	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns };
+	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns, .owner = ct_owner(pkt) };
 	__u32 progress = 0;
 	long error;
 
@@ -83,7 +83,7 @@ static __always_inline __u32 insert(struct sluice_packet *pkt)
 	value.seal = sluice_ct_seal(sluice_ct_hash(&pkt->ct_key), &value.nat);
 	value.stamp = sluice_ct_stamp(value.seal, pkt->stamp);
 	value.progress = sluice_ct_progress_word(value.seal, progress);
-	error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, BPF_NOEXIST);
+	error = ct_add(&pkt->ct_key, &value);
 	if (error == -EEXIST) {
 		error = resolve(pkt);
 		if (error >= 0)
@@ -97,7 +97,7 @@ static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
 {
 	struct sluice_ct_nat ADDR_ON_STACK service = {
 		.addr = pkt->front_addr, .port_be = pkt->front_port_be, .client_port_be = pkt->client_port_be };
-	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns };
+	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns, .owner = ct_owner(pkt) };
 	struct tuple inside = packet_tuple(pkt);
 	struct sluice_ct_key key;
 	long error;
@@ -105,7 +105,9 @@ static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
 	front_make(&key, &value.nat, &service, &inside);
 	value.seal = sluice_ct_seal(sluice_ct_hash(&key), &value.nat);
 	value.progress = sluice_ct_progress_word(value.seal, 0);
-	error = bpf_map_update_elem(&conntrack, &key, &value, BPF_ANY);
+	error = ct_add(&key, &value);
+	if (error == -EEXIST)
+		error = bpf_map_update_elem(&conntrack, &key, &value, BPF_ANY);
 	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
 }
 
@@ -135,6 +137,9 @@ static __always_inline __u32 commit(struct sluice_packet *pkt)
 
 	if (!cfg)
 		return SLUICE_DROP_MAP_MISSING;
+	reason = ct_budget(pkt, cfg);
+	if (reason)
+		return reason;
 	if (masquerade) {
 		reason = port_reserve(pkt, masquerade_addr(cfg, pkt->flags & SLUICE_PKT_SNAT_LOCAL));
 		if (reason)
@@ -144,7 +149,7 @@ static __always_inline __u32 commit(struct sluice_packet *pkt)
 	if (!reason && pkt->flags & SLUICE_PKT_SERVICE) {
 		reason = insert_front(pkt);
 		if (reason)
-			bpf_map_delete_elem(&conntrack, &pkt->ct_key);
+			ct_remove(&pkt->ct_key, ct_owner(pkt));
 	}
 	if (reason && masquerade)
 		port_release(pkt);

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "daemon/controller/controller.h"
+#include "daemon/controller/protocols.h"
 #include "daemon/policy/evaluator.h"
 
 namespace sluice::controller {
@@ -75,21 +76,6 @@ json generation_json(const datapath::GenerationStatus& g) {
             {"rejudged", g.counters.rejudged}}}};
 }
 
-std::string protocol_name(std::uint8_t protocol) {
-  switch (protocol) {
-    case IPPROTO_ICMP:
-      return "ICMP";
-    case IPPROTO_TCP:
-      return "TCP";
-    case IPPROTO_UDP:
-      return "UDP";
-    case IPPROTO_SCTP:
-      return "SCTP";
-    default:
-      return std::to_string(protocol);
-  }
-}
-
 }  // namespace
 
 json Controller::endpoint_json(std::uint32_t id) const {
@@ -139,7 +125,7 @@ Answer Controller::status() {
                     {"epoch", generation.epoch},
                     {"swappedAt", rfc3339(generation.swapped_at)},
                     {"reason", generation.reason}};
-    const auto conntrack = datapath_->conntrack();
+    auto conntrack = conntrack_json();
     const auto sockets = datapath_->sockets();
     auto links = datapath_->links();
     const auto attached = [&](bool by_tcx) {
@@ -174,7 +160,7 @@ Answer Controller::status() {
                {"applied", !services_dirty_},
                {"cgroup", sockets.cgroup},
                {"noCgroupReason", sockets.why_not}}},
-             {"conntrack", {{"entries", conntrack.entries}, {"max", conntrack.max_entries}}},
+             {"conntrack", std::move(conntrack)},
              {"packets", packets_json(*stats)},
              {"audit", *audit},
              {"startedAt", rfc3339(started_at_)},

@@ -196,6 +196,7 @@ void Controller::loop() {
       mover_.offer(datapath_->links_to_move());
       refresh_queues();
       datapath_->collect();
+      watch_connections();
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }
     auto why_not = not_ready();

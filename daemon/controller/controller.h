@@ -69,6 +69,8 @@ class Controller final : public source::Sink, public server::Api {
   server::Answer firewall() override;
   server::Answer services() override;
   server::Answer modules() override;
+  server::Answer conntrack_list(const server::ConnectionQuery& query) override;
+  server::Answer conntrack_flush(const server::ConnectionQuery& query) override;
   bool alive() override;
   bool ready(std::string& why_not) override;
   std::string metrics() override;
@@ -87,6 +89,13 @@ class Controller final : public source::Sink, public server::Api {
     std::shared_ptr<PendingAdd> request;
     ipam::Attachment attachment;
     Mac host_mac;  // of the link's host side
+  };
+
+  struct Shortage {  // of room for connections, by the drops that it causes
+    bool known = false;
+    std::uint64_t seen = 0, told = 0;  // number of drops
+    Clock::time_point last_at;
+    std::optional<Clock::time_point> warned_at;
   };
 
   Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath);
@@ -111,6 +120,7 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_services();
   void compile_services();
   void compile_host_ports();
+  void watch_connections();
   void reconcile_damaged();
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
@@ -133,6 +143,12 @@ class Controller final : public source::Sink, public server::Api {
                                                  const Mac& host_mac) const;
   [[nodiscard]] datapath::Endpoint endpoint_of(const ipam::Attachment& attachment) const;
   [[nodiscard]] nlohmann::json endpoint_json(std::uint32_t id) const;
+  [[nodiscard]] std::string pod_name(std::uint32_t id) const;            // empty: not known
+  [[nodiscard]] std::map<Address, std::uint32_t> pod_addresses() const;  // -> endpoint id
+  [[nodiscard]] nlohmann::json owner_json(std::uint32_t owner) const;    // see SLUICE_CT_OWNERS
+  [[nodiscard]] nlohmann::json conntrack_json() const;
+  [[nodiscard]] Result<datapath::ConnectionFilter> connection_filter(
+      const server::ConnectionQuery& query) const;
 
   Options options_;
   ipam::Ipam ipam_;
@@ -158,6 +174,7 @@ class Controller final : public source::Sink, public server::Api {
   bool services_dirty_ = true;
   std::set<std::string> host_port_keys_;  // of service_compiler_
   Clock::time_point services_retry_at_{};
+  std::map<sluice_drop_reason, Shortage> shortages_;
   std::uint32_t check_seed_ = 0;
   Clock::time_point retry_at_{};
   std::chrono::milliseconds backoff_{0};
@@ -169,6 +186,7 @@ class Controller final : public source::Sink, public server::Api {
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::string not_ready_ = "starting";
+  nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping
   Clock::time_point heartbeat_ = Clock::now();
   std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;

@@ -73,6 +73,20 @@ std::string Controller::metrics() {
   std::string why_not;
   one("sluice_ready", "1: CNI ADD would work.", MetricType::kGauge, ready(why_not) ? 1 : 0);
   const std::lock_guard lock(mutex_);
+  if (conntrack_.contains("heaviest")) {
+    Metric heaviest{
+        "sluice_conntrack_heaviest_entries",
+        "Entries of those who have the most: connections that a pod opened (from), that others opened to "
+        "it (to), and those of the node.",
+        MetricType::kGauge,
+        {}};
+    for (const auto& each : conntrack_.at("heaviest"))
+      heaviest.samples.push_back({each.at("entries").get<double>(),
+                                  {{"direction", each.at("direction").get<std::string>()},
+                                   {"endpoint", each.at("endpoint").dump()},
+                                   {"pod", each.at("pod").get<std::string>()}}});
+    all.push_back(std::move(heaviest));
+  }
   one("sluice_cni_add_total", "Attachments made.", MetricType::kCounter, number(adds_total_));
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
   one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,

@@ -11,7 +11,7 @@ namespace sluice::controller {
 namespace {
 
 constexpr const char* kZone = "topology.kubernetes.io/zone";
-constexpr std::chrono::seconds kRetry{1};
+constexpr std::chrono::seconds kServicesRetry{1};
 
 }  // namespace
 
@@ -60,10 +60,10 @@ void Controller::reconcile_services() {
   if (!changes.set.empty() || !changes.removed.empty()) services_dirty_ = true;
   if (!services_dirty_ || Clock::now() < services_retry_at_) return;
   if (auto done = datapath_->apply_services(service_compiler_.table()); !done) {
-    services_retry_at_ = Clock::now() + kRetry;
+    services_retry_at_ = Clock::now() + kServicesRetry;
     spdlog::error(
         "Services not applied: {}; what was in force before stays so for those concerned, next try in {} s",
-        done.error().message, kRetry.count());
+        done.error().message, kServicesRetry.count());
     return;
   }
   services_dirty_ = false;
@@ -78,6 +78,11 @@ server::Answer Controller::services() {
         list.push_back({{"address", backend.address.to_string()}, {"port", backend.port}});
       return list;
     };
+    const auto ranges = [](const std::vector<Prefix>& prefixes) {
+      auto texts = json::array();
+      for (const auto& prefix : prefixes) texts.push_back(prefix.to_string());
+      return texts;
+    };
     auto list = json::array();
     for (const auto& [frontend, target] : service_compiler_.table()) {
       list.push_back(
@@ -87,6 +92,8 @@ server::Answer Controller::services() {
            {"protocol", model::to_string(frontend.protocol)},
            {"fromOutside", target->from_outside},
            {"masquerade", target->masquerade},
+           {"affinitySeconds", target->affinity_seconds ? json(*target->affinity_seconds) : json()},
+           {"sourceRanges", ranges(target->source_ranges)},
            {"backends", backends(*target->internal)},
            {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
     }

@@ -4,9 +4,10 @@
 #include <bpf/libbpf.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "daemon/datapath/attach.h"
-#include "daemon/datapath/conntrack_gc.h"
+#include "daemon/datapath/conntrack.h"
 #include "daemon/datapath/endpoints.h"
 #include "daemon/datapath/events.h"
 #include "daemon/datapath/firewall.h"
@@ -35,6 +36,7 @@ struct Ground {
   Attacher::Ways ways;
   LiveStamp live;
   std::unique_ptr<GracePeriod> grace;
+  Conntrack::Use conntrack_use;
   NetlinkSocket netlink;
 };
 
@@ -63,13 +65,16 @@ class KernelDatapath final : public Datapath {
         services_(ground_.maps, *ground_.grace),
         service_routes_(*ground_.settings),
         sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
-        conntrack_(ground_.maps),
+        conntrack_(ground_.maps, std::move(ground_.conntrack_use)),
         events_(ground_.maps.events, ground_.settings) {}
 
   // Takes over what an earlier daemon left.
   [[nodiscard]] Result<void> adopt() {
     return ground_.settings
-        ->change([](sluice_config& config) { config.monitor = 0; })  // its monitors are gone
+        ->change([&](sluice_config& config) {
+          config.monitor = 0;  // its monitors are gone
+          config.conntrack_max = ground_.maps.conntrack.raw().max_entries();
+        })
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(ground_.netlink); })
         .and_then([&] { return node_.refresh_hooks(); })
@@ -89,7 +94,10 @@ class KernelDatapath final : public Datapath {
     auto gone = endpoints_.detach(id);
     if (!gone) return tl::unexpected(gone.error());
     // The next pod with this address must not inherit connections that were admitted for this one.
-    if (*gone) firewall_.rejudge_connections();
+    if (*gone) {
+      firewall_.rejudge_connections();
+      conntrack_.pod_gone(**gone);
+    }
     return {};
   }
   Result<void> interface_gone(std::uint32_t ifindex) override { return attacher_.forget(ifindex); }
@@ -160,6 +168,12 @@ class KernelDatapath final : public Datapath {
   SocketStatus sockets() const override { return sockets_.status(); }
   Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
   ConntrackStatus conntrack() const override { return conntrack_.status(); }
+  Result<Connections> connections(const ConnectionFilter& filter, std::size_t most) const override {
+    return conntrack_.list(filter, most);
+  }
+  Result<std::uint64_t> flush_connections(const ConnectionFilter& filter) override {
+    return conntrack_.flush(filter);
+  }
   Result<std::shared_ptr<void>> monitor(std::uint32_t flags,
                                         std::function<void(const sluice_event&)> sink) override {
     return events_.monitor(flags, std::move(sink));
@@ -175,7 +189,7 @@ class KernelDatapath final : public Datapath {
   Services services_;
   ServiceRoutes service_routes_;
   SocketHooks sockets_;
-  ConntrackGc conntrack_;
+  Conntrack conntrack_;
   Events events_;
 };
 
@@ -183,7 +197,10 @@ Result<Ground> lay_ground(const Options& options) {
   auto pins = Pins::open(options.bpffs);
   if (!pins) return tl::unexpected(pins.error());
   raise_memlock_limit();
-  const ObjectOptions objects{pins->root(), options.conntrack_max, has_coarse_clock()};
+  const auto memory =
+      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+  const auto wanted = options.conntrack_max ? options.conntrack_max : conntrack_size(memory);
+  const ObjectOptions objects{pins->root(), wanted, has_coarse_clock()};
   auto modules = Modules::load(*pins, objects);
   if (!modules) return tl::unexpected(modules.error());
   auto maps = Maps::open(*pins);
@@ -196,12 +213,14 @@ Result<Ground> lay_ground(const Options& options) {
   if (!live) return tl::unexpected(live.error());
   auto grace = GracePeriod::make();
   if (!grace) return tl::unexpected(grace.error());
+  auto conntrack_use = Conntrack::Use::map(maps->conntrack_use.raw());
+  if (!conntrack_use) return tl::unexpected(conntrack_use.error());
   auto netlink = NetlinkSocket::make();
   if (!netlink) return tl::unexpected(netlink.error());
-  if (const auto size = maps->conntrack.raw().max_entries(); size != options.conntrack_max)
+  if (const auto size = maps->conntrack.raw().max_entries(); size != wanted)
     spdlog::warn(
         "conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
-        options.conntrack_max);
+        wanted);
   return Ground{options,
                 std::move(*pins),
                 objects,
@@ -211,6 +230,7 @@ Result<Ground> lay_ground(const Options& options) {
                 *ways,
                 std::move(*live),
                 std::move(*grace),
+                std::move(*conntrack_use),
                 std::move(*netlink)};
 }
 

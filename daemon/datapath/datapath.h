@@ -28,7 +28,7 @@ enum class AttachMode { kAuto, kTcx, kClsact };
 struct Options {
   std::string bpffs = "/sys/fs/bpf";  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
   AttachMode attach = AttachMode::kAuto;
-  std::uint32_t conntrack_max = SLUICE_CONNTRACK_DEFAULT;
+  std::uint32_t conntrack_max = 0;  // entries, of a new table; 0: by the memory of the machine
   std::uint16_t vxlan_port = 4789;
   std::uint32_t vni = 83;
   // A cgroup v2, or a folder with one in "unified", that all processes of the node are in; empty: none is
@@ -107,7 +107,37 @@ struct GenerationStatus {
 };
 
 struct ConntrackStatus {
+  struct Use {
+    std::uint32_t owner = 0;  // see SLUICE_CT_OWNERS
+    std::uint64_t entries = 0;
+  };
   std::uint64_t entries = 0, max_entries = 0, expired_total = 0;
+  std::vector<Use> heaviest;  // owners of the most entries, at most five
+};
+
+struct Connection {
+  struct End {
+    Address address;
+    std::uint16_t port = 0;  // ICMP: the identifier
+  };
+  std::uint8_t proto = 0;  // IANA
+  End source;              // the originator, as itself sees it
+  End destination;         // what policy sees: the pod that serves a Service
+  std::optional<End> service;
+  std::optional<std::uint16_t> masquerade_port;
+  const char* state = "";  // new, answered, established, closing, closed
+  std::uint32_t owner = 0;
+  std::chrono::nanoseconds idle{}, expires_in{};  // idle: known to a second
+};
+
+struct Connections {
+  std::vector<Connection> list;  // no more than were asked for
+  std::uint64_t total = 0;
+};
+
+struct ConnectionFilter {
+  std::optional<Address> address;  // of either end, or of the Service between them
+  std::optional<std::uint8_t> proto;
 };
 
 // A packet and what the evaluator says about it; the candidate must agree before it goes live.
@@ -192,7 +222,12 @@ class Datapath {
   [[nodiscard]] virtual Result<std::vector<LinkStatus>> links() const = 0;
   [[nodiscard]] virtual SocketStatus sockets() const = 0;
   [[nodiscard]] virtual Result<std::vector<MapStatus>> maps() const = 0;
-  [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;  // as of the last collect_connections()
+  [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;
+  [[nodiscard]] virtual Result<Connections> connections(const ConnectionFilter& filter,
+                                                        std::size_t most) const = 0;
+  // Conntrack forgets them; how many. The next packet of each, of whichever side, is judged as one that opens
+  // a connection.
+  [[nodiscard]] virtual Result<std::uint64_t> flush_connections(const ConnectionFilter& filter) = 0;
   // Events of the kinds in `flags` (enum sluice_monitor_flags) go to `sink` from a thread of the datapath
   // while the returned handle lives.
   [[nodiscard]] virtual Result<std::shared_ptr<void>> monitor(

@@ -212,18 +212,18 @@ Result<void> Endpoints::erase(std::uint32_t id, const sluice_endpoint& value) co
   return {};
 }
 
-Result<bool> Endpoints::detach(std::uint32_t id) {
+Result<std::optional<Address>> Endpoints::detach(std::uint32_t id) {
   auto present = find(id);
   if (!present) return tl::unexpected(present.error());
   if (!*present) {
     attached_.erase(id);
-    return false;
+    return std::nullopt;
   }
   const auto value = **present;
   if (auto done = erase(id, value); !done) return tl::unexpected(done.error());
   attached_.erase(id);
   // Its program stays and drops: without it, the pod's packets would reach the node's stack unjudged.
-  return true;
+  return Address::from_abi(value.ipv4);
 }
 
 Result<void> Endpoints::restore_programs() const {

@@ -23,8 +23,8 @@ class Endpoints {
   [[nodiscard]] Result<void> adopt(NetlinkSocket& netlink);
   [[nodiscard]] Result<std::vector<Endpoint>> list(NetlinkSocket& netlink) const;
   [[nodiscard]] Result<void> attach(NetlinkSocket& netlink, const Endpoint& endpoint, unsigned mtu);
-  // False: there was none.
-  [[nodiscard]] Result<bool> detach(std::uint32_t id);
+  // The address it had; none: there was no such endpoint.
+  [[nodiscard]] Result<std::optional<Address>> detach(std::uint32_t id);
   [[nodiscard]] Result<void> restore_programs() const;
   [[nodiscard]] std::vector<std::uint32_t> links_to_move() const;
   [[nodiscard]] Result<void> finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const;

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "bpf/abi.h"
 #include "common/result.h"
 #include "daemon/datapath/map.h"
+#include "daemon/datapath/shared_array.h"
 
 namespace sluice::datapath {
 
@@ -22,10 +22,9 @@ class LiveStamp {
   void publish(std::uint32_t generation, std::uint32_t epoch) const;
 
  private:
-  struct Unmap {
-    void operator()(sluice_live* live) const;
-  };
-  std::unique_ptr<sluice_live, Unmap> live_;
+  using Word = decltype(sluice_live::stamp);
+  explicit LiveStamp(SharedArray<Word> live) : live_(std::move(live)) {}
+  SharedArray<Word> live_;
 };
 
 }  // namespace sluice::datapath

@@ -25,6 +25,7 @@ Result<Maps> Maps::open(const Pins& pins) {
   open_one(maps.locals, "locals");
   open_one(maps.routes, "routes");
   open_one(maps.conntrack, "conntrack");
+  open_one(maps.conntrack_use, "conntrack_use");
   open_one(maps.services, "services");
   open_one(maps.service_slots, "service_slots");
   open_one(maps.backends, "backends");

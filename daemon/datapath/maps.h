@@ -22,6 +22,7 @@ struct Maps {
   Map<sluice_addr, std::uint32_t> locals;
   Map<sluice_route_key, sluice_route> routes;
   Map<sluice_ct_key, sluice_ct_entry> conntrack;
+  Map<std::uint32_t, std::int64_t> conntrack_use;
   Map<sluice_service_key, sluice_service> services;
   Map<std::uint32_t, std::uint32_t> service_slots;
   Map<std::uint32_t, sluice_backend> backends;

@@ -16,6 +16,8 @@
 //   GET  /v1/cni/status -> {} or an error
 //   GET  /v1/status | /v1/endpoints | /v1/endpoints/<id or ns/pod or address>/policy | /v1/firewall | /v1/services |
 //        /v1/modules
+//   GET  /v1/conntrack?of=<id or ns/pod or address>&protocol=TCP&limit=1000, each of them optional
+//   DELETE /v1/conntrack?of=…&protocol=…, or ?all=1 -> {"flushed":…}
 //   GET  /v1/monitor?drops=1&verdicts=1   newline-delimited JSON until the client goes
 //   GET  /healthz (alive) | /readyz (CNI ADD would work) | /metrics
 //
@@ -56,6 +58,14 @@ struct Answer {
 };
 [[nodiscard]] Answer cni_error(int code, const std::string& msg, const std::string& details = "");
 
+// Which connections of conntrack; empty: whatever.
+struct ConnectionQuery {
+  std::string of;  // endpoint id, namespace/pod or address: of either end, or of the Service between them
+  std::string protocol;  // name or IANA number
+  std::size_t most = 1000;
+  bool all = false;  // flushing needs one of the three
+};
+
 class Api {
  public:
   virtual ~Api() = default;
@@ -72,6 +82,8 @@ class Api {
   virtual Answer firewall() = 0;
   virtual Answer services() = 0;
   virtual Answer modules() = 0;
+  virtual Answer conntrack_list(const ConnectionQuery& query) = 0;
+  virtual Answer conntrack_flush(const ConnectionQuery& query) = 0;
   virtual bool alive() = 0;
   virtual bool ready(std::string& why_not) = 0;
   virtual std::string metrics() = 0;  // Prometheus text format

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -24,7 +25,8 @@ constexpr std::size_t kMostBody = 1 << 20;       // bytes
 constexpr std::size_t kMostHead = 64 << 10;      // request line and headers
 constexpr std::size_t kMostDiscarded = 8 << 20;  // read and thrown away so that the client sees its answer
 constexpr std::size_t kLongestPath = 1024;
-constexpr int kMostMonitors = 8;  // each keeps a thread
+constexpr std::size_t kMostListed = 100000;  // connections
+constexpr int kMostMonitors = 8;             // each keeps a thread
 
 // What cpp-httplib reads from and writes to: one request within `budget` bytes and kPatience.
 class ClientStream final : public httplib::Stream {
@@ -126,6 +128,33 @@ std::optional<std::string> endpoint_of(std::string_view path) {
   return std::string(path.substr(kBegin.size(), path.size() - kBegin.size() - kEnd.size()));
 }
 
+// None: the response says what is wrong. A misspelt filter must not flush everything.
+std::optional<ConnectionQuery> connection_query(const httplib::Request& request,
+                                                httplib::Response& response) {
+  ConnectionQuery query;
+  for (const auto& [name, value] : request.params) {
+    if (name == "of") {
+      query.of = value;
+    } else if (name == "protocol") {
+      query.protocol = value;
+    } else if (name == "all") {
+      query.all = value == "1";
+    } else {
+      const auto* end = value.data() + value.size();
+      const auto read = std::from_chars(value.data(), end, query.most);
+      if (name == "limit" && !value.empty() && read.ec == std::errc{} && read.ptr == end &&
+          query.most <= kMostListed)
+        continue;
+      set_error(response, 400, kCniDecodeFailure,
+                name == "limit"
+                    ? "limit is a number up to " + std::to_string(kMostListed) + ", not '" + value + "'"
+                    : "conntrack has no parameter '" + name + "' (see docs/api.md)");
+      return std::nullopt;
+    }
+  }
+  return query;
+}
+
 }  // namespace
 
 class Http::Routes final : public httplib::Server {
@@ -205,7 +234,8 @@ class Http::Routes final : public httplib::Server {
       return HandlerResponse::Handled;
     }
     const bool got =
-        get_health(path, response, request.method) || (control && get_control(path, request, response));
+        get_health(path, response, request.method) ||
+        (control && (get_control(path, request, response) || delete_control(path, request, response)));
     if (got) return HandlerResponse::Handled;
     if (posted)
       set_error(response, 405, kCniDecodeFailure, path + " takes POST, not " + request.method);
@@ -235,6 +265,13 @@ class Http::Routes final : public httplib::Server {
     return true;
   }
 
+  bool delete_control(const std::string& path, const httplib::Request& request, httplib::Response& response) {
+    if (request.method != "DELETE" || path != "/v1/conntrack") return false;
+    if (const auto query = connection_query(request, response))
+      set_answer(response, api_.conntrack_flush(*query));
+    return true;
+  }
+
   bool get_control(const std::string& path, const httplib::Request& request, httplib::Response& response) {
     if (request.method != "GET" && request.method != "HEAD") return false;
     if (path == "/v1/cni/status")
@@ -249,7 +286,10 @@ class Http::Routes final : public httplib::Server {
       set_answer(response, api_.services());
     else if (path == "/v1/modules")
       set_answer(response, api_.modules());
-    else if (path == "/v1/monitor")
+    else if (path == "/v1/conntrack") {
+      if (const auto query = connection_query(request, response))
+        set_answer(response, api_.conntrack_list(*query));
+    } else if (path == "/v1/monitor")
       monitor(request, response);
     else if (const auto which = endpoint_of(path))
       set_answer(response, api_.endpoint_policy(*which));

@@ -32,7 +32,7 @@ def install_dns(cluster):
     cluster.kubectl("apply", "-f", os.path.join(HERE, "coredns.yaml"))
     cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
     wait_for("every node to serve DNS", lambda: all(
-        [s for s in cluster.sluicectl(node, "services")["services"]
+        [s for s in cluster.sluicectl(node, "service", "list")["services"]
          if s["service"].startswith("kube-system/kube-dns:") and s["backends"]] for node in cluster.nodes), 60)
 
 

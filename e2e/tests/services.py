@@ -49,7 +49,7 @@ def create(cluster):
 
 def backends(cluster, node, address):
     """Backends' addresses as the node's daemon has them; None: it knows no such Service."""
-    found = [s for s in cluster.sluicectl(node, "services")["services"] if s["address"] == address]
+    found = [s for s in cluster.sluicectl(node, "service", "list")["services"] if s["address"] == address]
     return {b["address"] for s in found for b in s["backends"]} if found else None
 
 

@@ -32,6 +32,7 @@ class Conntrack : public World {
   }
   std::uint64_t judged() { return counters().judged; }
 
+  static constexpr std::uint32_t kEstablished = SLUICE_CT_REPLIED | SLUICE_CT_ASSURED;
   const Tuple kTcp{"10.1.0.2", 4000, "10.1.0.3", 80, IPPROTO_TCP};
   const Tuple kUdp{"10.1.0.2", 4000, "10.1.0.3", 80, IPPROTO_UDP};
 };
@@ -45,6 +46,8 @@ TEST_F(Conntrack, OneEntryServesBothDirections) {
   deliver(back("SA"));
   EXPECT_EQ(connections(), 1U);
   EXPECT_EQ(progress(), SLUICE_CT_REPLIED);
+  deliver(forward("A"));
+  EXPECT_EQ(progress(), kEstablished) << "the originator took the answer up";
   EXPECT_EQ(judged(), 1U) << "the answer is admitted by the connection";
 }
 
@@ -102,9 +105,9 @@ TEST_F(Conntrack, FinOfBothSidesClosesAndRstToo) {
   deliver(forward("S"));
   deliver(back("SA"));
   deliver(forward("FA"));
-  EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN);
+  EXPECT_EQ(progress(), kEstablished | SLUICE_CT_FIN_ORIGIN);
   deliver(back("FA"));
-  EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED);
+  EXPECT_EQ(progress(), kEstablished | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED);
   forget_connections();
   deliver(forward("S"));
   deliver(back("R"));
@@ -120,8 +123,8 @@ TEST_F(Conntrack, LifetimesByState) {
   };
   const Row rows[] = {
       {"TCP without an answer", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S},
-      {"TCP established", IPPROTO_TCP, SLUICE_CT_REPLIED, SLUICE_CT_TCP_ESTABLISHED_S},
-      {"TCP closed", IPPROTO_TCP, SLUICE_CT_REPLIED | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
+      {"TCP established", IPPROTO_TCP, kEstablished, SLUICE_CT_TCP_ESTABLISHED_S},
+      {"TCP closed", IPPROTO_TCP, kEstablished | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
       {"UDP without an answer", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S},
       {"UDP answered", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_REPLIED_S},
       {"echo", IPPROTO_ICMP, SLUICE_CT_REPLIED, SLUICE_CT_ICMP_S},
@@ -150,6 +153,15 @@ TEST_F(Conntrack, LifetimesByState) {
     EXPECT_EQ(connection(tuple)->progress, 0U) << "with an entry of its own";
     EXPECT_EQ(connections(), 1U);
   }
+}
+
+TEST_F(Conntrack, AnAnswerThatNobodyTookUpLivesNoLongerThanNone) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  age(kTcp, SLUICE_CT_TCP_NEW_S + 1);
+  const std::uint64_t before = judged();
+  deliver(forward("A"));
+  EXPECT_EQ(judged(), before + 1) << "a new connection";
 }
 
 TEST_F(Conntrack, AnExpiredEntryLetsNoAnswerIn) {

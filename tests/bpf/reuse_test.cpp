@@ -88,7 +88,7 @@ TEST_P(HandedOver, ALateEndClosesNoOtherConnection) {
   const std::uint64_t judged = counters().judged;
   EXPECT_EQ(send(SLUICE_HOOK_POD, from(81)).outcome, "delivered");
   EXPECT_EQ(counters().judged, judged) << "alive";
-  EXPECT_EQ(connection(tuple(81))->progress, SLUICE_CT_REPLIED) << "and healed";
+  EXPECT_EQ(connection(tuple(81))->progress, SLUICE_CT_REPLIED | SLUICE_CT_ASSURED) << "and healed";
 }
 
 TEST_P(HandedOver, ALateReadIsRefused) { EXPECT_EQ(act("late_read", GetParam()), 2); }

@@ -214,6 +214,7 @@ void World::SetUp() {
   config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
   config.uplink_ifindex = static_cast<std::uint32_t>(made.uplink);
   config.vni = kVni;
+  config.conntrack_max = kConntrackMax;
   std::ranges::copy(mac_of("gateway"), config.gateway_mac);
   put("config", zero, config);
   add_endpoint(kPodA, "10.1.0.2", "podA", made.pod_a);

@@ -63,6 +63,7 @@ struct Connection {  // what an entry of conntrack says, freed of seal and tags
   std::uint64_t stamp = 0;
   sluice_ct_nat nat = {};
   std::uint32_t progress = 0;  // enum sluice_ct_progress
+  std::uint32_t owner = 0;
 };
 [[nodiscard]] sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection);
 

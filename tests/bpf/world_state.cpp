@@ -44,6 +44,7 @@ sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection)
   made.seal = sluice_ct_seal(sluice_ct_hash(&key), &made.nat);
   made.stamp = sluice_ct_stamp(made.seal, connection.stamp);
   made.progress = sluice_ct_progress_word(made.seal, connection.progress);
+  made.owner = connection.owner;
   return made;
 }
 
@@ -51,7 +52,7 @@ std::optional<Connection> World::connection(const Tuple& tuple) {
   const auto found = entry(tuple);
   if (!found) return std::nullopt;
   const Connection made{found->last_seen_ns, found->stamp - found->seal, found->nat,
-                        found->progress & SLUICE_CT_PROGRESS_MASK};
+                        found->progress & SLUICE_CT_PROGRESS_MASK, found->owner};
   const sluice_ct_entry whole = entry_of(key_of(tuple), made);
   EXPECT_EQ(std::memcmp(&whole, &*found, sizeof whole), 0) << "an entry that does not belong together";
   return made;

@@ -29,6 +29,8 @@ class PlainApi final : public Api {
   Answer firewall() override { return object(json::object()); }
   Answer services() override { return {200, json::object()}; }
   Answer modules() override { return object(json::object()); }
+  Answer conntrack_list(const ConnectionQuery&) override { return {}; }
+  Answer conntrack_flush(const ConnectionQuery&) override { return {}; }
   bool alive() override { return true; }
   bool ready(std::string&) override { return true; }
   std::string metrics() override { return "sluice_up 1\n"; }

@@ -31,8 +31,8 @@ int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char packet, stats, config, endpoints, ifaces, macs, locals, routes, conntrack, fragments, generation,
-    services, service_slots, backends;
+extern char packet, stats, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use,
+    fragments, generation, services, service_slots, backends;
 }
 
 namespace sluice::fuzz {
@@ -109,6 +109,7 @@ bool make_cluster() {
   node.vxlan_ifindex = kTunnelIf;
   node.uplink_ifindex = kUplinkIf;
   node.vni = kVni;
+  node.conntrack_max = 1u << 20;
   node.monitor = SLUICE_MONITOR_DROPS | SLUICE_MONITOR_VERDICTS;
   const auto mac = Mac::of_pod(*Address::parse("10.1.0.1")).bytes();
   std::copy(mac.begin(), mac.end(), node.gateway_mac);
@@ -234,6 +235,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace sluice::fuzz;
   [[maybe_unused]] static const bool made = make_cluster();
   clear_map(&conntrack);
+  clear_map(&conntrack_use);
   clear_map(&fragments);
   constexpr std::size_t kHead = 4;
   while (size >= kHead) {
@@ -242,5 +244,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     data += kHead + length;
     size -= kHead + length;
   }
+  const auto uses = *get<std::int64_t>(&conntrack_use, BPF_MAP_TYPE_ARRAY, SLUICE_CT_USE_ALL);
+  check(uses == static_cast<std::int64_t>(size_of(&conntrack)),
+        "an entry of conntrack is not counted, or one too many");
   return 0;
 }

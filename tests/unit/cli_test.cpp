@@ -218,6 +218,67 @@ TEST(CliRender, Services) {
   EXPECT_THAT(render_services(json::object()), HasSubstr("not known yet"));
 }
 
+TEST(CliRender, OneService) {
+  const auto answer = json::parse(R"({"synced": true, "applied": true, "services": [
+    {"service": "shop/web:http", "address": "192.0.2.1", "port": 30080, "protocol": "TCP", "fromOutside": true,
+     "masquerade": false, "affinitySeconds": 10800, "sourceRanges": ["203.0.113.0/24"],
+     "backends": [{"address": "10.244.1.2", "port": 8080}, {"address": "10.244.2.3", "port": 8080}],
+     "backendsFromOutside": []},
+    {"service": "shop/web:http", "address": "10.96.0.1", "port": 80, "protocol": "TCP", "fromOutside": false,
+     "affinitySeconds": null, "backends": []}]})");
+  EXPECT_EQ(render_service(answer),
+            "Service       shop/web:http\n"
+            "Address       TCP 192.0.2.1:30080\n"
+            "Backends      10.244.1.2:8080\n"
+            "              10.244.2.3:8080\n"
+            "From outside  none\n"
+            "              the client's address is kept\n"
+            "Only from     203.0.113.0/24\n"
+            "Affinity      by client address, 10800 s\n"
+            "\n"
+            "Service       shop/web:http\n"
+            "Address       TCP 10.96.0.1:80\n"
+            "Backends      none\n"
+            "From outside  not served\n"
+            "Affinity      none\n");
+}
+
+const auto kConnections = json::parse(R"({"total": 2, "connections": [
+    {"protocol": "TCP", "state": "established", "source": {"address": "10.244.1.2", "port": 4000, "pod": "shop/front"},
+     "destination": {"address": "10.244.2.3", "port": 8080, "pod": ""}, "service": {"address": "10.96.0.1", "port": 80},
+     "owner": {"endpoint": 3, "pod": "shop/front", "direction": "from"}, "idleSeconds": 2, "expiresInSeconds": 86398},
+    {"protocol": "ICMP", "state": "new", "source": {"address": "10.244.1.9", "port": 7, "pod": ""},
+     "destination": {"address": "192.0.2.9", "port": 7, "pod": ""}, "masqueradePort": 61001,
+     "owner": {"endpoint": 9, "pod": "", "direction": "from"}, "idleSeconds": 0, "expiresInSeconds": 30}]})");
+
+TEST(CliRender, Connections) {
+  EXPECT_EQ(
+      render_connections(kConnections),
+      "PROTOCOL  STATE        FROM                          TO               SERVICE       MASQUERADED BY  "
+      "COUNTS FOR       IDLE s  EXPIRES IN s\n"
+      "TCP       established  10.244.1.2:4000 (shop/front)  10.244.2.3:8080  10.96.0.1:80  -               "
+      "from shop/front  2       86398\n"
+      "ICMP      new          10.244.1.9                    192.0.2.9        -             port 61001      "
+      "from endpoint 9  0       30\n");
+  auto more = kConnections;
+  more["total"] = 7000;
+  EXPECT_THAT(render_connections(more), HasSubstr("2 of 7000 connections; --limit shows more."));
+  EXPECT_EQ(render_connections(json::object()), "No such connections.\n");
+  EXPECT_EQ(render_flushed({{"flushed", 12}}), "12 connections forgotten.\n");
+}
+
+TEST(CliRender, WhoHasMostOfConntrack) {
+  const auto status = json::parse(R"({"conntrack": {"entries": 70, "max": 100, "heaviest": [
+    {"endpoint": 3, "pod": "shop/front", "direction": "from", "entries": 40},
+    {"endpoint": 4, "pod": "", "direction": "to", "entries": 20},
+    {"endpoint": 0, "pod": "", "direction": "node", "entries": 10}]}})");
+  const auto shown = render_status(status, {});
+  EXPECT_THAT(shown, HasSubstr("70 of 100 entries (70.0%)"));
+  EXPECT_THAT(shown, HasSubstr(" 40 from shop/front\n"));
+  EXPECT_THAT(shown, HasSubstr(" 20 to endpoint 4\n"));
+  EXPECT_THAT(shown, HasSubstr(" 10 the node\n"));
+}
+
 TEST(CliRender, Events) {
   auto event = json::parse(R"({"time": "2026-01-31T12:00:00.123Z", "kind": "drop", "reason": "POLICY_INGRESS",
     "reasonText": "NetworkPolicy of the destination endpoint", "hook": "pod", "module": "firewall",
@@ -257,8 +318,21 @@ class CannedApi : public server::Api {
                              "details");
   }
   server::Answer firewall() override { return {200, {{"generations", json::array()}}}; }
-  server::Answer services() override { return {200, json::object()}; }
+  server::Answer services() override {
+    return {200, json::parse(R"({"synced": true, "applied": true, "services": [
+      {"service": "shop/web:http", "address": "10.96.0.1", "port": 80, "protocol": "TCP", "backends": []},
+      {"service": "shop/web-2", "address": "10.96.0.2", "port": 80, "protocol": "TCP", "backends": []}]})")};
+  }
   server::Answer modules() override { throw std::runtime_error("broken"); }
+  server::Answer conntrack_list(const server::ConnectionQuery& query) override {
+    queried = query;
+    return {200, kConnections};
+  }
+  server::Answer conntrack_flush(const server::ConnectionQuery& query) override {
+    queried = query;
+    return {200, {{"flushed", 3}}};
+  }
+  std::optional<server::ConnectionQuery> queried;
   bool alive() override { return true; }
   bool ready(std::string&) override { return true; }
   std::string metrics() override { return ""; }
@@ -314,6 +388,45 @@ TEST_F(CliRun, PrintsWhatTheDaemonRefuses) {
   EXPECT_EQ(run({"endpoints"}), kFailed);
   EXPECT_THAT(err_.str(), HasSubstr("does not understand"));
   EXPECT_EQ(run({"endpoints", "-o", "json"}), kDone);
+}
+
+TEST_F(CliRun, AServiceIsFoundByItsName) {
+  EXPECT_EQ(run({"service", "get", "shop/web"}), kDone);
+  EXPECT_THAT(out_.str(), HasSubstr("10.96.0.1:80"));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("10.96.0.2")));
+  EXPECT_EQ(run({"service", "get", "shop/web:http", "-o", "json"}), kDone);
+  EXPECT_EQ(json::parse(out_.str()).at("services").size(), 1U);
+  EXPECT_EQ(run({"service", "get", "shop/we"}), kFailed);
+  EXPECT_THAT(err_.str(), HasSubstr("serves no 'shop/we'"));
+  EXPECT_EQ(run({"service", "get", "web"}), kFailed);
+  EXPECT_EQ(run({"service", "list"}), kDone);
+  EXPECT_THAT(out_.str(), HasSubstr("10.96.0.2"));
+  EXPECT_EQ(run({"service"}), kFailed);
+}
+
+TEST_F(CliRun, ConnectionsAreAskedForByFilter) {
+  EXPECT_EQ(run({"conntrack", "list"}), kDone);
+  EXPECT_EQ(api_.queried->of + api_.queried->protocol, "");
+  EXPECT_EQ(api_.queried->most, 1000U);
+  EXPECT_EQ(run({"conntrack", "list", "shop/front", "--protocol", "tcp", "--limit", "5"}), kDone);
+  EXPECT_EQ(api_.queried->of, "shop/front");
+  EXPECT_EQ(api_.queried->protocol, "tcp");
+  EXPECT_EQ(api_.queried->most, 5U);
+  EXPECT_FALSE(api_.queried->all);
+  EXPECT_EQ(run({"conntrack", "list", "--limit", "0"}), kFailed);
+  EXPECT_EQ(run({"conntrack", "list", "a&all=1"}), kFailed);
+}
+
+TEST_F(CliRun, EverythingIsFlushedOnlyIfSaidSo) {
+  EXPECT_EQ(run({"conntrack", "flush"}), kFailed);
+  EXPECT_FALSE(api_.queried) << "the daemon was not asked";
+  EXPECT_THAT(err_.str(), HasSubstr("--all"));
+  EXPECT_EQ(run({"conntrack", "flush", "10.244.1.2"}), kDone);
+  EXPECT_EQ(api_.queried->of, "10.244.1.2");
+  EXPECT_FALSE(api_.queried->all);
+  EXPECT_EQ(out_.str(), "3 connections forgotten.\n");
+  EXPECT_EQ(run({"conntrack", "flush", "--all"}), kDone);
+  EXPECT_TRUE(api_.queried->all);
 }
 
 TEST_F(CliRun, MonitorAsksForWhatIsNamed) {

@@ -18,9 +18,7 @@ struct Fields {
   sluice_ct_key key{};
   sluice_ct_nat nat{};
 
-  [[nodiscard]] std::uint64_t seal() const {
-    return sluice_ct_seal(sluice_ct_hash(&key), &nat);
-  }
+  [[nodiscard]] std::uint64_t seal() const { return sluice_ct_seal(sluice_ct_hash(&key), &nat); }
 };
 
 sluice_addr v4(std::uint32_t host_order) {
@@ -133,7 +131,7 @@ TEST(ConntrackBinding, ProgressIsKnownByItsOwnConnectionOnly) {
     if (read == kEnded)
       ++believed;
     else
-      ASSERT_EQ(read, std::uint32_t{SLUICE_CT_REPLIED});
+      ASSERT_EQ(read, std::uint32_t{SLUICE_CT_REPLIED | SLUICE_CT_ASSURED});
   }
   EXPECT_LE(believed, 2) << "of " << kRounds << ", with 24 bits of the seal: 0.06 expected";
 }
@@ -141,8 +139,9 @@ TEST(ConntrackBinding, ProgressIsKnownByItsOwnConnectionOnly) {
 TEST(ConntrackBinding, UnknownProgressLivesLongest) {
   for (int proto = 0; proto < 256; ++proto)
     for (std::uint32_t progress = 0; progress <= SLUICE_CT_PROGRESS_MASK; ++progress)
-      EXPECT_LE(sluice_ct_lifetime_ns(static_cast<std::uint8_t>(proto), progress),
-                sluice_ct_lifetime_ns(static_cast<std::uint8_t>(proto), SLUICE_CT_REPLIED));
+      EXPECT_LE(
+          sluice_ct_lifetime_ns(static_cast<std::uint8_t>(proto), progress),
+          sluice_ct_lifetime_ns(static_cast<std::uint8_t>(proto), SLUICE_CT_REPLIED | SLUICE_CT_ASSURED));
 }
 
 }  // namespace

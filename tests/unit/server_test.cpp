@@ -39,6 +39,15 @@ class FakeApi : public Api {
   Answer firewall() override { return {200, {{"live", nullptr}}}; }
   Answer services() override { return {200, nlohmann::json::object()}; }
   Answer modules() override { return {200, {{"modules", "\xff not UTF-8"}}}; }
+  Answer conntrack_list(const ConnectionQuery& query) override { return {200, as_json(query)}; }
+  Answer conntrack_flush(const ConnectionQuery& query) override {
+    ++flushes;
+    return {200, as_json(query)};
+  }
+  static json as_json(const ConnectionQuery& query) {
+    return {{"of", query.of}, {"protocol", query.protocol}, {"most", query.most}, {"all", query.all}};
+  }
+  std::atomic<int> flushes{0};
   bool alive() override { return is_alive; }
   bool ready(std::string& why_not) override {
     why_not = "no podCIDR";
@@ -157,6 +166,22 @@ TEST_F(ServerTest, SaysWhatIsWrongWithARequest) {
   expect_error(control().Get("/v1/cni/add"), 405, kCniDecodeFailure, "takes POST");
   expect_error(control().Delete("/v1/status"), 404, kCniDecodeFailure, "nothing is served");
   expect_error(control().Get("/" + std::string(4000, 'a')), 414, kCniDecodeFailure, "longer");
+}
+
+TEST_F(ServerTest, AsksConntrackForWhatTheQuerySays) {
+  start();
+  const auto parsed = [](const httplib::Result& result) { return json::parse(result->body); };
+  EXPECT_EQ(parsed(control().Get("/v1/conntrack")),
+            json({{"of", ""}, {"protocol", ""}, {"most", 1000}, {"all", false}}));
+  EXPECT_EQ(parsed(control().Get("/v1/conntrack?of=shop/front&protocol=udp&limit=7")),
+            json({{"of", "shop/front"}, {"protocol", "udp"}, {"most", 7}, {"all", false}}));
+  EXPECT_EQ(parsed(control().Delete("/v1/conntrack?all=1")).at("all"), true);
+  EXPECT_EQ(api_.flushes, 1);
+  for (const auto* limit : {"-1", "x", "1x", "", "100001", "99999999999999999999999"})
+    expect_error(control().Get(std::string("/v1/conntrack?limit=") + limit), 400, kCniDecodeFailure, "limit");
+  expect_error(control().Delete("/v1/conntrack?off=10.1.0.2&all=1"), 400, kCniDecodeFailure, "'off'");
+  expect_error(control().Delete("/v1/status"), 404, kCniDecodeFailure, "nothing is served");
+  EXPECT_EQ(api_.flushes, 1) << "what is misspelt flushes nothing";
 }
 
 TEST_F(ServerTest, AnExceptionBecomesAnAnswer) {

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Whose connections fill conntrack, and whether there may be more of them: see SLUICE_CT_OWNERS. */
+#ifndef SLUICE_LIB_BUDGET_H
+#define SLUICE_LIB_BUDGET_H
+
+#include <linux/errno.h>
+
+#include "lib/conntrack.h"
+
+static __always_inline __u32 ct_owner(const struct sluice_packet *pkt)
+{
+	if (pkt->src_endpoint)
+		return pkt->src_endpoint;
+	return SLUICE_MAX_ENDPOINTS + pkt->dst_endpoint;
+}
+
+static __always_inline __s64 *ct_use(__u32 owner)
+{
+	return bpf_map_lookup_elem(&conntrack_use, &owner);
+}
+
+static __always_inline void ct_use_change(__u32 owner, __s64 by)
+{
+	__s64 *of_owner = ct_use(owner), *of_all = ct_use(SLUICE_CT_USE_ALL);
+
+	if (owner < SLUICE_CT_OWNERS && of_owner)
+		__sync_fetch_and_add(of_owner, by);
+	if (of_all)
+		__sync_fetch_and_add(of_all, by);
+}
+
+/* Inserts what must not exist: 0, or the kernel's error. */
+static __always_inline long ct_add(const struct sluice_ct_key *key, const struct sluice_ct_entry *entry)
+{
+	long error = bpf_map_update_elem(&conntrack, key, entry, BPF_NOEXIST);
+
+	if (!error)
+		ct_use_change(entry->owner, 1);
+	return error;
+}
+
+/* `owner`: of the entry. False: it was gone already. */
+static __always_inline bool ct_remove(const struct sluice_ct_key *key, __u32 owner)
+{
+	if (bpf_map_delete_elem(&conntrack, key))
+		return false;
+	ct_use_change(owner, -1);
+	return true;
+}
+
+/* May the packet open a connection? */
+static __always_inline __u32 ct_budget(const struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	const __s64 *of_owner = ct_use(ct_owner(pkt)), *of_all = ct_use(SLUICE_CT_USE_ALL);
+	__s64 free;
+
+	if (!of_owner || !of_all)
+		return SLUICE_DROP_MAP_MISSING;
+	free = (__s64)cfg->conntrack_max - *of_all;
+	if (likely(*of_owner < free))
+		return SLUICE_DROP_NONE;
+	return free > 0 ? SLUICE_DROP_CT_BUDGET : SLUICE_DROP_CT_FULL;
+}
+
+#endif

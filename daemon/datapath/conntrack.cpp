@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/datapath/conntrack.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <ctime>
+
+namespace sluice::datapath {
+
+namespace {
+
+constexpr std::size_t kHeaviest = 5;
+constexpr std::chrono::minutes kEmptyTable{1};
+constexpr std::uint64_t kMemoryPerEntry = 32 << 10;
+
+std::uint64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Of an entry that does not, the parts are read while it changes hands (see struct sluice_ct_entry).
+bool belongs_together(const sluice_ct_key& key, const sluice_ct_entry& entry) {
+  return entry.seal == sluice_ct_seal(sluice_ct_hash(&key), &entry.nat);
+}
+
+std::int64_t left_ns(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
+  const auto progress = sluice_ct_progress(entry.seal, entry.progress);
+  return static_cast<std::int64_t>(entry.last_seen_ns + sluice_ct_lifetime_ns(key.proto, progress) - now);
+}
+
+using GonePods = std::map<Address, std::uint64_t>;
+
+bool of_gone_pod(const sluice_ct_key& key, const sluice_ct_entry& entry, const GonePods& gone) {
+  if (gone.empty()) return false;
+  for (const auto& addr : {key.addr[0], key.addr[1], entry.nat.addr}) {
+    const auto pod = gone.find(Address::from_abi(addr));
+    if (pod != gone.end() && entry.last_seen_ns <= pod->second) return true;
+  }
+  return false;
+}
+
+// One that does not belong together for long is of no use to the programs either.
+bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now, const GonePods& gone) {
+  return !belongs_together(key, entry) || left_ns(key, entry, now) < 0 || of_gone_pod(key, entry, gone);
+}
+
+// Whatever part of a connection the entry tells of.
+bool matches(const sluice_ct_key& key, const sluice_ct_entry& entry, const ConnectionFilter& filter) {
+  if (filter.proto && *filter.proto != key.proto) return false;
+  if (!filter.address) return true;
+  const auto wanted = filter.address->abi();
+  return std::ranges::any_of(
+      std::initializer_list<sluice_addr>{key.addr[0], key.addr[1], entry.nat.addr},
+      [&](const sluice_addr& each) { return std::ranges::equal(each.bytes, wanted.bytes); });
+}
+
+bool is_view(const sluice_ct_entry& entry) {
+  return (entry.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_FRONT)) != 0;
+}
+
+const char* state_of(std::uint8_t proto, std::uint32_t progress) {
+  if (progress & SLUICE_CT_CLOSED) return "closed";
+  if (progress & (SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY)) return "closing";
+  if (progress & SLUICE_CT_ASSURED) return "established";
+  if (progress & SLUICE_CT_REPLIED) return proto == IPPROTO_TCP ? "answered" : "established";
+  return "new";
+}
+
+Connection describe(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
+  const int origin = entry.nat.flags & SLUICE_CT_ORIGIN_HIGH ? 1 : 0;
+  Connection found;
+  found.proto = key.proto;
+  found.source = {Address::from_abi(key.addr[origin]), ntohs(key.port_be[origin])};
+  found.destination = {Address::from_abi(key.addr[1 - origin]), ntohs(key.port_be[1 - origin])};
+  if (entry.nat.flags & SLUICE_CT_SERVICE) {
+    found.service = Connection::End{Address::from_abi(entry.nat.addr), ntohs(entry.nat.port_be)};
+    found.source.port = ntohs(entry.nat.client_port_be);
+  }
+  if (entry.nat.flags & SLUICE_CT_MASQUERADE) found.masquerade_port = ntohs(entry.nat.snat_port_be);
+  found.state = state_of(key.proto, sluice_ct_progress(entry.seal, entry.progress));
+  found.owner = entry.owner;
+  const auto idle = static_cast<std::int64_t>(now - entry.last_seen_ns);
+  found.idle = std::chrono::nanoseconds(std::max<std::int64_t>(idle, 0));
+  found.expires_in = std::chrono::nanoseconds(std::max<std::int64_t>(left_ns(key, entry, now), 0));
+  return found;
+}
+
+}  // namespace
+
+std::uint32_t conntrack_size(std::uint64_t memory_bytes) {
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(memory_bytes / kMemoryPerEntry, SLUICE_CONNTRACK_MIN, SLUICE_CONNTRACK_MAX));
+}
+
+std::vector<std::int64_t> Conntrack::uses() const {
+  std::vector<std::int64_t> copy(SLUICE_CT_USES);
+  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = use_[i].load(std::memory_order_relaxed);
+  return copy;
+}
+
+Result<bool> Conntrack::erase(const sluice_ct_key& key, const sluice_ct_entry& entry) const {
+  auto erased = maps_.conntrack.erase(key);
+  if (!erased || !*erased) return erased;
+  if (entry.owner < SLUICE_CT_OWNERS) use_[entry.owner].fetch_sub(1, std::memory_order_relaxed);
+  use_[SLUICE_CT_USE_ALL].fetch_sub(1, std::memory_order_relaxed);
+  return true;
+}
+
+// What was counted is of no one moment: a difference that what happened meanwhile may explain is left to the
+// next time.
+void Conntrack::correct(const std::vector<std::int64_t>& before,
+                        const std::vector<std::int64_t>& counted) const {
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    const auto now = use_[i].load(std::memory_order_relaxed);
+    const auto wrong = now - counted[i];
+    if (std::abs(wrong) > std::abs(now - before[i])) use_[i].fetch_sub(wrong, std::memory_order_relaxed);
+  }
+}
+
+Result<void> Conntrack::collect() {
+  GonePods gone;
+  {
+    const std::lock_guard lock(mutex_);
+    gone = gone_pods_;
+  }
+  auto before = uses();
+  const auto begun = std::chrono::steady_clock::now();
+  if (before[SLUICE_CT_USE_ALL] == 0 && gone.empty() && collected_at_ && begun - *collected_at_ < kEmptyTable)
+    return {};
+  std::uint64_t removed = 0;
+  std::vector<std::int64_t> counted(SLUICE_CT_USES);
+  const auto now = now_ns();
+  auto done =
+      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+        const auto count = [&](const sluice_ct_entry& stays) -> Result<void> {
+          if (stays.owner < SLUICE_CT_OWNERS) ++counted[stays.owner];
+          ++counted[SLUICE_CT_USE_ALL];
+          return {};
+        };
+        if (!over(key, entry, now, gone)) return count(entry);
+        // The programs may have begun the connection anew since the table was read.
+        auto again = maps_.conntrack.lookup(key);
+        if (!again) return tl::unexpected(again.error());
+        if (*again && !over(key, **again, now, gone)) return count(**again);
+        auto erased = erase(key, *again ? **again : entry);
+        if (!erased) return tl::unexpected(erased.error());
+        if (!*erased) return {};
+        ++removed;
+        const auto owner = *again ? (*again)->owner : entry.owner;
+        if (owner < SLUICE_CT_OWNERS) --before[owner];
+        --before[SLUICE_CT_USE_ALL];
+        return {};
+      });
+  if (!done) return done;
+  correct(before, counted);
+  collected_at_ = begun;
+  const std::lock_guard lock(mutex_);
+  expired_total_ += removed;
+  for (const auto& [address, until] : gone)
+    if (const auto known = gone_pods_.find(address); known != gone_pods_.end() && known->second == until)
+      gone_pods_.erase(known);
+  return {};
+}
+
+Result<void> Conntrack::forget(const Gone& gone) {
+  if (gone.empty()) return {};
+  return maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+    if (key.proto != IPPROTO_UDP || !(entry.nat.flags & SLUICE_CT_FRONT)) return {};
+    const service::Backend backend{Address::from_abi(entry.nat.addr), ntohs(entry.nat.port_be)};
+    for (const int end : {0, 1}) {  // one of them is the Service
+      const auto found =
+          gone.find({Address::from_abi(key.addr[end]), model::Protocol::kUdp, ntohs(key.port_be[end])});
+      if (found == gone.end() || !found->second.contains(backend)) continue;
+      auto erased = erase(key, entry);
+      return erased ? Result<void>{} : tl::unexpected(erased.error());
+    }
+    return {};
+  });
+}
+
+void Conntrack::pod_gone(const Address& address) {
+  const std::lock_guard lock(mutex_);
+  gone_pods_[address] = now_ns();
+}
+
+ConntrackStatus Conntrack::status() const {
+  ConntrackStatus status;
+  const auto use = uses();
+  for (std::uint32_t owner = 0; owner < SLUICE_CT_OWNERS; ++owner)
+    if (use[owner] > 0) status.heaviest.push_back({owner, static_cast<std::uint64_t>(use[owner])});
+  const auto kept = std::min(kHeaviest, status.heaviest.size());
+  std::ranges::partial_sort(status.heaviest, status.heaviest.begin() + static_cast<std::ptrdiff_t>(kept),
+                            std::ranges::greater{}, &ConntrackStatus::Use::entries);
+  status.heaviest.resize(kept);
+  status.entries = static_cast<std::uint64_t>(std::max<std::int64_t>(use[SLUICE_CT_USE_ALL], 0));
+  status.max_entries = maps_.conntrack.raw().max_entries();
+  const std::lock_guard lock(mutex_);
+  status.expired_total = expired_total_;
+  return status;
+}
+
+Result<Connections> Conntrack::list(const ConnectionFilter& filter, std::size_t most) const {
+  Connections found;
+  const auto now = now_ns();
+  auto done =
+      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+        if (is_view(entry) || over(key, entry, now, {}) || !matches(key, entry, filter)) return {};
+        if (++found.total <= most) found.list.push_back(describe(key, entry, now));
+        return {};
+      });
+  if (!done) return tl::unexpected(done.error());
+  return found;
+}
+
+Result<std::uint64_t> Conntrack::flush(const ConnectionFilter& filter) const {
+  std::uint64_t ended = 0;
+  auto done =
+      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
+        if (!matches(key, entry, filter)) return {};
+        auto erased = erase(key, entry);
+        if (!erased) return tl::unexpected(erased.error());
+        if (*erased && !is_view(entry)) ++ended;
+        return {};
+      });
+  if (!done) return tl::unexpected(done.error());
+  return ended;
+}
+
+}  // namespace sluice::datapath

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "daemon/datapath/datapath.h"
+#include "daemon/datapath/maps.h"
+#include "daemon/datapath/shared_array.h"
+#include "daemon/service/table.h"
+
+namespace sluice::datapath {
+
+// Entries for a machine with so much memory: one for each 32 KiB of it, of which an entry takes 144 bytes,
+// within SLUICE_CONNTRACK_MIN and _MAX.
+[[nodiscard]] std::uint32_t conntrack_size(std::uint64_t memory_bytes);
+
+// User space's part in the life of connections. The programs make and renew entries, and only notice that one
+// has outlived its idle lifetime when its tuple comes again. Thread-safe, but for collect(), which one thread
+// calls.
+class Conntrack {
+ public:
+  using Use = SharedArray<std::int64_t>;  // map "conntrack_use"
+  Conntrack(const Maps& maps, Use use) : maps_(maps), use_(std::move(use)) {}
+
+  // Removes what outlived its lifetime and what pods that are gone have left, and puts the counters of owners
+  // right. Of a table that is empty by its counter, it looks once a minute whether that is so.
+  [[nodiscard]] Result<void> collect();
+  // Ends the UDP connections to a Service whose backend is not that any more: nothing in them tells the
+  // client to begin anew, as a reset does.
+  using Gone = std::map<service::Frontend, std::set<service::Backend>>;
+  [[nodiscard]] Result<void> forget(const Gone& gone);
+  // The next collect() removes what the address had until now. The next pod with it may come before that.
+  void pod_gone(const Address& address);
+
+  [[nodiscard]] ConntrackStatus status() const;
+  [[nodiscard]] Result<Connections> list(const ConnectionFilter& filter, std::size_t most) const;
+  // How many connections it ended.
+  [[nodiscard]] Result<std::uint64_t> flush(const ConnectionFilter& filter) const;
+
+ private:
+  [[nodiscard]] std::vector<std::int64_t> uses() const;
+  [[nodiscard]] Result<bool> erase(const sluice_ct_key& key, const sluice_ct_entry& entry) const;
+  void correct(const std::vector<std::int64_t>& before, const std::vector<std::int64_t>& counted) const;
+
+  const Maps& maps_;
+  Use use_;
+  mutable std::mutex mutex_;
+  std::map<Address, std::uint64_t> gone_pods_;  // address -> until when it was a pod's, CLOCK_MONOTONIC ns
+  std::uint64_t expired_total_ = 0;
+  std::optional<std::chrono::steady_clock::time_point> collected_at_;
+};
+
+}  // namespace sluice::datapath

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whose connections fill conntrack, and who may open more (SLUICE_CT_OWNERS in bpf/abi.h).
+#include "tests/bpf/service_fixture.h"
+
+namespace sluice::bpftest {
+namespace {
+
+class Budget : public Service {
+ protected:
+  static constexpr std::uint32_t kFromA = kPodA, kFromB = kPodB, kToB = SLUICE_MAX_ENDPOINTS + kPodB;
+  static constexpr std::uint32_t kNode = SLUICE_MAX_ENDPOINTS;
+
+  std::int64_t use(std::uint32_t owner) { return get<std::int64_t>("conntrack_use", owner).value_or(-1); }
+  std::int64_t all() { return use(SLUICE_CT_USE_ALL); }
+  // As if so many others were there.
+  void have(std::uint32_t owner, std::int64_t entries) {
+    put("conntrack_use", std::uint32_t{SLUICE_CT_USE_ALL}, all() - use(owner) + entries);
+    put("conntrack_use", owner, entries);
+  }
+  std::string open(std::uint16_t port, const std::string& flags = "S") {
+    return send(SLUICE_HOOK_POD, but(direct(IPPROTO_TCP, flags), [&](Frame& f) { f.sport = port; })).outcome;
+  }
+  std::string open_from_b(std::uint16_t port) {
+    return send(SLUICE_HOOK_POD, {.from = "podB",
+                                  .src = "10.1.0.3",
+                                  .dst = "10.1.0.2",
+                                  .proto = IPPROTO_TCP,
+                                  .sport = port,
+                                  .dport = 80,
+                                  .flags = "S"})
+        .outcome;
+  }
+  std::string open_from_outside(const std::string& pod, std::uint16_t port) {
+    return send(SLUICE_HOOK_HOST, {.from = "gateway",
+                                   .to = pod,
+                                   .src = "198.51.100.9",
+                                   .dst = pod == "podA" ? "10.1.0.2" : "10.1.0.3",
+                                   .proto = IPPROTO_TCP,
+                                   .sport = port,
+                                   .dport = 80,
+                                   .flags = "S"})
+        .outcome;
+  }
+};
+
+TEST_F(Budget, AConnectionCountsForThePodThatOpensIt) {
+  EXPECT_EQ(open(4000), "delivered");
+  EXPECT_EQ(open(4000, "A"), "delivered");
+  EXPECT_EQ(send(SLUICE_HOOK_POD, answer(IPPROTO_TCP)).outcome, "delivered");
+  EXPECT_EQ(use(kFromA), 1);
+  EXPECT_EQ(use(kFromB), 0);
+  EXPECT_EQ(all(), 1);
+}
+
+TEST_F(Budget, FromElsewhereItCountsForThePodThatItIsFor) {
+  EXPECT_EQ(open_from_outside("podB", 4000), "delivered");
+  EXPECT_EQ(use(kToB), 1);
+  EXPECT_EQ(use(kNode), 0);
+  EXPECT_EQ(all(), 1);
+}
+
+TEST_F(Budget, ATupleThatIsUsedAgainCountsOnce) {
+  EXPECT_EQ(open(4000), "delivered");
+  EXPECT_EQ(open(4000, "R"), "delivered");
+  EXPECT_EQ(open(4000), "delivered");
+  EXPECT_EQ(use(kFromA), 1);
+  EXPECT_EQ(all(), 1);
+}
+
+TEST_F(Budget, EveryEntryOfAConnectionCounts) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "delivered");
+  EXPECT_EQ(connections(), 2U) << "of the backend's tuple, and of the Service's";
+  EXPECT_EQ(use(kFromA), 2);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP), [](Frame& f) { f.dst = "198.51.100.7"; })).outcome,
+            "out_uplink");
+  EXPECT_EQ(connections(), 4U) << "and the masquerade port's";
+  EXPECT_EQ(use(kFromA), 4);
+  EXPECT_EQ(all(), 4);
+}
+
+TEST_F(Budget, WhoHasAsManyAsAreFreeOpensNoMore) {
+  have(kFromA, kConntrackMax / 2 - 1);
+  EXPECT_EQ(open(4000), "delivered") << "one less than are free";
+  EXPECT_EQ(open(4001), "dropped CT_BUDGET");
+  EXPECT_EQ(connections(), 1U);
+  EXPECT_EQ(use(kFromA), kConntrackMax / 2);
+  EXPECT_EQ(open(4000, "A"), "delivered") << "what is open goes on";
+  EXPECT_EQ(open_from_b(4000), "delivered");
+  EXPECT_EQ(open_from_outside("podB", 4000), "delivered");
+  EXPECT_EQ(open_from_outside("podA", 4000), "delivered") << "others' connections to it are not its own";
+}
+
+TEST_F(Budget, WithMoreWhoFloodThereIsLessForEach) {
+  have(kFromA, kConntrackMax / 3 - 2);
+  have(kFromB, kConntrackMax / 3 + 2);
+  EXPECT_EQ(open(4000), "delivered");
+  EXPECT_EQ(open_from_b(4000), "dropped CT_BUDGET");
+  EXPECT_EQ(open_from_outside("podB", 4000), "delivered");
+}
+
+TEST_F(Budget, AFullTableIsOneForEverybody) {
+  have(kFromA, kConntrackMax);
+  EXPECT_EQ(open(4000), "dropped CT_FULL");
+  EXPECT_EQ(open_from_b(4000), "dropped CT_FULL");
+  EXPECT_EQ(connections(), 0U);
+  have(kFromA, 0);
+  EXPECT_EQ(open(4000), "delivered") << "and over when there is room";
+}
+
+TEST_F(Budget, AFullTableByTheKernelsMeasureTakesNothing) {
+  for (std::uint32_t i = 0; i < kConntrackMax - 1; ++i) {
+    const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2", 1, IPPROTO_SCTP};
+    put_connection(tuple, {});
+  }
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP), [](Frame& f) { f.dst = "198.51.100.7"; })).outcome,
+            "dropped CT_FULL");
+  EXPECT_EQ(all(), 0) << "the masquerade port was given back";
+  EXPECT_EQ(use(kFromA), 0);
+}
+
+TEST_F(Budget, ADeadPortThatIsTakenOverIsNoLongerItsFormerOwners) {
+  Connection alias;
+  alias.nat.flags = SLUICE_CT_ALIAS;
+  alias.nat.addr = address("10.1.0.3");
+  alias.last_seen_ns = now_ns() - (SLUICE_CT_UDP_NEW_S + 1) * SLUICE_NS_PER_S;
+  alias.owner = kFromB;
+  std::int64_t taken = 0;
+  for (unsigned nat = SLUICE_SNAT_PORT_MIN; nat <= SLUICE_SNAT_PORT_MAX; ++nat) {
+    const Tuple tuple{"192.0.2.1", static_cast<std::uint16_t>(nat), "198.51.100.7", 80, IPPROTO_UDP};
+    put_connection(tuple, alias);
+    ++taken;
+  }
+  change_config([](sluice_config& config) { config.conntrack_max = 1 << 20; });
+  have(kFromB, taken);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.dst = "198.51.100.7"; })).outcome,
+            "out_uplink");
+  EXPECT_EQ(use(kFromB), taken - 1);
+  EXPECT_EQ(use(kFromA), 2);
+  EXPECT_EQ(all(), taken + 1);
+}
+
+}  // namespace
+}  // namespace sluice::bpftest
