@@ -133,7 +133,7 @@ struct Service {
   bool internal_local = false;                    // internalTrafficPolicy Local
   bool external_local = false;                    // externalTrafficPolicy Local
   std::uint16_t health_check_node_port = 0;       // 0: none
-  bool proxied_by_other = false;  // label service.kubernetes.io/service-proxy-name: not for us
+  bool left_alone = false;  // has a label service.kubernetes.io/service-proxy-name or /headless: not for us
   bool operator==(const Service&) const = default;
 };
 
@@ -158,7 +158,7 @@ struct EndpointPort {
 struct EndpointSlice {
   std::string ns;
   std::string name;
-  std::string service;  // label kubernetes.io/service-name; empty: of no Service
+  std::string service;  // label kubernetes.io/service-name; empty: of no Service, or left alone like one
   std::vector<Endpoint> endpoints;
   std::vector<EndpointPort> ports;
   bool operator==(const EndpointSlice&) const = default;

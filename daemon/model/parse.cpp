@@ -20,6 +20,7 @@ struct Metadata {
 // What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
 constexpr const char* kServiceProxyName = "service.kubernetes.io/service-proxy-name";
+constexpr const char* kHeadless = "service.kubernetes.io/headless";
 constexpr const char* kServiceName = "kubernetes.io/service-name";
 
 Metadata parse_metadata(const Field& root, Kind kind) {
@@ -124,11 +125,16 @@ NetworkPolicy parse_network_policy(const Field& root, Metadata metadata) {
   return policy;
 }
 
+// kube-proxy does not even watch Services and EndpointSlices that have one of the two labels.
+bool left_alone(const Metadata& metadata) {
+  return metadata.labels.contains(kServiceProxyName) || metadata.labels.contains(kHeadless);
+}
+
 Service parse_service(const Field& root, Metadata metadata) {
   Service service;
   service.ns = std::move(metadata.ns);
   service.name = std::move(metadata.name);
-  service.proxied_by_other = metadata.labels.contains(kServiceProxyName);
+  service.left_alone = left_alone(metadata);
   parse_service_body(root, service);
   return service;
 }
@@ -137,8 +143,8 @@ EndpointSlice parse_endpoint_slice(const Field& root, Metadata metadata) {
   EndpointSlice slice;
   slice.ns = std::move(metadata.ns);
   slice.name = std::move(metadata.name);
-  if (const auto label = metadata.labels.find(kServiceName); label != metadata.labels.end())
-    slice.service = label->second;
+  const auto label = metadata.labels.find(kServiceName);
+  if (label != metadata.labels.end() && !left_alone(metadata)) slice.service = label->second;
   parse_endpoint_slice_body(root, slice);
   return slice;
 }

@@ -85,7 +85,7 @@ std::vector<Claim> each_once(std::vector<Claim> claims) {
 std::vector<Claim> claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
                              Pools& pools) {
   std::vector<Claim> claims;
-  if (service.proxied_by_other) return claims;
+  if (service.left_alone) return claims;
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
     // As kube-proxy: no cluster IP of a family, no frontends of it either.
     const auto is_of_family = [&](const Address& address) { return family_of(address) == family; };

@@ -14,7 +14,7 @@ PROCESSES = 4  # specs at a time: most of their time they wait
 LIMIT = "40m"
 # What cannot be run here, and why.
 LEFT_OUT = {
-    r"SCTP": "the machines' kernels have no SCTP sockets (CONFIG_IP_SCTP)",
+    r"SCTPConnectivity": "the machines' kernels have no SCTP sockets (CONFIG_IP_SCTP)",
     r"Feature:IPv6DualStack|\[Feature:Networking-IPv6\]": "IPv6 is not built yet",
     r"LoadBalancer|load balancer|Provider:|Networking-Performance|GKE|\[Feature:NEG\]": "there is no cloud",
     r"Internet|\[Feature:Networking-IPv4\]": "there is no Internet",
@@ -24,6 +24,8 @@ LEFT_OUT = {
     r"\[Slow\]": "minutes each, for the sake of timeouts",
     r"evicted": "evicts pods by filling the machine's own disk",
 }
+# Where e2e.test was built, in its messages and the names that it lists.
+BUILT_AT = re.compile(r"\S*/pkg/mod/")
 Spec = collections.namedtuple("Spec", "name outcome detail seconds")
 
 
@@ -39,22 +41,22 @@ def install_dns(cluster):
 def specs(focus):
     """Names of those that the focus (a regular expression) chooses."""
     listed = subprocess.run([os.path.join(PARTS, "e2e.test"), "--list-tests"], capture_output=True, text=True, check=False).stdout
-    names = [line.strip() for line in listed.splitlines() if line.startswith("    ")]
-    return sorted({name for name in names if re.search(focus, name)})
+    names = {line[line.index("[sig-"):] for line in listed.splitlines() if line.startswith("    ") and "[sig-" in line}
+    return sorted(name for name in names if re.search(focus, name))
 
 
 def why_not(name):
     return next((reason for pattern, reason in LEFT_OUT.items() if re.search(pattern, name)), None)
 
 
-def ginkgo(cluster, name, focus):
+def ginkgo(cluster, name, focus, skip):
     folder = os.path.join(cluster.run_dir, "suite")
     os.makedirs(folder, exist_ok=True)
     report = os.path.join(folder, name + ".xml")
     command = [
         "nsenter", f"--net={cluster.cp.path}", os.path.join(PARTS, "ginkgo"), f"--procs={PROCESSES}", "--no-color",
         "--silence-skips", f"--timeout={LIMIT}", f"--output-dir={folder}", f"--junit-report={name}.xml", f"--focus={focus}",
-        f"--skip={'|'.join(LEFT_OUT)}", os.path.join(PARTS, "e2e.test"), "--", "--provider=skeleton",
+        f"--skip={'|'.join([*LEFT_OUT, *skip])}", os.path.join(PARTS, "e2e.test"), "--", "--provider=skeleton",
         f"--kubeconfig={os.path.join(cluster.run_dir, 'admin.kubeconfig')}", f"--kubectl-path={os.path.join(PARTS, 'kubectl')}",
         f"--num-nodes={len(cluster.nodes)}", "--minStartupPods=0", "--allowed-not-ready-nodes=0", "--dump-logs-on-failure=false"]
     with contextlib.suppress(FileNotFoundError):
@@ -79,19 +81,29 @@ def results(report):
                 yield Spec(name[5:], "skipped", message.removeprefix("skipped - ").splitlines()[0], 0)
         else:
             yield Spec(name[5:], "failed" if bad is not None else "passed",
-                       "" if bad is None else f"{bad.get('message') or ''} {bad.text or ''}"[:1500], float(case.get("time")))
+                       "" if bad is None else BUILT_AT.sub("", f"{bad.get('message') or ''} {bad.text or ''}")[:1500],
+                       float(case.get("time")))
 
 
-def run(cluster, report, name, focus, least):
-    """`least`: how many specs must have been run, so that a focus that chooses nothing does not pass."""
-    chosen = specs(focus)
-    for spec in chosen:
+def await_namespaces(cluster):
+    """Until those of the specs are gone: their packets would be in the air when the accounts are read."""
+    wait_for("the specs' namespaces to be gone", lambda: not cluster.kubectl(
+        "get", "namespaces", "-l", "e2e-framework", "-o", "name").strip(), 180)
+
+
+def run(cluster, report, name, focus, least, skip=()):
+    """`least`: how many specs must have been run, so that a focus that chooses nothing does not pass. `skip`: patterns of
+    specs that are another group's."""
+    for spec in specs(focus):
+        if any(re.search(pattern, spec) for pattern in skip):
+            continue
         if reason := why_not(spec):
             report.note(f"left out, {reason}: {spec}")
     install_dns(cluster)
-    path = ginkgo(cluster, name, focus)
+    path = ginkgo(cluster, name, focus, skip)
     if not report.check(f"{name}: the specs run to their end", os.path.exists(path), f"see log/suite-{name}.log"):
         return
+    await_namespaces(cluster)
     found = list(results(path))
     for spec in sorted(found):
         if spec.outcome == "skipped":

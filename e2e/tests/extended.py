@@ -2,9 +2,8 @@
 """Kubernetes' specs of [sig-network] beside those of conformance: Services, conntrack, DNS, traffic distribution."""
 from lib import suite
 
-# ginkgo's expressions (RE2) cannot say "but not Conformance": those run again.
 AREAS = "Services|Networking|Conntrack|Connectivity|NoSNAT|DNS|Traffic Distribution|Service CIDRs"
 
 
 def run(cluster, report):
-    suite.run(cluster, report, "extended", rf"\[sig-network\] ({AREAS}) ", 65)
+    suite.run(cluster, report, "extended", rf"\[sig-network\] ({AREAS}) ", 65, [r"\[Conformance\]"])

@@ -135,14 +135,14 @@ TEST(ParseService, AffinityIsOfClientIpAloneAndHasADefault) {
             std::nullopt);
 }
 
-TEST(ParseService, ALabelLeavesItToAnotherProxy) {
-  EXPECT_FALSE(good<Service>(service("{}", "{}", R"({"app":"web"})")).proxied_by_other);
-  for (const auto* value : {R"("kube-router")", R"("")", "null"})
-    EXPECT_TRUE(
-        good<Service>(
-            service("{}", "{}", fmt::format(R"({{"service.kubernetes.io/service-proxy-name":{}}})", value)))
-            .proxied_by_other)
-        << value;
+TEST(ParseService, ALabelLeavesItAlone) {
+  EXPECT_FALSE(good<Service>(service("{}", "{}", R"({"app":"web"})")).left_alone);
+  for (const auto* label : {"service-proxy-name", "headless"})
+    for (const auto* value : {R"("kube-router")", R"("")", "null"})
+      EXPECT_TRUE(
+          good<Service>(service("{}", "{}", fmt::format(R"({{"service.kubernetes.io/{}":{}}})", label, value)))
+              .left_alone)
+          << label << value;
 }
 
 // Left out, a range that cannot be read would open the Service.
@@ -273,6 +273,13 @@ TEST(ParseEndpointSlice, MayBeOfNoService) {
   EXPECT_EQ(
       good<EndpointSlice>(slice(R"("addressType":"IPv4")", R"({"kubernetes.io/service-name":""})")).service,
       "");
+  for (const auto* label : {"service-proxy-name", "headless"})
+    EXPECT_EQ(good<EndpointSlice>(
+                  slice(R"("addressType":"IPv4")",
+                        fmt::format(
+                            R"({{"kubernetes.io/service-name":"web","service.kubernetes.io/{}":""}})", label)))
+                  .service,
+              "");
   EXPECT_TRUE(good<EndpointSlice>(json::parse(corpus::read("api", "good-endpoint-slice-nulls.json")))
                   .endpoints.empty());
 }

@@ -114,7 +114,7 @@ class RandomServices {
     if (one_in(4)) service.affinity_seconds = 60;
     service.internal_local = one_in(3);
     service.external_local = one_in(2);
-    service.proxied_by_other = one_in(15);
+    service.left_alone = one_in(15);
     return service;
   }
 

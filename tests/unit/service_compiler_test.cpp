@@ -30,7 +30,7 @@ TEST_F(ServiceCompiler, AServiceThatIsNotProxiedHasNoFrontends) {
   EXPECT_TRUE(compiler.table().empty());
 
   model::Service others = exposed();
-  others.proxied_by_other = true;
+  others.left_alone = true;
   update(others, {on("here", "10.0.1.1")});
   EXPECT_TRUE(compiler.table().empty());
 }

@@ -125,7 +125,7 @@ PlainTable specify(const Inputs& inputs, const NodeView& node) {
   for (const Origin origin :
        {Origin::kClusterIp, Origin::kLoadBalancerIp, Origin::kExternalIp, Origin::kNodePort}) {
     for (const auto& [key, input] : inputs) {
-      if (!input.service || input.service->proxied_by_other) continue;
+      if (!input.service || input.service->left_alone) continue;
       const model::Service& service = *input.service;
       const auto& addresses = origin == Origin::kClusterIp        ? service.cluster_ips
                               : origin == Origin::kLoadBalancerIp ? service.load_balancer_ips
