@@ -27,6 +27,7 @@
 #include "daemon/ipam/ipam.h"
 #include "daemon/policy/compiler.h"
 #include "daemon/server/api.h"
+#include "daemon/server/health_checks.h"
 #include "daemon/service/compiler.h"
 #include "daemon/source/source.h"
 
@@ -120,6 +121,8 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_services();
   void compile_services();
   void compile_host_ports();
+  void apply_services();
+  void answer_health_checks();
   void watch_connections();
   void reconcile_damaged();
   void reconcile_links();
@@ -174,6 +177,10 @@ class Controller final : public source::Sink, public server::Api {
   bool services_dirty_ = true;
   std::set<std::string> host_port_keys_;  // of service_compiler_
   Clock::time_point services_retry_at_{};
+  server::HealthChecks health_checks_;
+  service::HealthChecks health_checks_set_;  // what it was told last
+  std::string health_checks_problem_;        // empty: none
+  Clock::time_point health_checks_retry_at_{};
   std::map<sluice_drop_reason, Shortage> shortages_;
   std::uint32_t check_seed_ = 0;
   Clock::time_point retry_at_{};

@@ -12,6 +12,7 @@ namespace {
 
 constexpr const char* kZone = "topology.kubernetes.io/zone";
 constexpr std::chrono::seconds kServicesRetry{1};
+constexpr std::chrono::seconds kHealthChecksRetry{5};
 
 }  // namespace
 
@@ -58,7 +59,11 @@ void Controller::reconcile_services() {
   const auto changes = service_compiler_.take_changes();
   for (const auto& warning : changes.warnings) spdlog::warn("{}", warning);
   if (!changes.set.empty() || !changes.removed.empty()) services_dirty_ = true;
-  if (!services_dirty_ || Clock::now() < services_retry_at_) return;
+  if (services_dirty_ && Clock::now() >= services_retry_at_) apply_services();
+  answer_health_checks();
+}
+
+void Controller::apply_services() {
   if (auto done = datapath_->apply_services(service_compiler_.table()); !done) {
     services_retry_at_ = Clock::now() + kServicesRetry;
     spdlog::error(
@@ -67,6 +72,19 @@ void Controller::reconcile_services() {
     return;
   }
   services_dirty_ = false;
+}
+
+void Controller::answer_health_checks() {
+  health_checks_.set_healthy(!services_dirty_);
+  auto wanted = service_compiler_.health_checks();
+  const bool again = !health_checks_problem_.empty() && Clock::now() >= health_checks_retry_at_;
+  if (wanted == health_checks_set_ && !again) return;
+  health_checks_set_ = std::move(wanted);
+  const auto problem = fmt::format("{}", fmt::join(health_checks_.set(health_checks_set_), "; "));
+  health_checks_retry_at_ = Clock::now() + kHealthChecksRetry;
+  if (problem != health_checks_problem_ && !problem.empty())
+    spdlog::warn("{}; next try in {} s", problem, kHealthChecksRetry.count());
+  health_checks_problem_ = problem;
 }
 
 server::Answer Controller::services() {
@@ -97,9 +115,16 @@ server::Answer Controller::services() {
            {"backends", backends(*target->internal)},
            {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
     }
-    return {
-        200,
-        {{"services", std::move(list)}, {"synced", state_.services_synced()}, {"applied", !services_dirty_}}};
+    auto checks = json::array();
+    for (const auto& [port, check] : service_compiler_.health_checks())
+      checks.push_back({{"port", port},
+                        {"service", check.ns + "/" + check.name},
+                        {"localEndpoints", check.local_endpoints}});
+    return {200,
+            {{"services", std::move(list)},
+             {"healthChecks", std::move(checks)},
+             {"synced", state_.services_synced()},
+             {"applied", !services_dirty_}}};
   });
 }
 

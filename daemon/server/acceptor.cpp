@@ -4,10 +4,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 namespace sluice::server {
 
@@ -20,8 +23,11 @@ constexpr int kQueueCheckMs = 50;  // how often a queue that does not move is lo
 constexpr std::size_t kMostQueued = 128;
 }  // namespace
 
-Acceptor::Acceptor(int listener, std::size_t most_threads, Serve serve)
-    : listener_(listener), most_threads_(most_threads), serve_(std::move(serve)) {
+Acceptor::Acceptor(std::size_t most_threads, Serve serve)
+    : wake_up_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      most_threads_(most_threads),
+      serve_(std::move(serve)) {
+  if (!wake_up_) throw std::system_error(errno, std::generic_category(), "make an eventfd");
   acceptor_ = std::thread([this] { accept_all(); });
 }
 
@@ -32,7 +38,7 @@ Acceptor::~Acceptor() {
     queue_.clear();
     for (const auto& connection : active_) ::shutdown(connection->fd(), SHUT_RDWR);
   }
-  ::shutdown(listener_, SHUT_RDWR);  // wakes poll() in accept_all()
+  wake_acceptor();
   wake_.notify_all();
   acceptor_.join();
   // With stopping_ set and the acceptor gone nobody moves threads between the lists any more, but for
@@ -42,7 +48,22 @@ Acceptor::~Acceptor() {
   reap(lock);
 }
 
+void Acceptor::wake_acceptor() {
+  const std::uint64_t one = 1;
+  // It fails only if the counter is full, and then poll() returns anyhow.
+  static_cast<void>(::write(wake_up_.get(), &one, sizeof one));
+}
+
+void Acceptor::listen_on(std::vector<int> listeners) {
+  Lock lock(mutex_);
+  listeners_ = std::move(listeners);
+  listeners_heeded_ = false;
+  wake_acceptor();
+  wake_.wait(lock, [this] { return listeners_heeded_ || stopping_; });
+}
+
 void Acceptor::accept_all() {
+  std::vector<pollfd> polled;
   while (true) {
     bool queued = false;
     {
@@ -51,16 +72,28 @@ void Acceptor::accept_all() {
       reap(lock);
       if (!queue_.empty()) drop_slowest();
       queued = !queue_.empty();
+      if (polled.empty() || !listeners_heeded_) {
+        polled.assign(1, {wake_up_.get(), POLLIN, 0});
+        for (const int listener : listeners_) polled.push_back({listener, POLLIN, 0});
+        listeners_heeded_ = true;
+        wake_.notify_all();
+      }
     }
-    pollfd poll_fd{listener_, POLLIN, 0};
-    if (::poll(&poll_fd, 1, queued ? kQueueCheckMs : -1) <= 0) continue;
-    Fd fd(::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (fd) {
-      admit(std::move(fd));
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      // The connection stays in the backlog; without a pause this would spin.
-      std::this_thread::sleep_for(10ms);
-    }
+    if (::poll(polled.data(), polled.size(), queued ? kQueueCheckMs : -1) <= 0) continue;
+    std::uint64_t woken = 0;
+    if (polled.front().revents != 0 && ::read(wake_up_.get(), &woken, sizeof woken) > 0) continue;
+    for (const auto& listener : polled)
+      if (listener.fd != wake_up_.get() && listener.revents != 0) accept_from(listener.fd);
+  }
+}
+
+void Acceptor::accept_from(int listener) {
+  Fd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (fd) {
+    admit(std::move(fd));
+  } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    // The connection stays in the backlog; without a pause this would spin.
+    std::this_thread::sleep_for(10ms);
   }
 }
 

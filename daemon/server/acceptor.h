@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "common/fd.h"
 
@@ -35,27 +36,34 @@ class Acceptor {
  public:
   using Serve = std::function<void(Connection&)>;  // one conversation; the connection is closed after it
 
-  // `listener` is not owned and outlives this. Serves until destroyed, which interrupts waits for clients and
-  // joins.
-  Acceptor(int listener, std::size_t most_threads, Serve serve);
+  // Serves until destroyed, which interrupts waits for clients and joins.
+  Acceptor(std::size_t most_threads, Serve serve);
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
   ~Acceptor();
+  // Takes connections of these sockets from now on, and of none that it was told before. They are not owned;
+  // close none while it is among them.
+  void listen_on(std::vector<int> listeners);
 
  private:
   using Lock = std::unique_lock<std::mutex>;
   void accept_all();
+  void accept_from(int listener);
   void admit(Fd fd);
   void work(std::list<std::thread>::iterator self);
   void drop_slowest();
   void reap(Lock& lock);
 
-  const int listener_;
+  void wake_acceptor();
+
+  const Fd wake_up_;  // an eventfd
   const std::size_t most_threads_;
   const Serve serve_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
+  std::vector<int> listeners_;
+  bool listeners_heeded_ = true;
   std::deque<std::shared_ptr<Connection>> queue_;
   std::list<std::shared_ptr<Connection>> active_;
   std::list<std::thread> threads_;

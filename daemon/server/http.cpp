@@ -2,112 +2,25 @@
 #include "daemon/server/http.h"
 
 #include <httplib.h>
-#include <poll.h>
-#include <sys/socket.h>
 
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 
+#include "daemon/server/client_stream.h"
+
 namespace sluice::server {
 
 using nlohmann::json;
-using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr auto kPatience = 5s;                   // for a whole request, and for each piece of an answer
-constexpr std::size_t kMostBody = 1 << 20;       // bytes
-constexpr std::size_t kMostHead = 64 << 10;      // request line and headers
-constexpr std::size_t kMostDiscarded = 8 << 20;  // read and thrown away so that the client sees its answer
+constexpr std::size_t kMostBody = 1 << 20;   // bytes
+constexpr std::size_t kMostHead = 64 << 10;  // request line and headers
 constexpr std::size_t kLongestPath = 1024;
 constexpr std::size_t kMostListed = 100000;  // connections
 constexpr int kMostMonitors = 8;             // each keeps a thread
-
-// What cpp-httplib reads from and writes to: one request within `budget` bytes and kPatience.
-class ClientStream final : public httplib::Stream {
- public:
-  ClientStream(Connection& connection, std::size_t budget)
-      : connection_(connection), budget_(budget), read_by_(connection.since + kPatience) {}
-
-  bool is_readable() const override { return next_ < filled_ || pending(POLLIN); }
-  // False once the client has gone, or the acceptor has dropped the connection.
-  bool is_writable() const override { return !pending(POLLHUP | POLLERR | POLLRDHUP); }
-
-  ssize_t read(char* to, size_t size) override {
-    if (next_ == filled_ && !fill()) return at_end_ ? 0 : -1;
-    const auto count = std::min({size, filled_ - next_, budget_});
-    if (count == 0 && size > 0) return -1;  // over budget
-    std::copy_n(buffer_.data() + next_, count, to);
-    next_ += count;
-    budget_ -= count;
-    return static_cast<ssize_t>(count);
-  }
-
-  ssize_t write(const char* data, size_t size) override {
-    const auto by = Clock::now() + kPatience;
-    for (size_t done = 0; done < size;) {
-      const auto sent = ::send(connection_.fd(), data + done, size - done, MSG_NOSIGNAL);
-      if (sent >= 0)
-        done += static_cast<size_t>(sent);
-      else if (errno != EINTR && (errno != EAGAIN || !wait(POLLOUT, by)))
-        return -1;
-    }
-    return static_cast<ssize_t>(size);
-  }
-
-  // Closing with bytes unread would reset the connection, and the client could lose the answer.
-  void finish() {
-    ::shutdown(connection_.fd(), SHUT_WR);
-    for (std::size_t discarded = 0; !at_end_ && discarded < kMostDiscarded; discarded += filled_)
-      if (!fill()) return;
-  }
-
-  void get_remote_ip_and_port(std::string&, int&) const override {}
-  void get_local_ip_and_port(std::string&, int&) const override {}
-  // cpp-httplib only compares it with FD_SETSIZE, for a select() that is not used here.
-  socket_t socket() const override { return 0; }
-
- private:
-  bool pending(short events) const {
-    pollfd poll_fd{connection_.fd(), events, 0};
-    return ::poll(&poll_fd, 1, 0) > 0;
-  }
-
-  bool wait(short events, Clock::time_point by) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(by - Clock::now()).count();
-    if (left <= 0) return false;
-    connection_.waits_for_client = true;
-    pollfd poll_fd{connection_.fd(), events, 0};
-    const int ready = ::poll(&poll_fd, 1, static_cast<int>(left));
-    connection_.waits_for_client = false;
-    return ready > 0 || (ready < 0 && errno == EINTR);
-  }
-
-  bool fill() {
-    while (true) {
-      const auto got = ::recv(connection_.fd(), buffer_.data(), buffer_.size(), 0);
-      if (got > 0) {
-        next_ = 0;
-        filled_ = static_cast<std::size_t>(got);
-        return true;
-      }
-      at_end_ = got == 0;
-      if (at_end_ || (errno != EINTR && (errno != EAGAIN || !wait(POLLIN, read_by_)))) return false;
-    }
-  }
-
-  Connection& connection_;
-  std::size_t budget_;
-  const Clock::time_point read_by_;
-  std::array<char, 4096> buffer_{};
-  std::size_t next_ = 0, filled_ = 0;
-  bool at_end_ = false;
-};
 
 void set_answer(httplib::Response& response, const Answer& answer) {
   response.status = answer.http;

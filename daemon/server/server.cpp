@@ -22,7 +22,9 @@ class Door {
   Door(Listener listener, int fd, Api& api, Http::Face face, std::size_t threads)
       : listener_(std::move(listener)),
         http_(api, face),
-        acceptor_(fd, threads, [this](Connection& connection) { http_.serve(connection); }) {}
+        acceptor_(threads, [this](Connection& connection) { http_.serve(connection); }) {
+    acceptor_.listen_on({fd});
+  }
   Door(const Door&) = delete;
   Door& operator=(const Door&) = delete;
 

@@ -12,7 +12,7 @@ namespace sluice::server {
 
 struct ServerOptions {
   std::string socket = kDefaultSocket;  // replaced if a dead one is there
-  std::string health_address;  // "127.0.0.1:9790"; empty: none. /healthz, /readyz, /metrics only
+  std::string health_address;           // "127.0.0.1:9790"; empty: none. /healthz, /readyz, /metrics only
 };
 
 class Server {

@@ -112,4 +112,11 @@ std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, 
   return each_once(std::move(claims));
 }
 
+std::optional<HealthCheck> health_check_of(const model::Service& service, const Slices& slices,
+                                           const NodeView& node) {
+  if (service.left_alone || !service.external_local || service.health_check_node_port == 0)
+    return std::nullopt;
+  return HealthCheck{service.ns, service.name, ready_endpoints_here(slices, node)};
+}
+
 }  // namespace sluice::service

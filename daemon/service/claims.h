@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,5 +37,9 @@ struct HostPorts {
 [[nodiscard]] std::vector<Claim> claims_of(const model::Service& service, const Slices& slices,
                                            const NodeView& node, Pools& pools);
 [[nodiscard]] std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools);
+
+// None: the Service has no healthCheckNodePort that counts (externalTrafficPolicy Local only).
+[[nodiscard]] std::optional<HealthCheck> health_check_of(const model::Service& service, const Slices& slices,
+                                                         const NodeView& node);
 
 }  // namespace sluice::service

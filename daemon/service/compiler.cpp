@@ -70,8 +70,28 @@ Changes Compiler::take_changes() {
   return changes;
 }
 
+HealthChecks Compiler::health_checks() const {
+  HealthChecks checks;
+  for (const auto& [port, services] : health_checks_) checks.emplace(port, services.begin()->second);
+  return checks;
+}
+
+void Compiler::replace_health_check(const std::string& key, Known& known) {
+  if (const auto old = health_checks_.find(known.health_check_port); old != health_checks_.end()) {
+    old->second.erase(key);
+    if (old->second.empty()) health_checks_.erase(old);
+  }
+  known.health_check_port = 0;
+  if (!known.input.service) return;
+  if (auto check = health_check_of(*known.input.service, known.input.slices, node_)) {
+    known.health_check_port = known.input.service->health_check_node_port;
+    health_checks_[known.health_check_port].insert_or_assign(key, std::move(*check));
+  }
+}
+
 void Compiler::compile(Services::value_type& service) {
   auto& [key, known] = service;
+  replace_health_check(key, known);
   std::vector<Claim> now;
   if (known.input.service) now = claims_of(*known.input.service, known.input.slices, node_, pools_);
   if (known.input.host_ports) now = claims_of(*known.input.host_ports, node_, pools_);

@@ -39,6 +39,8 @@ class Compiler {
   void set_node(NodeView node);
 
   [[nodiscard]] const Table& table() const { return table_; }
+  // Of two Services with one port (which the API server prevents) the first by namespace and name has it.
+  [[nodiscard]] HealthChecks health_checks() const;
   // Since the last call. A frontend that changed and changed back is not among them.
   [[nodiscard]] Changes take_changes();
 
@@ -46,6 +48,7 @@ class Compiler {
   struct Known {
     Input input;
     std::vector<Claim> claims;
+    std::uint16_t health_check_port = 0;  // of health_checks_; 0: none
   };
   using Services = std::map<std::string, Known>;
 
@@ -58,6 +61,7 @@ class Compiler {
   using Claimants = std::vector<Claimant>;
 
   void compile(Services::value_type& service);
+  void replace_health_check(const std::string& key, Known& known);
   void replace(const std::string& key, const Frontend& frontend, const Claim* claim);
   [[nodiscard]] static std::string name_of(const Claimant& claimant);
   void warn(const Frontend& frontend, const Claimants& before, const Claimants& now);
@@ -66,6 +70,7 @@ class Compiler {
   Pools pools_;
   Services services_;
   std::map<Frontend, Claimants> claimants_;
+  std::map<std::uint16_t, std::map<std::string, HealthCheck>> health_checks_;  // by port and Service's key
   Table table_;
   Table before_;  // the targets at the last take_changes() of what was touched since; none: was not there
   std::vector<std::string> warnings_;

@@ -2,7 +2,7 @@
 #include "daemon/service/endpoints.h"
 
 #include <algorithm>
-#include <span>
+#include <set>
 
 namespace sluice::service {
 
@@ -76,6 +76,10 @@ std::vector<Backend> hinted(const std::vector<Candidate>& candidates, const Node
   return backends.empty() ? by(&model::Endpoint::hint_zones, node.zone) : backends;
 }
 
+bool is_here(const model::Endpoint& endpoint, const NodeView& node) {
+  return !node.name.empty() && endpoint.node_name == node.name;
+}
+
 }  // namespace
 
 Usable usable_endpoints(const model::ServicePort& port, Family family, const Slices& slices,
@@ -85,10 +89,18 @@ Usable usable_endpoints(const model::ServicePort& port, Family family, const Sli
   usable.cluster = hinted(candidates, node);
   if (usable.cluster.empty())
     usable.cluster = ready_or_terminating(candidates, [](const model::Endpoint&) { return true; });
-  usable.local = ready_or_terminating(candidates, [&](const model::Endpoint& endpoint) {
-    return !node.name.empty() && endpoint.node_name == node.name;
-  });
+  usable.local = ready_or_terminating(
+      candidates, [&](const model::Endpoint& endpoint) { return is_here(endpoint, node); });
   return usable;
+}
+
+unsigned ready_endpoints_here(const Slices& slices, const NodeView& node) {
+  std::set<Address> addresses;
+  for (const auto& slice : slices)
+    for (const auto& endpoint : slice->endpoints)
+      if (endpoint.ready && is_here(endpoint, node) && !endpoint.addresses.empty())
+        addresses.insert(endpoint.addresses.front());
+  return static_cast<unsigned>(addresses.size());
 }
 
 }  // namespace sluice::service

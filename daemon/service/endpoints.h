@@ -36,4 +36,7 @@ enum class Family : std::uint8_t { kIpv4, kIpv6 };
 [[nodiscard]] Usable usable_endpoints(const model::ServicePort& port, Family family, const Slices& slices,
                                       const NodeView& node);
 
+// How many of this node are ready, by address, whatever their ports.
+[[nodiscard]] unsigned ready_endpoints_here(const Slices& slices, const NodeView& node);
+
 }  // namespace sluice::service

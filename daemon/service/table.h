@@ -50,6 +50,14 @@ struct Target {
   bool operator==(const Target&) const = default;
 };
 
+// What a load balancer is told that asks a Service's healthCheckNodePort whether this node can serve it.
+struct HealthCheck {
+  std::string ns, name;
+  unsigned local_endpoints = 0;  // ready ones of this node, by address
+  bool operator==(const HealthCheck&) const = default;
+};
+using HealthChecks = std::map<std::uint16_t, HealthCheck>;  // by port
+
 using Table = std::map<Frontend, std::shared_ptr<const Target>>;
 
 }  // namespace sluice::service

@@ -4,6 +4,8 @@
 
     service_test.py BUILD_FOLDER [unittest options]
 """
+import http.client
+import json
 import os
 import signal
 import socket
@@ -129,6 +131,33 @@ class ServiceTest(sluice_test.SluiceTest):
         self.serve("host", "10.96.0.3", NODE)
         self.assertEqual("answered", outcome(self.a, "10.96.0.3", PORT))
         self.assertTrue(udp_reaches(self.a, "10.96.0.3", PORT))
+
+    def test_a_load_balancer_is_told_whether_the_node_has_endpoints(self):
+        def ask():
+            def attempt():
+                connection = http.client.HTTPConnection(NODE, 32000, timeout=2)
+                try:
+                    connection.request("GET", "/healthz")
+                    answer = connection.getresponse()
+                    return answer.status, json.loads(answer.read())["localEndpoints"]
+                except ConnectionRefusedError:
+                    return None
+                finally:
+                    connection.close()
+            return in_namespace(self.world.path, attempt)
+
+        def endpoint(address, node, ready=True):
+            return {"addresses": [address], "nodeName": node, "conditions": {"ready": ready, "serving": True, "terminating": not ready}}
+
+        balanced = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}
+        self.serve("web", "10.96.0.1", endpoint(self.a.address, self.node.name), **balanced)
+        self.assertEqual((200, 1), ask())
+        self.serve("web", "10.96.0.1", endpoint(self.a.address, self.node.name, False), **balanced)
+        self.assertEqual((503, 0), ask(), "it terminates, and is served as long as balancers come")
+        self.serve("web", "10.96.0.1", endpoint("10.83.2.2", "elsewhere"), **balanced)
+        self.assertEqual((503, 0), ask())
+        self.serve("web", "10.96.0.1", endpoint(self.a.address, self.node.name))
+        self.assertIsNone(ask())
 
     def test_without_a_backend_the_client_is_told_at_once(self):
         self.serve("web", "10.96.0.1")

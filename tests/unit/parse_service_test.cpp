@@ -139,9 +139,9 @@ TEST(ParseService, ALabelLeavesItAlone) {
   EXPECT_FALSE(good<Service>(service("{}", "{}", R"({"app":"web"})")).left_alone);
   for (const auto* label : {"service-proxy-name", "headless"})
     for (const auto* value : {R"("kube-router")", R"("")", "null"})
-      EXPECT_TRUE(
-          good<Service>(service("{}", "{}", fmt::format(R"({{"service.kubernetes.io/{}":{}}})", label, value)))
-              .left_alone)
+      EXPECT_TRUE(good<Service>(
+                      service("{}", "{}", fmt::format(R"({{"service.kubernetes.io/{}":{}}})", label, value)))
+                      .left_alone)
           << label << value;
 }
 
@@ -276,8 +276,8 @@ TEST(ParseEndpointSlice, MayBeOfNoService) {
   for (const auto* label : {"service-proxy-name", "headless"})
     EXPECT_EQ(good<EndpointSlice>(
                   slice(R"("addressType":"IPv4")",
-                        fmt::format(
-                            R"({{"kubernetes.io/service-name":"web","service.kubernetes.io/{}":""}})", label)))
+                        fmt::format(R"({{"kubernetes.io/service-name":"web","service.kubernetes.io/{}":""}})",
+                                    label)))
                   .service,
               "");
   EXPECT_TRUE(good<EndpointSlice>(json::parse(corpus::read("api", "good-endpoint-slice-nulls.json")))

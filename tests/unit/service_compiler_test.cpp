@@ -263,6 +263,32 @@ TEST_F(ServiceCompiler, FamiliesAreKeptApart) {
   EXPECT_EQ(outside(kNode, 30080), "10.0.1.1:8080");
 }
 
+TEST_F(ServiceCompiler, AHealthCheckTellsTheReadyEndpointsOfThisNode) {
+  model::Service service = exposed_local();
+  service.health_check_node_port = 32000;
+  auto terminating = on("here", "10.0.1.3");
+  terminating.ready = false;
+  terminating.terminating = true;
+  update(service, {on("here", "10.0.1.1"), on("here", "10.0.1.2"), terminating, on("there", "10.0.2.1")});
+  EXPECT_EQ(compiler.health_checks(), (HealthChecks{{32000, {service.ns, service.name, 2}}}));
+  update(service, {terminating, on("there", "10.0.2.1")});
+  EXPECT_EQ(compiler.health_checks().at(32000).local_endpoints, 0u);
+
+  service.health_check_node_port = 32001;
+  update(service, {on("here", "10.0.1.1")});
+  EXPECT_EQ(compiler.health_checks(), (HealthChecks{{32001, {service.ns, service.name, 1}}}));
+  auto other = service;
+  other.name = "zzz";
+  update(other, std::vector<model::Endpoint>{});
+  EXPECT_EQ(compiler.health_checks().at(32001).name, service.name);
+  compiler.update(service.ns + "/" + service.name, {});
+  EXPECT_EQ(compiler.health_checks().at(32001).name, "zzz");
+
+  other.external_local = false;
+  update(other, {on("here", "10.0.1.1")});
+  EXPECT_TRUE(compiler.health_checks().empty());
+}
+
 TEST_F(ServiceCompiler, NodePortsFollowTheNodesAddresses) {
   update(exposed(), {on("here", "10.0.1.1")});
   (void)compiler.take_changes();
