@@ -44,6 +44,7 @@ enum {
 	SLUICE_MAX_BACKENDS = 131072,	/* backend ids are 1 … MAX-1 */
 	SLUICE_MAX_SERVICE_SLOTS = 1 << 21,
 	SLUICE_MAX_AFFINITIES = 65536,
+	SLUICE_MAX_SERVICE_SOURCES = 65536,
 	SLUICE_MAX_SOCKET_PEERS = 65536,
 };
 
@@ -127,7 +128,8 @@ enum sluice_hook {
 	X(NO_UPLINK, "destination outside the cluster and no uplink") \
 	X(NOT_FOR_POD, "packet from the overlay that is for nobody here") \
 	X(SERVICE_NO_BACKEND, "nobody serves the Service that the packet is for") \
-	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend")
+	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend") \
+	X(SERVICE_SOURCE, "loadBalancerSourceRanges of the Service do not have the source")
 
 enum sluice_drop_reason {
 #define SLUICE_X(name, text) SLUICE_DROP_##name,
@@ -366,6 +368,7 @@ struct sluice_service_key {	/* `services`: HASH */
 enum sluice_service_flags {
 	SLUICE_SERVICE_MASQUERADE = 1 << 0,	/* the backend sees the node as the client */
 	SLUICE_SERVICE_SILENT = 1 << 1,		/* without a backend: dropped, not refused */
+	SLUICE_SERVICE_RANDOM = 1 << 2,		/* a connection's slot is another one from minute to minute */
 };
 
 /* A connection's backend is `service_slots`[first + hash % count]. A new choice is written into slots that nothing
@@ -377,6 +380,7 @@ struct sluice_service {
 	__u32 flags;		/* enum sluice_service_flags */
 	__u32 affinity_s;	/* how long a client keeps its backend after its last connection; 0: it has none */
 	__u64 id;		/* of the Service's port, if it has affinity: all frontends and daemons give the same */
+	__u64 sources;		/* the set of prefixes of which a client must be; 0: any */
 };
 
 /* `service_slots`: ARRAY -> backend id (__u32). `backends`: ARRAY by backend id; neither is written while something
@@ -394,8 +398,18 @@ SLUICE_INLINE __u64 sluice_service_seal(const struct sluice_service_key *key, co
 	__builtin_memcpy(&rest, &key->port_be, sizeof(rest));
 	return sluice_addr_number(&key->addr, 0) * SLUICE_HASH_1 + sluice_addr_number(&key->addr, 1) * SLUICE_HASH_2 +
 	       rest * SLUICE_HASH_3 + (service->first | (__u64)service->affinity_s << 32) * SLUICE_HASH_4 +
-	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5 + service->id * SLUICE_HASH_6;
+	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5 + service->id * SLUICE_HASH_6 +
+	       service->sources * SLUICE_HASH_7;
 }
+
+/* `service_sources`: LPM_TRIE, the prefixes of each set; without a meaning of the value (__u32). A set's number is a
+ * hash of what is in it, so a set never changes: a Service that gets other ranges refers to another set. */
+struct sluice_source_key {
+	__u32 prefix_len;	/* bits: 64 + those of the prefix, of 128 */
+	__u32 sources[2];	/* struct sluice_service.sources, low half first */
+	struct sluice_addr addr;
+};
+#define SLUICE_SOURCE_SET_BITS 64
 
 /* `affine`: HASH, the backends (key) that a Service with affinity has now; without a meaning of the value (__u32). */
 struct sluice_affine_key {
@@ -754,7 +768,8 @@ SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 56, "sluice_ct_entry");
 SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
 SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
 SLUICE_ASSERT(sizeof(struct sluice_service_key) == 24, "sluice_service_key");
-SLUICE_ASSERT(sizeof(struct sluice_service) == 32, "sluice_service");
+SLUICE_ASSERT(sizeof(struct sluice_service) == 40, "sluice_service");
+SLUICE_ASSERT(sizeof(struct sluice_source_key) == 28, "sluice_source_key");
 SLUICE_ASSERT(sizeof(struct sluice_affine_key) == 16, "sluice_affine_key");
 SLUICE_ASSERT(sizeof(struct sluice_affinity_key) == 24, "sluice_affinity_key");
 SLUICE_ASSERT(sizeof(struct sluice_affinity) == 16, "sluice_affinity");

@@ -15,6 +15,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 #define PROCEED 1
+#define REFUSE 0	/* EPERM */
 
 /* An address as programs name it. */
 struct end {
@@ -38,8 +39,13 @@ static __always_inline __u64 hash_of(__u64 cookie)
 	return cookie * SLUICE_HASH_1;
 }
 
-/* Puts the backend into `end`. False: it is no Service's, or nobody serves it. */
-static __always_inline bool to_backend(struct bpf_sock_addr *ctx, const struct sluice_config *cfg, __u8 proto,
+enum outcome {
+	LEFT_ALONE,	/* no Service, or nobody serves it */
+	TRANSLATED,	/* the other end is the backend now */
+	NOT_ALLOWED,	/* the Service is not for the node */
+};
+
+static __always_inline enum outcome to_backend(struct bpf_sock_addr *ctx, const struct sluice_config *cfg, __u8 proto,
 				       struct end *end)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
@@ -52,19 +58,21 @@ static __always_inline bool to_backend(struct bpf_sock_addr *ctx, const struct s
 	service_key_make(&key, &addr, end->port_be, proto, SLUICE_SCOPE_INSIDE);
 	if (!service_get(&key, &service)) {
 		if (!is_loopback(end->addr_be))
-			return false;
+			return LEFT_ALONE;
 		/* The node's ports are served on localhost as well. */
 		addr_copy(&key.addr, &cfg->node_ipv4);
 		if (!service_get(&key, &service))
-			return false;
+			return LEFT_ALONE;
 	}
+	if (!source_allowed(&service, &cfg->node_ipv4))
+		return NOT_ALLOWED;
 	client.now_ns = bpf_ktime_get_ns();
 	backend = backend_choose(&service, &client);
 	if (!backend)
-		return false;
+		return LEFT_ALONE;
 	end->addr_be = addr_v4(&backend->addr);
 	end->port_be = backend->port_be;
-	return true;
+	return TRANSLATED;
 }
 
 static __always_inline bool peer_known(const struct sluice_socket_peer_key *key, const struct sluice_socket_peer *peer)
@@ -105,18 +113,21 @@ static __always_inline bool peer_recall(__u64 cookie, __u8 proto, struct end *en
 	return true;
 }
 
-static __always_inline bool to_send(struct bpf_sock_addr *ctx, struct end *end)
+static __always_inline enum outcome to_send(struct bpf_sock_addr *ctx, struct end *end)
 {
 	const struct sluice_config *cfg = config_get();
 	const struct end service = *end;
 	__u8 proto = ctx->protocol;
+	enum outcome outcome;
 
-	if ((proto != IPPROTO_TCP && proto != IPPROTO_UDP) || !cfg || !of_node(ctx, cfg) ||
-	    !to_backend(ctx, cfg, proto, end))
-		return false;
-	peer_remember(bpf_get_socket_cookie(ctx), proto, &service, end);
-	count_module(SLUICE_MODULE_SOCKET);
-	return true;
+	if ((proto != IPPROTO_TCP && proto != IPPROTO_UDP) || !cfg || !of_node(ctx, cfg))
+		return LEFT_ALONE;
+	outcome = to_backend(ctx, cfg, proto, end);
+	if (outcome == TRANSLATED) {
+		peer_remember(bpf_get_socket_cookie(ctx), proto, &service, end);
+		count_module(SLUICE_MODULE_SOCKET);
+	}
+	return outcome;
 }
 
 static __always_inline bool to_name(struct bpf_sock_addr *ctx, struct end *end)
@@ -141,10 +152,11 @@ static __always_inline void end_set_v4(struct bpf_sock_addr *ctx, const struct e
 static __always_inline int send_v4(struct bpf_sock_addr *ctx)
 {
 	struct end end = end_of_v4(ctx);
+	enum outcome outcome = to_send(ctx, &end);
 
-	if (to_send(ctx, &end))
+	if (outcome == TRANSLATED)
 		end_set_v4(ctx, &end);
-	return PROCEED;
+	return outcome == NOT_ALLOWED ? REFUSE : PROCEED;
 }
 
 static __always_inline int name_v4(struct bpf_sock_addr *ctx)
@@ -213,14 +225,16 @@ static __always_inline int name_mapped(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int connect6(struct bpf_sock_addr *ctx)
 {
+	enum outcome outcome;
 	struct end end;
 
 	if (!is_mapped(ctx))
 		return PROCEED;
 	end = end_of_mapped(ctx);
-	if (to_send(ctx, &end))
+	outcome = to_send(ctx, &end);
+	if (outcome == TRANSLATED)
 		end_set_mapped(ctx, &end);
-	return PROCEED;
+	return outcome == NOT_ALLOWED ? REFUSE : PROCEED;
 }
 
 SEC("cgroup/recvmsg6")

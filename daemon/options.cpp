@@ -59,6 +59,11 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "translated there for the node's own processes. 'none', or where there is none: packet "
                  "by packet, and cluster IPs only")
       ->capture_default_str();
+  app.add_option("--load-balancer-algorithm", o.algorithm,
+                 "how a new connection to a Service gets its backend: maglev, by its addresses and ports and "
+                 "alike on every node, or random")
+      ->check(CLI::IsMember({"maglev", "random"}))
+      ->capture_default_str();
   app.add_option("--housekeeping-interval", c.housekeeping_s,
                  "seconds between looks for rules, connections and pods that are no more")
       ->check(CLI::Range(0.1, 3600.0))
@@ -86,6 +91,8 @@ DaemonOptions parse_options(int argc, char** argv) {
   }
   using Mode = datapath::AttachMode;
   o.datapath.attach = o.attach == "tcx" ? Mode::kTcx : o.attach == "clsact" ? Mode::kClsact : Mode::kAuto;
+  using datapath::Algorithm;
+  o.datapath.algorithm = o.algorithm == "random" ? Algorithm::kRandom : Algorithm::kMaglev;
   if (o.datapath.cgroup == "none") o.datapath.cgroup.clear();
   o.server.socket = o.run_dir + "/sluice.sock";
   return o;

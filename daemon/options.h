@@ -18,7 +18,8 @@ struct DaemonOptions {
   std::string api_server;
   std::string run_dir = kDefaultRunDir;
   std::string log_level = "info";
-  std::string attach = "auto";  // auto | tcx | clsact
+  std::string attach = "auto";       // auto | tcx | clsact
+  std::string algorithm = "maglev";  // maglev | random
   controller::Options controller;
   datapath::Options datapath;
   server::ServerOptions server;

@@ -13,6 +13,7 @@ static __always_inline bool service_copy(const struct sluice_service *found, con
 	service->flags = *(const volatile __u32 *)&found->flags;
 	service->affinity_s = *(const volatile __u32 *)&found->affinity_s;
 	service->id = *(const volatile __u64 *)&found->id;
+	service->sources = *(const volatile __u64 *)&found->sources;
 	service->seal = *(const volatile __u64 *)&found->seal;
 	return service->seal == sluice_service_seal(key, service);
 }
@@ -46,6 +47,19 @@ static __always_inline bool service_find(const struct sluice_packet *pkt, struct
 	service_key_make(&key, &pkt->dst, pkt->dport_be, pkt->proto,
 			 pkt->hook == SLUICE_HOOK_UPLINK ? SLUICE_SCOPE_OUTSIDE : SLUICE_SCOPE_INSIDE);
 	return service_get(&key, service);
+}
+
+/* May the client use the Service? */
+static __always_inline bool source_allowed(const struct sluice_service *service, const struct sluice_addr *client)
+{
+	struct sluice_source_key key = { .prefix_len = SLUICE_SOURCE_SET_BITS + 128 };
+
+	if (likely(!service->sources))
+		return true;
+	key.sources[0] = (__u32)service->sources;
+	key.sources[1] = (__u32)(service->sources >> 32);
+	key.addr = *client;
+	return bpf_map_lookup_elem(&service_sources, &key);
 }
 
 /* Who asks a Service for a backend. */

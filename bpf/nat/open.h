@@ -24,12 +24,18 @@ static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct s
 static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_packet *pkt,
 					  const struct sluice_service *service)
 {
-	const struct client client = { &pkt->src, sluice_ct_hash(&pkt->ct_key), pkt->now_ns };
-	const struct sluice_backend *chosen = backend_choose(service, &client);
+	struct client client = { &pkt->src, sluice_ct_hash(&pkt->ct_key), pkt->now_ns };
+	const struct sluice_backend *chosen;
 	struct sluice_addr ADDR_ON_STACK addr;
 	struct tuple tuple;
 	__be16 port_be;
 
+	if (!source_allowed(service, &pkt->src))
+		return SLUICE_DROP_SERVICE_SOURCE;
+	/* A SYN that is repeated goes where the first one went but for once in 69 s. */
+	if (service->flags & SLUICE_SERVICE_RANDOM)
+		client.hash = (client.hash + (pkt->now_ns >> 36)) * SLUICE_HASH_2;
+	chosen = backend_choose(service, &client);
 	if (!chosen)
 		return service->flags & SLUICE_SERVICE_SILENT ? SLUICE_DROP_SERVICE_NO_BACKEND : TO_REFUSE;
 	addr_copy(&addr, &chosen->addr);

@@ -62,7 +62,7 @@ class KernelDatapath final : public Datapath {
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
                    *ground_.grace, history_}),
-        services_(ground_.maps, *ground_.grace),
+        services_(ground_.maps, *ground_.grace, ground_.options.algorithm == Algorithm::kRandom),
         service_routes_(*ground_.settings),
         sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
         conntrack_(ground_.maps, std::move(ground_.conntrack_use)),

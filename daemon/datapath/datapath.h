@@ -25,6 +25,9 @@ namespace sluice::datapath {
 // but pods' links that are Sluice's alone by clsact first, which is quicker, until they are moved.
 enum class AttachMode { kAuto, kTcx, kClsact };
 
+// How a new connection to a Service gets its backend: by its addresses and ports, or by these and the time.
+enum class Algorithm { kMaglev, kRandom };
+
 struct Options {
   std::string bpffs = "/sys/fs/bpf";  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
   AttachMode attach = AttachMode::kAuto;
@@ -34,6 +37,7 @@ struct Options {
   // A cgroup v2, or a folder with one in "unified", that all processes of the node are in; empty: none is
   // used.
   std::string cgroup = "/sys/fs/cgroup";
+  Algorithm algorithm = Algorithm::kMaglev;
 };
 
 // The node's own place in the network. Applying it makes the devices (sluice_host/sluice_net, sluice_vxlan),

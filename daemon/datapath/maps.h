@@ -24,6 +24,7 @@ struct Maps {
   Map<sluice_ct_key, sluice_ct_entry> conntrack;
   Map<std::uint32_t, std::int64_t> conntrack_use;
   Map<sluice_service_key, sluice_service> services;
+  Map<sluice_source_key, std::uint32_t> service_sources;
   Map<std::uint32_t, std::uint32_t> service_slots;
   Map<std::uint32_t, sluice_backend> backends;
   Map<sluice_affine_key, std::uint32_t> affine;

@@ -31,48 +31,11 @@ struct Less {
   }
 };
 
-// What an element is to say.
-struct Wanted {
-  std::shared_ptr<const service::Pool> pool;
-  std::uint32_t flags = 0;
-  std::uint32_t affinity_s = 0;
-  std::uint64_t id = 0;
-};
-
 // FNV-1a: the same on every node and after every start.
 std::uint64_t id_of(const std::string& service) {
   std::uint64_t hash = 0xcbf29ce484222325;
   for (const char c : service) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   return hash != 0 ? hash : 1;
-}
-
-// By scope; none: the frontend is not served there.
-std::map<std::uint8_t, Wanted> elements_of(const service::Frontend& frontend, const service::Target& target) {
-  std::map<std::uint8_t, Wanted> elements;
-  if (!frontend.address.is_v4()) return elements;  // the modules know IPv4 only
-  // Ranges of sources are not told to the modules yet, and a Service that has some is not to be open to all.
-  if (!target.source_ranges.empty()) return elements;
-  const auto affinity = target.affinity_seconds.value_or(0);
-  const auto id = affinity != 0 ? id_of(target.service) : 0;
-  const std::uint32_t inside = target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0;
-  elements.emplace(SLUICE_SCOPE_INSIDE, Wanted{target.internal, inside, affinity, id});
-  if (!target.from_outside) return elements;
-  std::uint32_t outside = target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0;
-  if (target.masquerade) outside |= SLUICE_SERVICE_MASQUERADE;
-  elements.emplace(SLUICE_SCOPE_OUTSIDE, Wanted{target.external, outside, affinity, id});
-  return elements;
-}
-
-sluice_service value_of(const sluice_service_key& key, std::uint32_t first, std::uint32_t count,
-                        const Wanted& wanted) {
-  sluice_service value{};
-  value.first = first;
-  value.count = count;
-  value.flags = wanted.flags;
-  value.affinity_s = wanted.affinity_s;
-  value.id = wanted.id;
-  value.seal = sluice_service_seal(&key, &value);
-  return value;
 }
 
 sluice_affine_key affine_key(std::uint64_t service, std::uint32_t backend) { return {service, backend, 0}; }
@@ -100,6 +63,44 @@ Result<void> read_slots(const Maps& maps, const std::map<std::uint32_t, std::uin
 }
 
 }  // namespace
+
+struct Services::Wanted {
+  std::shared_ptr<const service::Pool> pool;
+  std::uint32_t flags = 0;
+  std::uint32_t affinity_s = 0;
+  std::uint64_t id = 0;
+  const std::vector<Prefix>& source_ranges;  // the target's
+};
+
+// By scope; none: the frontend is not served there.
+std::map<std::uint8_t, Services::Wanted> Services::elements_of(const service::Frontend& frontend,
+                                                               const service::Target& target) const {
+  std::map<std::uint8_t, Wanted> elements;
+  if (!frontend.address.is_v4()) return elements;  // the modules know IPv4 only
+  const auto affinity = target.affinity_seconds.value_or(0);
+  const auto id = affinity != 0 ? id_of(target.service) : 0;
+  const std::uint32_t both = random_ ? SLUICE_SERVICE_RANDOM : 0;
+  const std::uint32_t inside = both | (target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0);
+  elements.emplace(SLUICE_SCOPE_INSIDE, Wanted{target.internal, inside, affinity, id, target.source_ranges});
+  if (!target.from_outside) return elements;
+  std::uint32_t outside = both | (target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0);
+  if (target.masquerade) outside |= SLUICE_SERVICE_MASQUERADE;
+  elements.emplace(SLUICE_SCOPE_OUTSIDE,
+                   Wanted{target.external, outside, affinity, id, target.source_ranges});
+  return elements;
+}
+
+sluice_service Services::value_of(const sluice_service_key& key, const Region& region, const Wanted& wanted) {
+  sluice_service value{};
+  value.first = region.first;
+  value.count = region.count;
+  value.flags = wanted.flags;
+  value.affinity_s = wanted.affinity_s;
+  value.id = wanted.id;
+  value.sources = ServiceSources::number_of(wanted.source_ranges);
+  value.seal = sluice_service_seal(&key, &value);
+  return value;
+}
 
 Result<void> Services::adopt() {
   auto present = maps_.services.entries();
@@ -130,6 +131,7 @@ Result<void> Services::adopt() {
   auto affine = maps_.affine.entries();
   if (!affine) return tl::unexpected(affine.error());
   for (const auto& [key, value] : *affine) found->affine.emplace(key.service, key.backend);
+  if (auto done = sources_.adopt(); !done) return done;
   inherited_ = std::move(found);
   adopted_ = true;
   return {};
@@ -212,10 +214,12 @@ Result<void> Services::write(const service::Frontend& frontend,
     auto region = hold(element.pool, before);
     if (!region) return tl::unexpected(region.error());
     const auto key = key_of(frontend, scope);
-    const Element made{element.pool, element.id};
+    auto done = sources_.hold(element.source_ranges);
+    const Element made{element.pool, element.id, done ? ServiceSources::number_of(element.source_ranges) : 0};
     SLUICE_FAULT_POINT("service.slots_filled");
-    auto done = hold_affine(made);
-    if (done) done = maps_.services.update(key, value_of(key, region->first, region->count, element));
+    auto held = hold_affine(made);
+    if (done) done = std::move(held);
+    if (done) done = maps_.services.update(key, value_of(key, *region, element));
     if (!done) {
       let_go(made);
       return done;
@@ -356,6 +360,7 @@ void Services::let_go(const Element& element) {
         spdlog::warn("a client may keep a backend that its Service has no more: {}", done.error().message);
     }
   }
+  sources_.let_go(element.sources);
   const auto held = pools_.find(element.pool);
   if (held == pools_.end() || --held->second.users > 0) return;
   Released released{grace_.begin(), {}, {}};
@@ -375,6 +380,7 @@ void Services::let_go_backends(const service::Pool& pool, std::vector<std::uint3
 }
 
 Result<void> Services::collect() {
+  if (auto done = sources_.collect(); !done) return done;
   if (released_.empty()) return {};
   if (auto done = grace_.wait(released_.back().ticket); !done) return done;
   for (const auto& each : released_) {
@@ -403,8 +409,7 @@ Result<void> Services::audit(std::vector<std::string>& differences) const {
         differences.push_back(name(frontend, scope) + " is missing");
         continue;
       }
-      const auto region = pools_.at(element.pool).region;
-      const auto wanted = value_of(key, region.first, region.count, element);
+      const auto wanted = value_of(key, pools_.at(element.pool).region, element);
       if (std::memcmp(&wanted, &here->second, sizeof wanted) != 0)
         differences.push_back(name(frontend, scope) + " differs");
       found.erase(here);
@@ -413,7 +418,7 @@ Result<void> Services::audit(std::vector<std::string>& differences) const {
   for (const auto& [key, value] : found)
     differences.push_back(fmt::format("services: {} port {} should not be there",
                                       Address::from_abi(key.addr).to_string(), ntohs(key.port_be)));
-  return audit_pools(differences);
+  return sources_.audit(differences).and_then([&] { return audit_pools(differences); });
 }
 
 Result<void> Services::audit_pools(std::vector<std::string>& differences) const {

@@ -14,13 +14,16 @@
 #include "daemon/datapath/grace_period.h"
 #include "daemon/datapath/maps.h"
 #include "daemon/datapath/ranges.h"
+#include "daemon/datapath/service_sources.h"
 #include "daemon/service/table.h"
 
 namespace sluice::datapath {
 
 class Services {
  public:
-  Services(const Maps& maps, GracePeriod& grace) : maps_(maps), grace_(grace) {}
+  // `random`: a new connection's backend depends on the time, too, and not on its addresses and ports alone.
+  Services(const Maps& maps, GracePeriod& grace, bool random)
+      : maps_(maps), grace_(grace), random_(random), sources_(maps, grace) {}
 
   // Writes what differs from the last call, each frontend in one step; after the start, what differs from
   // what an earlier daemon left. On failure what was written stays, and the next call goes on from there.
@@ -60,12 +63,19 @@ class Services {
   };
   struct Element {
     std::shared_ptr<const service::Pool> pool;
-    std::uint64_t affine = 0;  // struct sluice_service.id; 0: the Service has no affinity
+    std::uint64_t affine = 0;   // struct sluice_service.id; 0: the Service has no affinity
+    std::uint64_t sources = 0;  // struct sluice_service.sources
   };
   using Elements = std::map<std::uint8_t, Element>;        // by enum sluice_service_scope
   using Affine = std::pair<std::uint64_t, std::uint32_t>;  // Service's id, backend's id
 
   [[nodiscard]] Result<void> adopt();
+  // What an element is to say.
+  struct Wanted;
+  [[nodiscard]] std::map<std::uint8_t, Wanted> elements_of(const service::Frontend& frontend,
+                                                           const service::Target& target) const;
+  [[nodiscard]] static sluice_service value_of(const sluice_service_key& key, const Region& region,
+                                               const Wanted& wanted);
   [[nodiscard]] Result<void> write(const service::Frontend& frontend,
                                    std::shared_ptr<const service::Target> target);
   [[nodiscard]] Result<Region> hold(const std::shared_ptr<const service::Pool>& pool, const Region* present);
@@ -82,6 +92,8 @@ class Services {
 
   const Maps& maps_;
   GracePeriod& grace_;
+  const bool random_;
+  ServiceSources sources_;
   bool adopted_ = false;
   Ranges slots_{0, SLUICE_MAX_SERVICE_SLOTS};
   Ranges ids_{1, SLUICE_MAX_BACKENDS};

@@ -10,7 +10,7 @@ import xml.etree.ElementTree
 from lib.cluster import CACHE, HERE, wait_for
 
 PARTS = os.path.join(CACHE, "cluster", "bin")
-PROCESSES = 8  # specs at a time: most of their time they wait
+PROCESSES = 4  # specs at a time: most of their time they wait
 LIMIT = "40m"
 # What cannot be run here, and why.
 LEFT_OUT = {
@@ -88,7 +88,7 @@ def results(report):
 def await_namespaces(cluster):
     """Until those of the specs are gone: their packets would be in the air when the accounts are read."""
     wait_for("the specs' namespaces to be gone", lambda: not cluster.kubectl(
-        "get", "namespaces", "-l", "e2e-framework", "-o", "name").strip(), 180)
+        "get", "namespaces", "-l", "e2e-framework", "-o", "name").strip(), 600)  # pods may take minutes to end
 
 
 def run(cluster, report, name, focus, least, skip=()):

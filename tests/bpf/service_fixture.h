@@ -21,8 +21,10 @@ class Service : public World {
   // Serves address:port by these, in the order of the slots.
   void serve(const std::string& address, std::uint16_t port, const std::vector<End>& backends,
              std::uint32_t flags = 0, std::uint8_t scope = SLUICE_SCOPE_INSIDE,
-             const std::vector<std::uint8_t>& protocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP}) {
+             const std::vector<std::uint8_t>& protocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP},
+             std::uint64_t sources = 0) {
     sluice_service service{};
+    service.sources = sources;
     service.first = next_slot_;
     service.count = static_cast<std::uint32_t>(backends.size());
     service.flags = flags;
@@ -42,6 +44,15 @@ class Service : public World {
       service.seal = sluice_service_seal(&key, &service);
       put("services", key, service);
     }
+  }
+  // Lets the clients of the prefix (bits of 32) use the Services with these sources.
+  void allow_source(std::uint64_t sources, const std::string& ipv4, unsigned length) {
+    sluice_source_key key{};
+    key.prefix_len = SLUICE_SOURCE_SET_BITS + SLUICE_V4_PREFIX_BITS + length;
+    key.sources[0] = static_cast<std::uint32_t>(sources);
+    key.sources[1] = static_cast<std::uint32_t>(sources >> 32);
+    key.addr = address(ipv4);
+    put("service_sources", key, std::uint32_t{0});
   }
   static Frame out(std::uint8_t proto, const std::string& flags = "S") {
     return {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections to Services: the backend's address inside, the Service's outside.
+#include <map>
+
 #include "tests/bpf/service_fixture.h"
 
 namespace sluice::bpftest {
@@ -354,6 +356,58 @@ TEST_F(Service, AnElementOfAnotherAddressIsNotBelieved) {
   foreign.first += 1;
   put("services", key, foreign);
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "out_uplink") << "no Service's";
+}
+
+TEST_F(Service, OnlyTheSourcesOfItsRangesReachIt) {
+  constexpr std::uint64_t kOurs = 0x1234567890abcdef, kOthers = 0x1234567890abcdee;
+  const std::vector<std::uint8_t> all = {IPPROTO_TCP, IPPROTO_UDP};
+  serve("203.0.113.1", kPort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE, all, kOurs);
+  serve("203.0.113.1", kPort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_INSIDE, all, kOurs);
+  const auto from_world_by = [&](std::uint16_t port) {
+    return send(SLUICE_HOOK_UPLINK, but(from_world(kPort),
+                                        [&](Frame& f) {
+                                          f.dst = "203.0.113.1";
+                                          f.sport = port;
+                                        }))
+        .outcome;
+  };
+  const auto from_pod = [&](std::uint16_t port) {
+    return send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP),
+                                     [&](Frame& f) {
+                                       f.dst = "203.0.113.1";
+                                       f.sport = port;
+                                     }))
+        .outcome;
+  };
+  EXPECT_EQ(from_world_by(1000), "dropped SERVICE_SOURCE");
+  allow_source(kOthers, "198.51.100.0", 24);
+  allow_source(kOurs, "198.51.100.8", 29);  // .8 to .15
+  EXPECT_EQ(from_world_by(1000), "dropped SERVICE_SOURCE") << "198.51.100.7, and another set";
+  EXPECT_EQ(from_pod(1000), "dropped SERVICE_SOURCE") << "pods as well";
+  EXPECT_EQ(connections(), 0U);
+  allow_source(kOurs, "198.51.100.0", 29);
+  EXPECT_EQ(from_world_by(1000), "delivered");
+  EXPECT_EQ(from_pod(1000), "dropped SERVICE_SOURCE");
+  allow_source(kOurs, "10.1.0.2", 32);
+  EXPECT_EQ(from_pod(1000), "delivered");
+}
+
+TEST_F(Service, ARandomChoiceUsesEveryBackendAndKeepsAConnectionsOwn) {
+  serve(kService, kPort, {{"10.1.0.3", 8001}, {"10.1.0.3", 8002}, {"10.1.0.3", 8003}}, SLUICE_SERVICE_RANDOM);
+  std::map<std::string, int> chosen;
+  const auto backend = [&](std::uint16_t port, const std::string& flags) {
+    const Seen seen = send(SLUICE_HOOK_POD, but(out(IPPROTO_TCP, flags), [&](Frame& f) { f.sport = port; }));
+    const auto at = seen.out.find("10.1.0.3:");
+    return at == std::string::npos ? seen.outcome : seen.out.substr(at + 9, 4);
+  };
+  for (std::uint16_t port = 1000; port < 1300; ++port) {
+    const auto first = backend(port, "S");
+    ++chosen[first];
+    ASSERT_EQ(backend(port, "S"), first) << "repeated";
+    ASSERT_EQ(backend(port, "A"), first);
+  }
+  ASSERT_EQ(chosen.size(), 3U);
+  for (const auto& [which, count] : chosen) EXPECT_GT(count, 50) << which;
 }
 
 }  // namespace

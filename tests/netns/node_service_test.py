@@ -241,6 +241,13 @@ class SocketNodeServicesTest(NodeServices):
         for address in (ONE, TWO, "127.0.0.1"):
             self.assert_served(self.one, address, NODE_PORT, self.b)
 
+    def test_source_ranges_are_the_nodes_too(self):
+        balanced = {"balancers": ["10.96.88.88"], "type": "LoadBalancer"}
+        self.serve((self.b.address, self.two), loadBalancerSourceRanges=[f"{WORLD}/32"], **balanced)
+        self.assertEqual("forbidden", outcome(self.one, "10.96.88.88", PORT))
+        self.serve((self.b.address, self.two), loadBalancerSourceRanges=[f"{ONE}/32"], **balanced)
+        self.assert_served(self.one, "10.96.88.88", PORT, self.b)
+
     def test_no_packet_is_translated(self):
         self.serve((self.a.address, self.one))
         self.assert_served(self.one, CLUSTER_IP, PORT, self.a, "10.83.21.1")

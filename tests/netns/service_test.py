@@ -23,10 +23,11 @@ PORT, TARGET, NODE_PORT = 80, 8080, 30080
 NODE, WORLD = "192.0.2.1", "192.0.2.2"
 
 
-def service(name, address, **spec):
+def service(name, address, balancers=(), **spec):
     ports = spec.pop("ports", None) or [{"name": p.lower(), "protocol": p, "port": PORT, "targetPort": TARGET} for p in ("TCP", "UDP")]
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "x"},
-            "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": ports, **spec}}
+            "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ports": ports, **spec},
+            "status": {"loadBalancer": {"ingress": [{"ip": ip} for ip in balancers]}}}
 
 
 def slice_of(name, *endpoints):
@@ -38,7 +39,7 @@ def slice_of(name, *endpoints):
 
 
 def outcome(namespace, address, port, seconds=2.0, source_port=0):
-    """What becomes of a new TCP connection: "answered", "refused", "silent"."""
+    """What becomes of a new TCP connection: "answered", "refused", "silent", "forbidden" (EPERM)."""
     def attempt():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,6 +53,8 @@ def outcome(namespace, address, port, seconds=2.0, source_port=0):
                 return "answered" if s.recv(16) == b"sluice" else "closed"
             except ConnectionRefusedError:
                 return "refused"
+            except PermissionError:
+                return "forbidden"
             except TimeoutError:
                 return "silent"
     return in_namespace(namespace.path, attempt)
@@ -320,6 +323,29 @@ class ServiceTest(sluice_test.SluiceTest):
         self.serve("ext", "10.96.0.5", self.b.address, externalIPs=["10.96.77.77"])
         self.assertEqual("answered", outcome(self.world, "10.96.77.77", PORT))
         self.assertEqual("answered", outcome(self.a, "10.96.77.77", PORT))
+
+    def test_source_ranges_of_a_load_balancer(self):
+        address = "10.96.88.88"
+
+        def serve(*ranges):
+            self.serve("lb", "10.96.0.5", self.b.address, balancers=[address], type="LoadBalancer", loadBalancerSourceRanges=ranges)
+
+        serve(f"{WORLD}/32", "198.51.100.0/24")
+        self.assertEqual("answered", outcome(self.world, address, PORT))
+        self.assertEqual("silent", outcome(self.c, address, PORT, 0.5), "pods are sources as others")
+        self.assertEqual("answered", outcome(self.c, "10.96.0.5", PORT), "the cluster IP has no ranges")
+        serve(f"{self.c.address}/32")
+        self.assertEqual("silent", outcome(self.world, address, PORT, 0.5))
+        self.assertEqual("answered", outcome(self.c, address, PORT))
+        self.assertEqual([], self.node.get("/v1/status")["audit"])
+        self.node.kill_daemon()
+        self.node.start_daemon()
+        self.node.settle()
+        self.assertEqual("silent", outcome(self.world, address, PORT, 0.5))
+        self.assertEqual("answered", outcome(self.c, address, PORT))
+        serve()
+        self.assertEqual("answered", outcome(self.world, address, PORT))
+        self.assertEqual([], self.node.get("/v1/status")["audit"])
 
     def test_what_is_malformed_is_told_and_changes_nothing(self):
         self.serve("web", "10.96.0.1", self.b.address)
