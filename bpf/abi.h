@@ -48,8 +48,8 @@ enum {
 	SLUICE_MAX_SOCKET_PEERS = 65536,
 };
 
-/* Masquerade port range: above the kernel's default ip_local_port_range (32768–60999), so that
- * a connection of the node itself never meets one. */
+/* Masquerade ports, unless the configuration has others: above the kernel's default ip_local_port_range
+ * (32768–60999), so that a connection of the node itself never meets one. */
 enum {
 	SLUICE_SNAT_PORT_MIN = 61000,
 	SLUICE_SNAT_PORT_MAX = 65535,
@@ -463,6 +463,7 @@ SLUICE_INLINE __u64 sluice_socket_peer_seal(const struct sluice_socket_peer_key 
 /* ---- endpoints, the bridge's and the router's tables ------------------------------------ */
 enum sluice_endpoint_flags {
 	SLUICE_ENDPOINT_QUEUED = 1 << 0,	/* its link has a qdisc that packets to the pod must go through */
+	SLUICE_ENDPOINT_KEEPS_SOURCE = 1 << 1,	/* leaves the cluster under its own address */
 };
 
 struct sluice_endpoint {	/* `endpoints`: ARRAY by endpoint id */
@@ -490,6 +491,7 @@ enum sluice_route_kind {
 	SLUICE_ROUTE_HOST = 2,		/* an address of this node: to the stack */
 	SLUICE_ROUTE_TUNNEL = 3,	/* podCIDR of another node */
 	SLUICE_ROUTE_NODE = 4,		/* address of another node: pods reach it masqueraded */
+	SLUICE_ROUTE_WORLD_BARE = 5,	/* as WORLD, but pods keep their address */
 };
 
 struct sluice_route_key {	/* `routes`: LPM_TRIE */
@@ -523,7 +525,9 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u32 monitor;		/* enum sluice_monitor_flags */
 	__u32 conntrack_max;	/* entries that conntrack has room for */
 	__u8 gateway_mac[6];	/* of sluice_host, and of the gateway as pods see it */
-	__u8 pad[6];
+	__u16 snat_port_min;	/* masquerade ports, host byte order */
+	__u16 snat_port_max;
+	__u8 pad[2];
 };
 
 /* `live`: ARRAY of one, BPF_F_MMAPABLE. What an established connection's stamp must equal to

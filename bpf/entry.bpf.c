@@ -229,7 +229,8 @@ int entry_overlay(struct __sk_buff *skb)
 
 /* ---- from outside --------------------------------------------------------------------------- */
 /* Could the ICMP error be about what a masqueraded connection, or a Service, sent? */
-static __always_inline bool is_our_error(struct __sk_buff *skb, const struct sluice_packet *pkt, bool to_node)
+static __always_inline bool is_our_error(struct __sk_buff *skb, const struct sluice_packet *pkt,
+					 const struct sluice_config *cfg, bool to_node)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
 	struct sluice_service service;
@@ -237,17 +238,17 @@ static __always_inline bool is_our_error(struct __sk_buff *skb, const struct slu
 
 	if (!embedded_parse(skb, pkt, &in) || in.src_be != addr_v4(&pkt->dst))
 		return false;
-	if (to_node && masquerade_port(in.sport_be))
+	if (to_node && masquerade_port(cfg, in.sport_be))
 		return true;
 	service_key_make(&key, &pkt->dst, in.sport_be, in.proto, SLUICE_SCOPE_OUTSIDE);
 	return service_get(&key, &service);
 }
 
 /* Could the packet, which is for the node's address, be for a masqueraded connection? */
-static __always_inline bool masquerade_candidate(const struct sluice_packet *pkt)
+static __always_inline bool masquerade_candidate(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	return (pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP || pkt->proto == IPPROTO_ICMP) &&
-	       masquerade_port(pkt->dport_be);
+	       masquerade_port(cfg, pkt->dport_be);
 }
 
 static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet *pkt,
@@ -270,12 +271,12 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 	if (parse_l4(skb, pkt, rest))
 		return false;
 	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
-		return is_our_error(skb, pkt, to_node);
+		return is_our_error(skb, pkt, cfg, to_node);
 	if (service_find(pkt, &service)) {
 		pkt->flags |= SLUICE_PKT_SERVICE;
 		return true;
 	}
-	return to_node && masquerade_candidate(pkt);
+	return to_node && masquerade_candidate(pkt, cfg);
 }
 
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <map>
 
@@ -12,9 +13,34 @@ namespace sluice {
 
 namespace {
 
+constexpr std::uint16_t kFirstUserPort = 1024;
+
 std::string host_name() {
   std::array<char, 256> name{};
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
+}
+
+// Throws what CLI11 throws.
+void read_masquerade(DaemonOptions& o) {
+  o.controller.masquerade = o.masquerade == "on";
+  for (const auto& text : o.non_masquerade) {
+    auto range = Prefix::parse(text);
+    if (!range || !range->is_v4())
+      throw CLI::ValidationError("--non-masquerade-cidrs",
+                                 "'" + text + "' is not an IPv4 CIDR like 10.0.0.0/8");
+    o.controller.non_masquerade.push_back(*range);
+  }
+  if (o.masquerade_ports.empty()) return;
+  auto& first = o.datapath.snat_port_min;
+  auto& last = o.datapath.snat_port_max;
+  const char* const end = o.masquerade_ports.data() + o.masquerade_ports.size();
+  auto read = std::from_chars(o.masquerade_ports.data(), end, first);
+  const bool dash = read.ec == std::errc{} && read.ptr != end && *read.ptr == '-';
+  if (dash) read = std::from_chars(read.ptr + 1, end, last);
+  if (!dash || read.ec != std::errc{} || read.ptr != end || first < kFirstUserPort || first > last)
+    throw CLI::ValidationError("--masquerade-ports", "'" + o.masquerade_ports +
+                                                         "' is not like 61000-65535, from " +
+                                                         std::to_string(kFirstUserPort) + " on");
 }
 
 }  // namespace
@@ -64,6 +90,18 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "alike on every node, or random")
       ->check(CLI::IsMember({"maglev", "random"}))
       ->capture_default_str();
+  app.add_option("--masquerade", o.masquerade,
+                 "on: pods leave the cluster under the node's address; off: under their own, which routers "
+                 "outside must know; a pod's annotation sluice.dev/masquerade (true, false) goes before it")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option("--non-masquerade-cidrs", o.non_masquerade,
+                 "destinations outside of the cluster to which pods always keep their address")
+      ->delimiter(',');
+  app.add_option("--masquerade-ports", o.masquerade_ports,
+                 "first-last: ports of the node's address that masqueraded connections go by; outside of "
+                 "net.ipv4.ip_local_port_range and of node ports. Connections by ports that no longer belong "
+                 "to it end. Default: 61000-65535");
   app.add_option("--housekeeping-interval", c.housekeeping_s,
                  "seconds between looks for rules, connections and pods that are no more")
       ->check(CLI::Range(0.1, 3600.0))
@@ -82,6 +120,7 @@ DaemonOptions parse_options(int argc, char** argv) {
     app.parse(argc, argv);
     if (o.source == "yaml" && o.yaml_folder.empty())
       throw CLI::RequiredError("--yaml-folder (with --source yaml)");
+    read_masquerade(o);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/paths.h"
 #include "daemon/controller/controller.h"
@@ -20,6 +21,9 @@ struct DaemonOptions {
   std::string log_level = "info";
   std::string attach = "auto";       // auto | tcx | clsact
   std::string algorithm = "maglev";  // maglev | random
+  std::string masquerade = "on";     // on | off
+  std::string masquerade_ports;      // "61000-65535"; empty: these
+  std::vector<std::string> non_masquerade;
   controller::Options controller;
   datapath::Options datapath;
   server::ServerOptions server;

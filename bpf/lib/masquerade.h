@@ -12,10 +12,18 @@ static __always_inline __u32 ct_insert_failed(long error)
 	return error == -EBUSY ? SLUICE_DROP_CT_BUSY : SLUICE_DROP_CT_FULL;
 }
 
-static __always_inline bool masquerade_port(__be16 port_be)
+static __always_inline bool masquerade_port(const struct sluice_config *cfg, __be16 port_be)
 {
-	/* Up to the end of the range of ports. */
-	return bpf_ntohs(port_be) >= SLUICE_SNAT_PORT_MIN;
+	__u16 port = bpf_ntohs(port_be);
+
+	return port >= cfg->snat_port_min && port <= cfg->snat_port_max;
+}
+
+static __always_inline __be16 masquerade_port_any(const struct sluice_config *cfg)
+{
+	__u32 ports = (__u32)cfg->snat_port_max - cfg->snat_port_min + 1;
+
+	return bpf_htons((__u16)(cfg->snat_port_min + bpf_get_prandom_u32() % ports));
 }
 
 /* Whose address the other end sees. `local`: SLUICE_CT_SNAT_LOCAL or SLUICE_PKT_SNAT_LOCAL is set. */
@@ -23,8 +31,6 @@ static __always_inline const struct sluice_addr *masquerade_addr(const struct sl
 {
 	return local ? &cfg->local_snat_ipv4 : &cfg->node_ipv4;
 }
-
-#define SNAT_PORTS (SLUICE_SNAT_PORT_MAX - SLUICE_SNAT_PORT_MIN + 1)
 
 static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct sluice_ct_key *key)
 {
@@ -60,21 +66,22 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 }
 
 /* Reserves a port; pkt->nat_port_be holds the connection's former one, if it had one. */
-static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struct sluice_addr *node)
+static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	struct sluice_ct_entry alias = {
 		.last_seen_ns = pkt->now_ns,
 		.nat = { .addr = pkt->src, .port_be = pkt->sport_be, .flags = SLUICE_CT_ALIAS },
 		.owner = ct_owner(pkt),
 	};
-	__u32 offset = bpf_get_prandom_u32() % SNAT_PORTS;
+	__be16 next_be = masquerade_port_any(cfg);
 	long error;
 
-	addr_copy(&pkt->nat_addr, node);
+	addr_copy(&pkt->nat_addr, masquerade_addr(cfg, pkt->flags & SLUICE_PKT_SNAT_LOCAL));
 	for (int i = 0; i < SLUICE_SNAT_TRIES; i++) {
 		if (i || !pkt->nat_port_be) {
-			pkt->nat_port_be = bpf_htons(SLUICE_SNAT_PORT_MIN + offset);
-			offset = offset + 1 == SNAT_PORTS ? 0 : offset + 1;
+			pkt->nat_port_be = next_be;
+			next_be = bpf_htons(next_be == bpf_htons(cfg->snat_port_max) ? cfg->snat_port_min :
+										       bpf_ntohs(next_be) + 1);
 		}
 		error = port_take(pkt, &alias);
 		if (!error)

@@ -114,15 +114,18 @@ static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
 /* The connection goes by another port of its own, as if to a Service. */
 static __always_inline bool take_another_port(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
+	const struct sluice_config *cfg = config_get();
 	struct tuple tuple;
 
+	if (!cfg)
+		return false;
 	if (!(pkt->flags & SLUICE_PKT_SERVICE)) {
 		pkt->flags |= SLUICE_PKT_SERVICE;
 		addr_copy(&pkt->front_addr, &pkt->dst);
 		pkt->front_port_be = pkt->dport_be;
 		pkt->client_port_be = pkt->sport_be;
 	}
-	if (!source_port_set(skb, pkt, bpf_htons(SLUICE_SNAT_PORT_MIN + bpf_get_prandom_u32() % SNAT_PORTS)))
+	if (!source_port_set(skb, pkt, masquerade_port_any(cfg)))
 		return false;
 	tuple = packet_tuple(pkt);
 	ct_key_make(&pkt->ct_key, &tuple);
@@ -141,7 +144,7 @@ static __always_inline __u32 commit(struct sluice_packet *pkt)
 	if (reason)
 		return reason;
 	if (masquerade) {
-		reason = port_reserve(pkt, masquerade_addr(cfg, pkt->flags & SLUICE_PKT_SNAT_LOCAL));
+		reason = port_reserve(pkt, cfg);
 		if (reason)
 			return reason;
 	}

@@ -18,20 +18,22 @@ static __always_inline bool sent_to_node(const struct sluice_packet *pkt)
 }
 
 /* To an address that masqueraded connections have? A backend answers the node, too, wherever it is. */
-static __always_inline bool sent_to_snat(const struct sluice_packet *pkt)
+static __always_inline bool sent_to_snat(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	const struct sluice_config *cfg = config_get();
-
-	return cfg && ((pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4)) ||
-		       addr_equal(&pkt->dst, &cfg->local_snat_ipv4));
+	return (pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4)) ||
+	       addr_equal(&pkt->dst, &cfg->local_snat_ipv4);
 }
 
 /* Could it be for a masqueraded connection? */
 static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt)
 {
+	const struct sluice_config *cfg = config_get();
+
+	if (!cfg)
+		return false;
 	return (pkt->proto == IPPROTO_ICMP ? pkt->hook == SLUICE_HOOK_UPLINK :
-					     masquerade_port(pkt->dport_be)) &&
-	       sent_to_snat(pkt);
+					     masquerade_port(cfg, pkt->dport_be)) &&
+	       sent_to_snat(pkt, cfg);
 }
 
 /* What the connection's entry means for the packet; `reply`: it runs against the original direction. */

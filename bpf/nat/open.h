@@ -74,7 +74,12 @@ static __always_inline bool to_be_masqueraded(struct sluice_packet *pkt, const s
 	if (pkt->hook != SLUICE_HOOK_POD || addr_is_none(&cfg->node_ipv4))
 		return false;
 	packet_route(pkt);
-	return pkt->route.kind == SLUICE_ROUTE_WORLD || pkt->route.kind == SLUICE_ROUTE_NODE;
+	if (pkt->route.kind == SLUICE_ROUTE_WORLD) {
+		const struct sluice_endpoint *pod = endpoint_get(pkt->src_endpoint);
+
+		return !pod || !(pod->flags & SLUICE_ENDPOINT_KEEPS_SOURCE);
+	}
+	return pkt->route.kind == SLUICE_ROUTE_NODE;
 }
 
 /* By which address? The stack takes nothing from outside that bears an address of its own. */

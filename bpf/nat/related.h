@@ -127,14 +127,17 @@ static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice
 
 static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
+	const struct sluice_config *cfg = config_get();
 	struct quote quote;
 	__u32 reason;
 
+	if (!cfg)
+		return SLUICE_DROP_MAP_MISSING;
 	/* The node's own connections, but to Services, are not tracked. */
-	if (pkt->flags & SLUICE_PKT_OWN_NODE && !sent_to_snat(pkt))
+	if (pkt->flags & SLUICE_PKT_OWN_NODE && !sent_to_snat(pkt, cfg))
 		return SLUICE_DROP_NONE;
 	if (quote_read(skb, pkt, &quote)) {
-		if (sent_to_node(pkt) || sent_to_snat(pkt)) {
+		if (sent_to_node(pkt) || sent_to_snat(pkt, cfg)) {
 			reason = related_masqueraded(skb, pkt, &quote);
 			if (reason != TO_STACK)
 				return reason;

@@ -214,7 +214,12 @@ datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) c
   // Of a pod that is not known another plugin may need the ingress.
   const auto* pod = state_.pod(attachment.pod_namespace, attachment.pod_name);
   return {attachment.endpoint, attachment.host_ifname,       attachment.host_ifindex,
-          attachment.ipv4,     Mac::of_pod(attachment.ipv4), pod == nullptr || pod->egress_limited};
+          attachment.ipv4,     Mac::of_pod(attachment.ipv4), pod == nullptr || pod->egress_limited,
+          keeps_source(pod)};
+}
+
+bool Controller::keeps_source(const model::Pod* pod) const {
+  return !(pod != nullptr ? pod->masquerade.value_or(options_.masquerade) : options_.masquerade);
 }
 
 Answer Controller::attachment_answer(const ipam::Attachment& attachment, const Mac& host_mac) const {

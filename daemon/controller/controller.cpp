@@ -123,6 +123,14 @@ void Controller::refresh_queues() {
   if (auto done = datapath_->refresh_queues(); !done) spdlog::error("{}", done.error().message);
 }
 
+void Controller::reconcile_masquerade() {
+  std::set<std::uint32_t> ids;
+  for (const auto& [key, attachment] : ipam_.attachments())
+    if (keeps_source(state_.pod(attachment.pod_namespace, attachment.pod_name)))
+      ids.insert(attachment.endpoint);
+  if (auto done = datapath_->set_keeps_source(ids); !done) spdlog::error("{}", done.error().message);
+}
+
 // The link is made here, because that takes its time, and everything else by the thread that owns the
 // datapath.
 void Controller::move_link(std::uint32_t ifindex) {
@@ -188,6 +196,7 @@ void Controller::loop() {
     progress_adds();
     if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
     reconcile_services();
+    if (!events.empty() || housekeeping) reconcile_masquerade();
     if (housekeeping) {
       reconcile_damaged();
       replay_deletions();

@@ -35,8 +35,10 @@ namespace sluice::controller {
 
 struct Options {
   std::string node_name;
-  std::string uplink;  // empty: the interface that has the node's InternalIP
-  unsigned mtu = 0;    // of pods; 0: the uplink's less the tunnel's overhead
+  std::string uplink;                  // empty: the interface that has the node's InternalIP
+  unsigned mtu = 0;                    // of pods; 0: the uplink's less the tunnel's overhead
+  bool masquerade = true;              // pods towards the world, unless their annotation says otherwise
+  std::vector<Prefix> non_masquerade;  // destinations for which they never are
   double housekeeping_s = 5;
   std::string state_dir = kDefaultStateDir;
 };
@@ -111,6 +113,7 @@ class Controller final : public source::Sink, public server::Api {
   void push(Event event);
   bool post(std::function<void()> job);  // for the controller's thread; false: it is stopping
   void refresh_queues();
+  void reconcile_masquerade();
   void move_link(std::uint32_t ifindex);  // on the mover's thread
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
   // later".
@@ -145,6 +148,7 @@ class Controller final : public source::Sink, public server::Api {
   [[nodiscard]] server::Answer attachment_answer(const ipam::Attachment& attachment,
                                                  const Mac& host_mac) const;
   [[nodiscard]] datapath::Endpoint endpoint_of(const ipam::Attachment& attachment) const;
+  [[nodiscard]] bool keeps_source(const model::Pod* pod) const;  // none: a pod that is not known
   [[nodiscard]] nlohmann::json endpoint_json(std::uint32_t id) const;
   [[nodiscard]] std::string pod_name(std::uint32_t id) const;            // empty: not known
   [[nodiscard]] std::map<Address, std::uint32_t> pod_addresses() const;  // -> endpoint id

@@ -77,6 +77,8 @@ void Controller::reconcile_node() {
     if (name != options_.node_name && !node.pod_cidrs.empty() && !node.addresses.empty())
       config.remotes.push_back({name, node.pod_cidrs, node.addresses});
 
+  config.non_masquerade = options_.non_masquerade;
+
   if (node_config_ == config) return;
   if (config.pod_cidrs.empty()) {
     spdlog::warn(

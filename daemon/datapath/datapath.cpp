@@ -114,6 +114,9 @@ class KernelDatapath final : public Datapath {
     return endpoints_.finish_move(ground_.netlink, ifindex, link);
   }
   Result<void> refresh_queues() override { return endpoints_.refresh_queues(ground_.netlink); }
+  Result<void> set_keeps_source(const std::set<std::uint32_t>& ids) override {
+    return endpoints_.set_keeps_source(ids);
+  }
   Result<void> verify(const Endpoint& endpoint) override {
     return endpoints_.verify(ground_.netlink, endpoint);
   }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct Options {
   // A cgroup v2, or a folder with one in "unified", that all processes of the node are in; empty: none is
   // used.
   std::string cgroup = "/sys/fs/cgroup";
+  // Masquerade ports, the last one included.
+  std::uint16_t snat_port_min = SLUICE_SNAT_PORT_MIN, snat_port_max = SLUICE_SNAT_PORT_MAX;
   Algorithm algorithm = Algorithm::kMaglev;
 };
 
@@ -49,7 +52,8 @@ struct NodeConfig {
   std::optional<Address> node_ipv4;     // masquerade address, underlay address
   std::string uplink;                   // interface name; empty: none
   unsigned pod_mtu = 1450;
-  struct Remote {  // another node
+  std::vector<Prefix> non_masquerade;  // destinations outside of the cluster to which pods keep their address
+  struct Remote {                      // another node
     std::string name;
     std::vector<Prefix> pod_cidrs;
     std::vector<Address> addresses;  // the first IPv4 one is the tunnel's end
@@ -67,6 +71,7 @@ struct Endpoint {
   Mac mac;  // of the pod's interface
   // Another CNI plugin adds an ingress qdisc to the link (bandwidth).
   bool shares_ingress = false;
+  bool keeps_source = false;  // leaves the cluster under its own address
 };
 
 struct ModuleStatus {
@@ -191,6 +196,8 @@ class Datapath {
   // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods
   // go through it from here on. To be called after any has changed.
   [[nodiscard]] virtual Result<void> refresh_queues() = 0;
+  // The endpoints that leave the cluster under their own address, of all there are. For new connections.
+  [[nodiscard]] virtual Result<void> set_keeps_source(const std::set<std::uint32_t>& ids) = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says
   // which is not.
   [[nodiscard]] virtual Result<void> verify(const Endpoint& endpoint) = 0;

@@ -30,7 +30,9 @@ sluice_mac_key mac_key(const sluice_endpoint& value) {
   return key;
 }
 
-std::uint16_t flags_of(bool queued) { return queued ? SLUICE_ENDPOINT_QUEUED : 0; }
+void set_flag(sluice_endpoint& value, std::uint16_t flag, bool on) {
+  value.flags = static_cast<std::uint16_t>(on ? value.flags | flag : value.flags & ~flag);
+}
 
 bool equal(const auto& a, const auto& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
@@ -156,7 +158,9 @@ Result<void> Endpoints::attach(NetlinkSocket& netlink, const Endpoint& endpoint,
                    endpoint.id, Address::from_abi((*present)->ipv4).to_string(), (*present)->ifindex);
   const auto link = netlink.link(static_cast<int>(endpoint.ifindex));
   if (!link) return tl::unexpected(link.error());
-  value.flags = flags_of(link->queues());
+  value.flags = 0;
+  set_flag(value, SLUICE_ENDPOINT_QUEUED, link->queues());
+  set_flag(value, SLUICE_ENDPOINT_KEEPS_SOURCE, endpoint.keeps_source);
   Guard undo([&] {
     // The failure that led here is the one worth reporting; what cannot be undone is swept at the next start.
     static_cast<void>(attacher_.detach(endpoint.ifindex));
@@ -254,11 +258,22 @@ Result<void> Endpoints::refresh_queues(NetlinkSocket& netlink) {
   std::set<std::uint32_t> queued;
   for (const auto& qdisc : *qdiscs)
     if (qdisc.queues()) queued.insert(static_cast<std::uint32_t>(qdisc.link_index));
+  return change_flags([&](std::uint32_t, sluice_endpoint& value) {
+    set_flag(value, SLUICE_ENDPOINT_QUEUED, queued.contains(value.ifindex));
+  });
+}
+
+Result<void> Endpoints::set_keeps_source(const std::set<std::uint32_t>& ids) {
+  return change_flags([&](std::uint32_t id, sluice_endpoint& value) {
+    set_flag(value, SLUICE_ENDPOINT_KEEPS_SOURCE, ids.contains(id));
+  });
+}
+
+Result<void> Endpoints::change_flags(const std::function<void(std::uint32_t, sluice_endpoint&)>& change) {
   for (auto& [id, value] : attached_) {
-    const auto flags = flags_of(queued.contains(value.ifindex));
-    if (flags == value.flags) continue;
     auto changed = value;
-    changed.flags = flags;
+    change(id, changed);
+    if (changed.flags == value.flags) continue;
     if (auto done = maps_.endpoints.update(id, changed); !done) return done;
     value = changed;
   }

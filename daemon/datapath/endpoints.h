@@ -2,8 +2,10 @@
 // Endpoints in `endpoints`, `ifaces`, `macs`, `locals` and on their hooks.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,7 @@ class Endpoints {
   [[nodiscard]] std::vector<std::uint32_t> links_to_move() const;
   [[nodiscard]] Result<void> finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const;
   [[nodiscard]] Result<void> refresh_queues(NetlinkSocket& netlink);
+  [[nodiscard]] Result<void> set_keeps_source(const std::set<std::uint32_t>& ids);
   [[nodiscard]] Result<void> verify(NetlinkSocket& netlink, const Endpoint& endpoint) const;
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 
@@ -37,6 +40,9 @@ class Endpoints {
   [[nodiscard]] Result<void> drop_unfinished(NetlinkSocket& netlink);
   [[nodiscard]] Result<void> write(const Endpoint& endpoint, const sluice_endpoint& value) const;
   [[nodiscard]] Result<void> erase(std::uint32_t id, const sluice_endpoint& value) const;
+  // `change` changes an endpoint's flags.
+  [[nodiscard]] Result<void> change_flags(
+      const std::function<void(std::uint32_t id, sluice_endpoint&)>& change);
   [[nodiscard]] Result<void> verify_maps(std::uint32_t id, const sluice_endpoint& wanted) const;
 
   const Maps& maps_;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/node.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/devices.h"
@@ -25,12 +28,36 @@ std::array<Hook, 3> hooks_of(const sluice_config& config) {
 
 bool equal(const sluice_route& a, const sluice_route& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
+// The node's own connections must not get the ports of masqueraded ones, whose answers would be taken for
+// theirs.
+void warn_of_shared_ports(const Options& options) {
+  std::ifstream file("/proc/sys/net/ipv4/ip_local_port_range");
+  unsigned first = 0, last = 0;
+  if (file >> first >> last && first <= options.snat_port_max && last >= options.snat_port_min)
+    spdlog::warn(
+        "the masquerade ports {}-{} overlap with net.ipv4.ip_local_port_range {}-{}, of which the node's own "
+        "connections take theirs: they can meet; change one of the two (--masquerade-ports, chart value "
+        "`masquerade.ports`)",
+        options.snat_port_min, options.snat_port_max, first, last);
+}
+
 Prefix prefix_of(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }
 
 }  // namespace
 
 RouteTable route_table(const NodeConfig& config, const Address& gateway) {
   RouteTable table;
+  for (const auto& prefix : config.non_masquerade) {
+    // Pods of the cluster are reached as such, whatever a list says.
+    const auto has = [&](const std::vector<Prefix>& cidrs) {
+      return std::any_of(cidrs.begin(), cidrs.end(),
+                         [&](const Prefix& cidr) { return cidr.contains(prefix); });
+    };
+    const bool of_pods =
+        has(config.pod_cidrs) || std::any_of(config.remotes.begin(), config.remotes.end(),
+                                             [&](const auto& remote) { return has(remote.pod_cidrs); });
+    if (!of_pods) table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_WORLD_BARE, 0});
+  }
   for (const auto& remote : config.remotes) {
     const auto end = std::find_if(remote.addresses.begin(), remote.addresses.end(),
                                   [](const Address& address) { return address.is_v4(); });
@@ -72,6 +99,8 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
     c.vxlan_ifindex = devices->vxlan_ifindex;
     c.uplink_ifindex = devices->uplink_ifindex;
     c.vni = options_.vni;
+    c.snat_port_min = options_.snat_port_min;
+    c.snat_port_max = options_.snat_port_max;
     std::copy(devices->gateway_mac.bytes().begin(), devices->gateway_mac.bytes().end(), c.gateway_mac);
   });
   if (!done) return done;
@@ -79,6 +108,7 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   if (done = attach_hooks(*before, *devices); !done) return done;
   SLUICE_FAILURE_POINT("node.hooks_attached");
   if (done = start_devices(netlink, config, *devices); !done) return done;
+  warn_of_shared_ports(options_);
   SLUICE_FAILURE_POINT("node.devices_started");
   return {};
 }

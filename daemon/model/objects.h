@@ -67,8 +67,9 @@ struct Pod {
   std::vector<Address> ips;
   std::vector<ContainerPort> ports;  // sorted
   bool host_network = false;
-  bool egress_limited = false;  // the CNI plugin `bandwidth` is to limit what it sends
-  bool finished = false;        // phase Succeeded or Failed: its addresses are no longer its own
+  bool egress_limited = false;     // the CNI plugin `bandwidth` is to limit what it sends
+  std::optional<bool> masquerade;  // annotation sluice.dev/masquerade; none: as the node's configuration says
+  bool finished = false;           // phase Succeeded or Failed: its addresses are no longer its own
   bool operator==(const Pod&) const = default;
 };
 

@@ -18,6 +18,7 @@ struct Metadata {
 };
 
 // What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
+constexpr const char* kMasquerade = "sluice.dev/masquerade";
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
 constexpr const char* kServiceProxyName = "service.kubernetes.io/service-proxy-name";
 constexpr const char* kHeadless = "service.kubernetes.io/headless";
@@ -82,13 +83,25 @@ void parse_container_ports(const Field& container, std::vector<ContainerPort>& p
   }
 }
 
+// Anybody may write it: a word that is not known must not take the pod's labels and addresses away.
+std::optional<bool> parse_masquerade(const Field& field) {
+  if (!field.present()) return std::nullopt;
+  const auto text = field.text();
+  if (text == "true") return true;
+  if (text == "false") return false;
+  field.warn(fmt::format("'{}' is not true or false; not heeded", printable(text)));
+  return std::nullopt;
+}
+
 Pod parse_pod(const Field& root, Metadata metadata) {
   Pod pod;
   pod.ns = std::move(metadata.ns);
   pod.name = std::move(metadata.name);
   pod.uid = std::move(metadata.uid);
   pod.labels = std::move(metadata.labels);
-  pod.egress_limited = root.at("metadata").at("annotations").at(kEgressBandwidth).present();
+  const auto annotations = root.at("metadata").at("annotations");
+  pod.egress_limited = annotations.at(kEgressBandwidth).present();
+  pod.masquerade = parse_masquerade(annotations.at(kMasquerade));
 
   const auto spec = root.at("spec");
   pod.node_name = spec.at("nodeName").text();

@@ -2,6 +2,8 @@
 // Pods' connections to the world under the node's address.
 #include <fmt/format.h>
 
+#include <set>
+
 #include "tests/bpf/world.h"
 
 namespace sluice::bpftest {
@@ -238,6 +240,54 @@ TEST_F(MasqueradePorts, AFullTableGivesThePortBack) {
   }
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped CT_FULL") << "room for the alias only";
   EXPECT_EQ(connections(), kConntrackMax - 1);
+}
+
+TEST_F(Masquerade, APodMayKeepItsAddress) {
+  auto pod = get<sluice_endpoint>("endpoints", kPodA);
+  pod->flags = SLUICE_ENDPOINT_KEEPS_SOURCE;
+  put("endpoints", kPodA, *pod);
+  for (const auto proto : kProtocols) {
+    const Seen seen = send(SLUICE_HOOK_POD, out(proto));
+    EXPECT_EQ(seen.outcome, "out_uplink");
+    EXPECT_NE(seen.out.find("10.1.0.2"), std::string::npos) << seen.out;
+    const Seen back =
+        send(SLUICE_HOOK_UPLINK, but(answer(proto, 4000), [](Frame& f) { f.dst = "10.1.0.2"; }));
+    EXPECT_EQ(back.outcome, "delivered");
+  }
+  // The way back from another node is the tunnel, for which the packet must be the node's.
+  add_route("192.0.2.9", 32, SLUICE_ROUTE_NODE, "192.0.2.9");
+  const Seen node = send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.dst = "192.0.2.9"; }));
+  EXPECT_NE(node.out.find("192.0.2.1:"), std::string::npos) << node.out;
+}
+
+TEST_F(Masquerade, DestinationsMayBeExempt) {
+  add_route("198.51.100.0", 29, SLUICE_ROUTE_WORLD_BARE);
+  const Seen exempt = send(SLUICE_HOOK_POD, out(IPPROTO_UDP));
+  EXPECT_EQ(exempt.outcome, "out_uplink");
+  EXPECT_NE(exempt.out.find("10.1.0.2:4000>198.51.100.7:443"), std::string::npos) << exempt.out;
+  const Seen other = send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.dst = "198.51.100.8"; }));
+  EXPECT_NE(other.out.find("192.0.2.1:"), std::string::npos) << other.out;
+}
+
+TEST_F(Masquerade, PortsAreThoseOfTheConfiguration) {
+  change_config([](sluice_config& c) {
+    c.snat_port_min = 2000;
+    c.snat_port_max = 2003;
+  });
+  std::set<std::uint16_t> ports;
+  for (std::uint16_t source = 5000; source < 5004; ++source) {
+    const Seen seen = send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [&](Frame& f) { f.sport = source; }));
+    ASSERT_EQ(seen.outcome, "out_uplink");
+    const auto entry = connection({"10.1.0.2", source, "198.51.100.7", 443, IPPROTO_UDP});
+    ASSERT_TRUE(entry);
+    const auto nat = ntohs(entry->nat.snat_port_be);
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, nat)).outcome, "delivered");
+    ports.insert(nat);
+  }
+  EXPECT_EQ(ports, (std::set<std::uint16_t>{2000, 2001, 2002, 2003}));
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(out(IPPROTO_UDP), [](Frame& f) { f.sport = 5004; })).outcome,
+            "dropped SNAT_PORTS_EXHAUSTED");
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, 61000)).outcome, "to_stack");
 }
 
 }  // namespace

@@ -214,6 +214,8 @@ void World::SetUp() {
   config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
   config.uplink_ifindex = static_cast<std::uint32_t>(made.uplink);
   config.vni = kVni;
+  config.snat_port_min = SLUICE_SNAT_PORT_MIN;
+  config.snat_port_max = SLUICE_SNAT_PORT_MAX;
   config.conntrack_max = kConntrackMax;
   std::ranges::copy(mac_of("gateway"), config.gateway_mac);
   put("config", zero, config);
