@@ -121,6 +121,17 @@ json ends_of(const json& backends) {
   return ends;
 }
 
+// With how much they are used.
+json uses_of(const json& backends) {
+  json uses = json::array();
+  for (const auto& backend : backends) {
+    const auto connections = count(backend, "connections");
+    uses.push_back(end_of(backend, true) +
+                   (connections == 0 ? "" : fmt::format(" ({} connections)", connections)));
+  }
+  return uses;
+}
+
 std::string milliseconds(const json& durations, const char* step) {
   return fmt::format("{:.3f}", durations.value(step, 0.0));
 }
@@ -251,8 +262,8 @@ std::string render_service(const json& answer) {
     const bool outside = flag(each, "fromOutside");
     table.add({"Service", text(each, "service")});
     table.add({"Address", fmt::format("{} {}", text(each, "protocol"), end_of(each, true))});
-    add_lines(table, "Backends", ends_of(list(each, "backends")), "none");
-    add_lines(table, "From outside", ends_of(list(each, "backendsFromOutside")),
+    add_lines(table, "Backends", uses_of(list(each, "backends")), "none");
+    add_lines(table, "From outside", uses_of(list(each, "backendsFromOutside")),
               outside ? "none" : "not served");
     if (outside) table.add({"", flag(each, "masquerade") ? "masqueraded" : "the client's address is kept"});
     if (const auto ranges = list(each, "sourceRanges"); !ranges.empty())

@@ -181,8 +181,17 @@ void Controller::watch_connections() {
       shortage.told = dropped;
     }
   }
+  // What is no Service's any more has no name.
+  decltype(service_connections_) by_service;
+  for (const auto& [ends, count] : datapath_->served_connections()) {
+    const auto& [frontend, backend] = ends;
+    const auto& table = service_compiler_.table();
+    if (const auto found = table.find(frontend); found != table.end())
+      by_service[{found->second->service, backend}] += count;
+  }
   const std::lock_guard lock(mutex_);
   conntrack_ = std::move(conntrack);
+  service_connections_ = std::move(by_service);
 }
 
 }  // namespace sluice::controller

@@ -198,6 +198,8 @@ class Controller final : public source::Sink, public server::Api {
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::string not_ready_ = "starting";
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping
+  // Connections by Service and backend, the same.
+  std::map<std::pair<std::string, service::Backend>, std::uint64_t> service_connections_;
   Clock::time_point heartbeat_ = Clock::now();
   std::vector<std::uint32_t> gone_;  // ifindexes that the remover has finished with
   bool stopping_ = false;

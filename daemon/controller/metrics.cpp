@@ -37,9 +37,10 @@ std::string Controller::metrics() {
           {number(stats->drops[reason]), {{"reason", datapath::drop_reason_name(reason)}}});
     Metric modules{
         "sluice_module_packets_total", "Packets that a module worked on.", MetricType::kCounter, {}};
-    for (std::uint32_t module = 0; module < SLUICE_MODULE_CANDIDATE; ++module)
-      modules.samples.push_back(
-          {number(stats->module_packets[module]), {{"module", datapath::module_name(module)}}});
+    for (std::uint32_t module = 0; module < SLUICE_MODULE_COUNT; ++module)
+      if (module != SLUICE_MODULE_CANDIDATE && module != SLUICE_MODULE_PROBE)
+        modules.samples.push_back(
+            {number(stats->module_packets[module]), {{"module", datapath::module_name(module)}}});
     for (auto* metric : {&in, &out, &drops, &modules}) all.push_back(std::move(*metric));
   }
   for (const auto& generation : datapath_->generations()) {
@@ -87,6 +88,16 @@ std::string Controller::metrics() {
                                    {"pod", each.at("pod").get<std::string>()}}});
     all.push_back(std::move(heaviest));
   }
+  Metric by_service{"sluice_service_connections",
+                    "Connections to a Service's port that are known, by backend; of backends that have some.",
+                    MetricType::kGauge,
+                    {}};
+  for (const auto& [ends, count] : service_connections_)
+    by_service.samples.push_back(
+        {number(count),
+         {{"service", ends.first},
+          {"backend", fmt::format("{}:{}", ends.second.address.to_string(), ends.second.port)}}});
+  if (!by_service.samples.empty()) all.push_back(std::move(by_service));
   one("sluice_cni_add_total", "Attachments made.", MetricType::kCounter, number(adds_total_));
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
   one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,

@@ -90,10 +90,15 @@ void Controller::answer_health_checks() {
 server::Answer Controller::services() {
   return on_thread([this]() -> server::Answer {
     using nlohmann::json;
-    const auto backends = [](const service::Pool& pool) {
+    const std::lock_guard lock(mutex_);  // for service_connections_
+    const auto backends = [this](const std::string& service, const service::Pool& pool) {
       auto list = json::array();
-      for (const auto& backend : pool.backends)
-        list.push_back({{"address", backend.address.to_string()}, {"port", backend.port}});
+      for (const auto& backend : pool.backends) {
+        const auto found = service_connections_.find({service, backend});
+        list.push_back({{"address", backend.address.to_string()},
+                        {"port", backend.port},
+                        {"connections", found == service_connections_.end() ? 0 : found->second}});
+      }
       return list;
     };
     const auto ranges = [](const std::vector<Prefix>& prefixes) {
@@ -112,8 +117,9 @@ server::Answer Controller::services() {
            {"masquerade", target->masquerade},
            {"affinitySeconds", target->affinity_seconds ? json(*target->affinity_seconds) : json()},
            {"sourceRanges", ranges(target->source_ranges)},
-           {"backends", backends(*target->internal)},
-           {"backendsFromOutside", target->from_outside ? backends(*target->external) : json::array()}});
+           {"backends", backends(target->service, *target->internal)},
+           {"backendsFromOutside",
+            target->from_outside ? backends(target->service, *target->external) : json::array()}});
     }
     auto checks = json::array();
     for (const auto& [port, check] : service_compiler_.health_checks())

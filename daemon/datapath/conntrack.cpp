@@ -5,7 +5,10 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <cstring>
 #include <ctime>
+#include <string_view>
+#include <unordered_map>
 
 namespace sluice::datapath {
 
@@ -88,6 +91,41 @@ Connection describe(const sluice_ct_key& key, const sluice_ct_entry& entry, std:
   return found;
 }
 
+// Which Service's address a connection went to, and by which backend it is served. The bytes of the entry,
+// since there may be a million of them to be counted.
+struct ServedEnds {
+  sluice_addr front, backend;
+  __be16 front_port_be, backend_port_be;
+  std::uint32_t proto;
+  bool operator==(const ServedEnds& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
+};
+static_assert(std::has_unique_object_representations_v<ServedEnds>);
+
+struct ServedHash {
+  std::size_t operator()(const ServedEnds& ends) const {
+    return std::hash<std::string_view>()({reinterpret_cast<const char*>(&ends), sizeof ends});
+  }
+};
+using ServedKeys = std::unordered_map<ServedEnds, std::uint64_t, ServedHash>;
+
+bool is_open_to_service(const sluice_ct_entry& entry) {
+  constexpr std::uint32_t kEnds = SLUICE_CT_CLOSED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY;
+  return !is_view(entry) && entry.nat.flags & SLUICE_CT_SERVICE &&
+         !(sluice_ct_progress(entry.seal, entry.progress) & kEnds);
+}
+
+ServedEnds served_key(const sluice_ct_key& key, const sluice_ct_entry& entry) {
+  const int backend = entry.nat.flags & SLUICE_CT_ORIGIN_HIGH ? 0 : 1;
+  return {entry.nat.addr, key.addr[backend], entry.nat.port_be, key.port_be[backend], key.proto};
+}
+
+service::Frontend front_of(const ServedEnds& ends) {
+  return {Address::from_abi(ends.front), static_cast<model::Protocol>(ends.proto), ntohs(ends.front_port_be)};
+}
+service::Backend backend_of(const ServedEnds& ends) {
+  return {Address::from_abi(ends.backend), ntohs(ends.backend_port_be)};
+}
+
 }  // namespace
 
 std::uint32_t conntrack_size(std::uint64_t memory_bytes) {
@@ -132,12 +170,14 @@ Result<void> Conntrack::collect() {
     return {};
   std::uint64_t removed = 0;
   std::vector<std::int64_t> counted(SLUICE_CT_USES);
+  ServedKeys served;
   const auto now = now_ns();
   auto done =
       maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
         const auto count = [&](const sluice_ct_entry& stays) -> Result<void> {
           if (stays.owner < SLUICE_CT_OWNERS) ++counted[stays.owner];
           ++counted[SLUICE_CT_USE_ALL];
+          if (is_open_to_service(stays)) ++served[served_key(key, stays)];
           return {};
         };
         if (!over(key, entry, now, gone)) return count(entry);
@@ -159,10 +199,18 @@ Result<void> Conntrack::collect() {
   collected_at_ = begun;
   const std::lock_guard lock(mutex_);
   expired_total_ += removed;
+  served_.clear();
+  for (const auto& [ends, count] : served)
+    served_.emplace(std::make_pair(front_of(ends), backend_of(ends)), count);
   for (const auto& [address, until] : gone)
     if (const auto known = gone_pods_.find(address); known != gone_pods_.end() && known->second == until)
       gone_pods_.erase(known);
   return {};
+}
+
+Conntrack::Served Conntrack::served() const {
+  const std::lock_guard lock(mutex_);
+  return served_;
 }
 
 Result<void> Conntrack::forget(const Gone& gone) {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "daemon/datapath/datapath.h"
@@ -39,6 +40,9 @@ class Conntrack {
 
   [[nodiscard]] ConntrackStatus status() const;
   [[nodiscard]] Result<Connections> list(const ConnectionFilter& filter, std::size_t most) const;
+  // Connections to Services that there are, as of the last collect().
+  using Served = Datapath::Served;
+  [[nodiscard]] Served served() const;
   // How many connections it ended.
   [[nodiscard]] Result<std::uint64_t> flush(const ConnectionFilter& filter) const;
 
@@ -52,6 +56,7 @@ class Conntrack {
   mutable std::mutex mutex_;
   std::map<Address, std::uint64_t> gone_pods_;  // address -> until when it was a pod's, CLOCK_MONOTONIC ns
   std::uint64_t expired_total_ = 0;
+  Served served_;
   std::optional<std::chrono::steady_clock::time_point> collected_at_;
 };
 

@@ -171,6 +171,7 @@ class KernelDatapath final : public Datapath {
   SocketStatus sockets() const override { return sockets_.status(); }
   Result<std::vector<MapStatus>> maps() const override { return map_status(ground_.pins); }
   ConntrackStatus conntrack() const override { return conntrack_.status(); }
+  Served served_connections() const override { return conntrack_.served(); }
   Result<Connections> connections(const ConnectionFilter& filter, std::size_t most) const override {
     return conntrack_.list(filter, most);
   }

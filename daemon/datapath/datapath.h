@@ -6,10 +6,12 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bpf/abi.h"
@@ -234,6 +236,9 @@ class Datapath {
   [[nodiscard]] virtual SocketStatus sockets() const = 0;
   [[nodiscard]] virtual Result<std::vector<MapStatus>> maps() const = 0;
   [[nodiscard]] virtual ConntrackStatus conntrack() const = 0;
+  // Connections to Services, by address and backend, as of the last collect_connections().
+  using Served = std::map<std::pair<service::Frontend, service::Backend>, std::uint64_t>;
+  [[nodiscard]] virtual Served served_connections() const = 0;
   [[nodiscard]] virtual Result<Connections> connections(const ConnectionFilter& filter,
                                                         std::size_t most) const = 0;
   // Conntrack forgets them; how many. The next packet of each, of whichever side, is judged as one that opens

@@ -196,6 +196,14 @@ class Node(Namespace):
             file.write("\n---\n".join(json.dumps(o) for o in objects) + "\n")
         os.rename(path + ".new", path)
 
+    def metrics(self):
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
     def settle(self):
         """Returns when what stands in the folder is in force."""
         for _ in range(2):  # a look at the folder that is under way may have begun before the last change

@@ -118,6 +118,15 @@ class ServiceTest(sluice_test.SluiceTest):
         self.assertEqual(100, a + b)
         self.assertGreater(min(a, b), 20, (a, b))
 
+    def test_connections_are_counted_by_backend(self):
+        self.serve("web", "10.96.0.1", self.b.address)
+        for _ in range(2):
+            stream = TcpStream(self.c, "10.96.0.1", PORT)
+            self.addCleanup(stream.end)
+        wait_for("two connections to be counted", lambda: [2] == [
+            b["connections"] for s in self.node.get("/v1/services")["services"] if s["service"] == "x/web:tcp" for b in s["backends"]], 15)
+        self.assertIn(f'sluice_service_connections{{service="x/web:tcp",backend="{self.b.address}:{TARGET}"}} 2', self.node.metrics())
+
     def test_a_pod_reaches_itself_by_its_service(self):
         self.serve("web", "10.96.0.1", self.a.address)
         self.assertEqual("answered", outcome(self.a, "10.96.0.1", PORT))

@@ -222,7 +222,7 @@ TEST(CliRender, OneService) {
   const auto answer = json::parse(R"({"synced": true, "applied": true, "services": [
     {"service": "shop/web:http", "address": "192.0.2.1", "port": 30080, "protocol": "TCP", "fromOutside": true,
      "masquerade": false, "affinitySeconds": 10800, "sourceRanges": ["203.0.113.0/24"],
-     "backends": [{"address": "10.244.1.2", "port": 8080}, {"address": "10.244.2.3", "port": 8080}],
+     "backends": [{"address": "10.244.1.2", "port": 8080}, {"address": "10.244.2.3", "port": 8080, "connections": 7}],
      "backendsFromOutside": []},
     {"service": "shop/web:http", "address": "10.96.0.1", "port": 80, "protocol": "TCP", "fromOutside": false,
      "affinitySeconds": null, "backends": []}]})");
@@ -230,7 +230,7 @@ TEST(CliRender, OneService) {
             "Service       shop/web:http\n"
             "Address       TCP 192.0.2.1:30080\n"
             "Backends      10.244.1.2:8080\n"
-            "              10.244.2.3:8080\n"
+            "              10.244.2.3:8080 (7 connections)\n"
             "From outside  none\n"
             "              the client's address is kept\n"
             "Only from     203.0.113.0/24\n"
