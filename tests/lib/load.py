@@ -62,9 +62,9 @@ class Attempts(Tool):
 class Flood(Tool):
     """Numbered datagrams, as many as the machine sends (or `rate` a second and flow)."""
 
-    def __init__(self, sender, receiver, port, flows=1, rate=0, source_port=0):
+    def __init__(self, sender, receiver, port, flows=1, rate=0, source_port=0, address=None):
         super().__init__(client_build(sender, receiver), "flood", sender=sender.path, receiver=receiver.path,
-                         address=receiver.address, port=port, flows=flows, rate=rate, source_port=source_port)
+                         address=address or receiver.address, port=port, flows=flows, rate=rate, source_port=source_port)
 
     def counts(self):
         """{"sent", "received"} so far."""

@@ -16,6 +16,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 from load import Attempts, Flood, Switch  # noqa: E402
 from sluice_node import Node, wait_for  # noqa: E402
+from service_test import service, slice_of  # noqa: E402
 import sluice_test  # noqa: E402
 
 BUILD = ""
@@ -23,6 +24,7 @@ RATE = int(os.environ.get("SLUICE_RATE", "20000"))  # packets a second and flow;
 SWAPS = int(os.environ.get("SLUICE_SWAPS", 200))
 REPLACEMENTS = int(os.environ.get("SLUICE_REPLACEMENTS", 10))
 FLIPS = int(os.environ.get("SLUICE_FLIPS", 100))
+CLUSTER_IP = "10.96.0.9"
 PEERS = 300  # pods of other nodes, whose classes change with every swap
 OTHER_BUILD = os.path.join("tests", "tools", "other_build", "sluiced-other-build")
 
@@ -104,10 +106,10 @@ class SwapLoadTest(sluice_test.SluiceTest):
         self.assertEqual((result["sent"] - result["received"] - outside, result["duplicates"]), (0, 0), result)
         self.assertGreater(result["received"], 0)
 
-    def flood(self):
+    def flood(self, address=None):
         link = next(l for l in json.loads(self.a.run("ip", "-j", "-s", "link")) if l["ifname"] == "eth0")
         self.dropped_before = link["stats64"]["tx"]["dropped"]
-        flood = Flood(self.a, self.b, 7000, flows=3, rate=RATE)
+        flood = Flood(self.a, self.b, 7000, flows=3, rate=RATE, address=address)
         self.addCleanup(flood.kill)
         return flood
 
@@ -127,6 +129,29 @@ class SwapLoadTest(sluice_test.SluiceTest):
         self.assertEqual(self.node.generation() - first, SWAPS)
         self.only_the_firewall_changed()
         self.assertEqual(self.firewall_tag(), tag)
+
+    def test_rules_are_swapped_while_a_service_is_used(self):
+        """Established flows by a Service, and new connections to it, one after another from ports that recur."""
+        ports = [{"name": f"{p.lower()}{n}", "protocol": p, "port": n} for p, n in
+                 (("UDP", 7000), ("UDP", 7001), ("UDP", 7002), ("TCP", 8009))]
+        self.node.write("service", service("b", CLUSTER_IP, ports=ports), {
+            **slice_of("b", self.b.address), "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["port"]} for p in ports]})
+        self.addCleanup(self.node.remove, "service")
+        self.node.settle()
+        first, before = self.node.generation(), self.node.identities()
+        self.packets = self.node.get("/v1/status")["packets"]
+        attempts = Attempts(self.a, self.b, "tcp", 8009, 200, (20000, 63), CLUSTER_IP)
+        self.addCleanup(attempts.kill)
+        flood = self.flood(CLUSTER_IP)
+        for number in range(1, SWAPS + 1):
+            self.switch.write("swap", *self.rules(number))
+        totals, made = attempts.end()
+        self.verdict(f"{SWAPS} rule swaps while a Service is used, {len(made)} connections to it beside", flood)
+        self.assertEqual(self.node.generation() - first, SWAPS)
+        self.assertEqual([a for a in made if not a.answered or a.retransmissions], [])
+        self.assertEqual((bool(made), totals["socket_drops"]), (True, 0))
+        self.before = before
+        self.only_the_firewall_changed()
 
     def test_code_is_replaced(self):
         """A daemon of another build adopts everything, and makes a generation of its own firewall."""
