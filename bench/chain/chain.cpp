@@ -4,12 +4,17 @@
 //   chain_new_ns           with firewall and nat_commit: each repetition another connection
 //   verdict_10k_x          the firewall's answer from one peer, 10,000 rules and peers against 10
 //   verdict_10k_varied_x   the same, each repetition another of the peers
+//   service_packet_10k_x   a packet of a known connection to a Service, 10,000 Services with 10 endpoints
+//                          each against 10 of them
+//   service_new_10k_x      each repetition another connection to one Service
+//   service_new_10k_varied_x   the same, each to another of the Services
 // Both pods are isolated both ways by rules that name ports. Beside each figure stands the same run without
 // the modules, or the answer with 10 rules.
 //   sluice_bench_chain [--json] [--quick]
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -26,7 +31,7 @@ struct Options {
 } options;
 
 constexpr int kRepeat = 20'000;
-constexpr int kNewRepeat = 4096;  // half of the world's conntrack
+constexpr int kNewRepeat = 4000;  // less than half of the world's conntrack, which is a pod's share
 constexpr std::uint32_t kTableA = 1, kTableB = 2, kFirstSource = 0x0a020000;
 constexpr std::uint16_t kPorts[] = {80, 443, 53, 8080};
 
@@ -39,13 +44,22 @@ using Figures = std::map<std::string, Figure>;
 struct Turn {  // as in front.bpf.c
   std::uint32_t count;
   std::uint32_t sources;
+  std::uint32_t services;
+  std::array<std::uint8_t, 12> ethernet;
 };
 enum FrontSlot : std::uint32_t { kFrontEntry = 0, kFrontProbe = 1, kFrontNothing = 2 };
 
-// A world in which podB admits `sources` addresses, each by a row of its own.
+constexpr std::uint32_t kBackends = 10, kSlots = 11, kFirstService = 0x0a600001;  // 10.96.0.1
+constexpr std::uint16_t kBackendPort = 443;
+
+std::string dotted(std::uint32_t v4) {
+  return fmt::format("{}.{}.{}.{}", v4 >> 24, v4 >> 16 & 255, v4 >> 8 & 255, v4 & 255);
+}
+
+// A world in which podB admits `sources` addresses, each by a row of its own, and serves so many Services.
 class Side : public World {
  public:
-  explicit Side(std::uint32_t sources);
+  Side(std::uint32_t sources, std::uint32_t services);
   ~Side() override { TearDown(); }
   Side(const Side&) = delete;
   Side& operator=(const Side&) = delete;
@@ -56,6 +70,8 @@ class Side : public World {
   double established(bool modules) { return ns(modules ? "entry_pod" : "nothing", frame("A"), kRepeat); }
   double fresh(bool modules);
   double verdict(bool varied);
+  double service_packet() { return ns("service_packets", to_service("A"), kRepeat); }
+  double service_fresh(bool varied);
 
  private:
   static Bytes frame(const std::string& flags) {
@@ -67,6 +83,15 @@ class Side : public World {
                   .dport = 80,
                   .flags = flags});
   }
+  static Bytes to_service(const std::string& flags) {
+    return build({.src = "10.1.0.2",
+                  .dst = dotted(kFirstService),
+                  .proto = IPPROTO_TCP,
+                  .sport = 4000,
+                  .dport = 80,
+                  .flags = flags});
+  }
+  void serve(std::uint32_t services);
   static Bytes question(sluice_module judge);
   static sluice_policy policy(std::uint32_t table, std::uint32_t peer_class);
   double ns(const char* name, const Bytes& data, int times) { return mean_ns(name, data, times); }
@@ -77,7 +102,7 @@ class Side : public World {
   std::uint32_t sources_;
 };
 
-Side::Side(std::uint32_t sources) : sources_(sources) {
+Side::Side(std::uint32_t sources, std::uint32_t services) : sources_(sources) {
   coarse_clock_ = true;
   SetUp();
   load(front_bpf__elf_bytes);
@@ -85,7 +110,9 @@ Side::Side(std::uint32_t sources) : sources_(sources) {
   put("front", std::uint32_t{kFrontProbe}, program("probe"));
   put("front", std::uint32_t{kFrontNothing}, program("nothing"));
   set_slot(SLUICE_MODULE_CANDIDATE, program("nothing"));
-  put("turn", std::uint32_t{0}, Turn{0, sources});
+  Turn turn{0, sources, services, {}};
+  std::ranges::copy_n(to_service("S").begin(), turn.ethernet.size(), turn.ethernet.begin());
+  put("turn", std::uint32_t{0}, turn);
 
   go_live(load_generation({.uses_blocks = false, .uses_port_tables = false}), {});
   set_policy(kPodA, policy(kTableA, 1));
@@ -96,10 +123,47 @@ Side::Side(std::uint32_t sources) : sources_(sources) {
   admit(kTableB, 1, 2);
   for (std::uint32_t i = 0; i < sources; ++i) {
     const std::uint32_t v4 = kFirstSource + i;
-    set_class(fmt::format("{}.{}.{}.{}", v4 >> 24, v4 >> 16 & 255, v4 >> 8 & 255, v4 & 255), i + 3);
+    set_class(dotted(v4), i + 3);
     admit(kTableB, i + 3, 1 + i % 4);
   }
   if (send(SLUICE_HOOK_POD, frame("S")).outcome != "delivered") throw std::runtime_error("not delivered");
+  serve(services);
+  for (const auto* flags : {"S", "A"})
+    if (const auto seen = send(SLUICE_HOOK_POD, to_service(flags)); seen.outcome != "delivered")
+      throw std::runtime_error("to a Service: " + seen.outcome);
+}
+
+// Every Service has backends and slots of its own, as far as memory is concerned; all of them are podB.
+void Side::serve(std::uint32_t services) {
+  for (std::uint32_t i = 0; i < services; ++i) {
+    for (std::uint32_t b = 0; b < kBackends; ++b) {
+      sluice_backend backend{};
+      backend.addr = address("10.1.0.3");
+      backend.port_be = htons(kBackendPort);
+      put("backends", i * kBackends + b + 1, backend);
+    }
+    for (std::uint32_t slot = 0; slot < kSlots; ++slot)
+      put("service_slots", i * kSlots + slot, i * kBackends + slot % kBackends + 1);
+    sluice_service_key key{};
+    key.addr = address(dotted(kFirstService + i));
+    key.port_be = htons(80);
+    key.proto = IPPROTO_TCP;
+    key.scope = SLUICE_SCOPE_INSIDE;
+    sluice_service service{};
+    service.first = i * kSlots;
+    service.count = kSlots;
+    service.seal = sluice_service_seal(&key, &service);
+    put("services", key, service);
+  }
+}
+
+double Side::service_fresh(bool varied) {
+  const double taken =
+      ns(varied ? "other_service_connections" : "new_service_connections", to_service("S"), kNewRepeat / 2);
+  forget_connections();
+  send(SLUICE_HOOK_POD, frame("S"));
+  send(SLUICE_HOOK_POD, to_service("S"));
+  return taken;
 }
 
 // As the compiler makes it of rules that name kPorts.
@@ -148,7 +212,7 @@ double Side::verdict(bool varied) {
 }
 
 Figures measure() {
-  Side large(10'000), small(10);
+  Side large(10'000, 10'000), small(10, 10);
   Figures figures;
   const auto add = [&](const char* name, double sample, double baseline) {
     figures[name].samples.push_back(sample);
@@ -163,6 +227,12 @@ Figures measure() {
     add("verdict_10k_x", large.verdict(false) / few, few);
     few = small.verdict(true);
     add("verdict_10k_varied_x", large.verdict(true) / few, few);
+    few = small.service_packet();
+    add("service_packet_10k_x", large.service_packet() / few, few);
+    few = small.service_fresh(false);
+    add("service_new_10k_x", large.service_fresh(false) / few, few);
+    few = small.service_fresh(true);
+    add("service_new_10k_varied_x", large.service_fresh(true) / few, few);
   }
   return figures;
 }

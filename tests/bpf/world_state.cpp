@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "tests/bpf/world.h"
 
@@ -93,7 +94,12 @@ std::uint32_t World::connections() {
 
 void World::forget_connections() {
   sluice_ct_key key{};
-  while (bpf_map_get_next_key(map("conntrack"), nullptr, &key) == 0) erase("conntrack", key);
+  std::set<std::uint32_t> counters{SLUICE_CT_USE_ALL};
+  while (bpf_map_get_next_key(map("conntrack"), nullptr, &key) == 0) {
+    if (const auto entry = get<sluice_ct_entry>("conntrack", key)) counters.insert(entry->owner);
+    erase("conntrack", key);
+  }
+  for (const auto counter : counters) put("conntrack_use", counter, std::int64_t{0});
 }
 
 void World::set_slot(sluice_module slot, int program) {
