@@ -302,12 +302,21 @@ SLUICE_INLINE __u32 sluice_ct_progress(__u64 seal, __u32 word)
 enum {
 	SLUICE_CT_TCP_NEW_S = 60,
 	SLUICE_CT_TCP_ESTABLISHED_S = 86400,
-	SLUICE_CT_TCP_CLOSED_S = 10,
+	SLUICE_CT_TCP_TIME_WAIT_S = 60,	/* closed by both ends: one of them remembers the tuple (RFC 9293, 3.3.2) */
+	SLUICE_CT_TCP_CLOSED_S = 10,	/* reset; and TIME_WAIT where room is short */
 	SLUICE_CT_UDP_NEW_S = 30,
 	SLUICE_CT_UDP_REPLIED_S = 180,
 	SLUICE_CT_ICMP_S = 30,
 	SLUICE_CT_OTHER_S = 300,
 };
+
+/* Closed, and not by a reset? */
+SLUICE_INLINE int sluice_ct_time_wait(__u32 progress)
+{
+	const __u32 both = SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY;
+
+	return progress & SLUICE_CT_CLOSED && (progress & both) == both;
+}
 
 /* Idle lifetime of an entry. 1, 6, 17, 58: IANA protocol numbers of ICMP, TCP, UDP, ICMPv6. */
 SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
@@ -315,9 +324,10 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 	__u64 seconds = SLUICE_CT_OTHER_S;
 
 	if (proto == 6)
-		seconds = progress & SLUICE_CT_CLOSED  ? SLUICE_CT_TCP_CLOSED_S :
-			  progress & SLUICE_CT_ASSURED ? SLUICE_CT_TCP_ESTABLISHED_S :
-						      SLUICE_CT_TCP_NEW_S;
+		seconds = sluice_ct_time_wait(progress)	 ? SLUICE_CT_TCP_TIME_WAIT_S :
+			  progress & SLUICE_CT_CLOSED	 ? SLUICE_CT_TCP_CLOSED_S :
+			  progress & SLUICE_CT_ASSURED	 ? SLUICE_CT_TCP_ESTABLISHED_S :
+							   SLUICE_CT_TCP_NEW_S;
 	else if (proto == 17)
 		seconds = progress & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
 	else if (proto == 1 || proto == 58)

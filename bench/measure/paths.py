@@ -11,6 +11,7 @@ ROUNDS = 40
 SECONDS = 0.2  # of one load of one contender in one round
 LABEL = {"bridge": "a Linux bridge", "nodes": "the nodes themselves, without VXLAN",
          "vxlan": "a VXLAN device alone"}
+CLUSTER_IP = "10.96.0.9"
 FIELD = {"rr": "p50_us", "bulk": "gbit_per_second", "crr": "per_second", "udp": "per_second"}
 
 
@@ -18,7 +19,8 @@ class Contender:
     """A client that drives a server at the other end of one kind of path."""
 
     def __init__(self, build, client, host, address):
-        self.server = load.server(build, host.path)
+        """`host`: none, if what serves there does already."""
+        self.server = host and load.server(build, host.path)
         self.client = load.Load(build, client.path, "drive", address)
 
     def measure(self, kind):
@@ -34,6 +36,18 @@ def policies(node, pods):
         "ingress": [{"from": [peer], "ports": ports}], "egress": [{"to": [peer], "ports": ports}]})
     for pod, address in pods:
         node.write_pod("x", pod, {"app": "bench"}, address=address)
+
+
+def serve(node, pod):
+    """A Service with the pod alone behind it."""
+    ports = [{"name": f"{p.lower()}{n}", "protocol": p, "port": n} for p, n in (("TCP", 9000), ("TCP", 9001), ("TCP", 9002), ("UDP", 9003))]
+    node.write("service-bench", {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "bench", "namespace": "x"},
+        "spec": {"type": "ClusterIP", "clusterIP": CLUSTER_IP, "clusterIPs": [CLUSTER_IP], "ports": ports}}, {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "bench", "namespace": "x", "labels": {"kubernetes.io/service-name": "bench"}},
+        "endpoints": [{"addresses": [pod.address]}], "ports": ports})
+    node.settle()
 
 
 def bare_pair(mtu):
@@ -96,14 +110,16 @@ def two_nodes(options):
 
 def contenders(options):
     one, two, a, b, c = two_nodes(options)
+    serve(one, b)
     bare_a, bare_b = bare_pair(mtu_of(a))
     bridged_a, bridged_b = bridged_pair(mtu_of(a))
     ends = {"bare": (bare_a, bare_b, "10.99.0.2"), "same": (a, b, b.address), "cross": (a, c, c.address),
             "vxlan": (*tunnelled_pair(), "10.97.0.2"),
             "bridge": (bridged_a, bridged_b, "10.98.0.2"), "nodes": (one, two, "192.0.2.2")}
     made = {name: Contender(options.build, *where) for name, where in ends.items()}
-    for target in (b, c):
-        wait_for(f"{target.pod} to be reached", lambda: connects(a, target.address))
+    for address in (b.address, c.address, CLUSTER_IP):
+        wait_for(f"{address} to be reached", lambda: connects(a, address))
+    made["service"] = Contender(options.build, a, None, CLUSTER_IP)
     return made
 
 
@@ -121,7 +137,8 @@ def measure(record, options):
     all_contenders = contenders(options)
     rounds = ROUNDS // 5 if options.quick else ROUNDS
     for kind in kinds:
-        takes = ["bare", *(w.split("_")[0] for w in wanted if w.endswith("_" + kind)), "bridge"]
+        mine = [w.split("_")[0] for w in wanted if w.endswith("_" + kind)]
+        takes = list(dict.fromkeys(["bare", *mine, *(["same"] if "service" in mine else []), "bridge"]))
         if "cross" in takes:
             takes += ["nodes", "vxlan"]
         got = {name: [] for name in takes}
@@ -132,10 +149,13 @@ def measure(record, options):
                 got[name].append(all_contenders[name].measure(kind))
         figure = kind + "_p50" if kind == "rr" else kind
         for name in takes[1:]:
-            ratios = [mine / bare for mine, bare in zip(got[name], got["bare"])]
-            if name in ("same", "cross"):
+            ratios = [one / bare for one, bare in zip(got[name], got["bare"])]
+            if name == "service":  # how much of the direct way's speed is left
+                slower = [direct / by_service for direct, by_service in zip(got["same"], got["service"])]
+                record.put(f"service_{kind}_x", slower if kind == "rr" else [1 / s for s in slower], got["same"])
+            elif name in mine:
                 record.put(f"{name}_{figure}_x", ratios, got["bare"])
-            else:
+            elif name in LABEL:
                 record.row(f"{figure}, {LABEL[name]} / bare", "×", ratios)
     record.conditions = (f"{rounds} rounds of {SECONDS} s in turns, both ends on CPU {load.CPU}; pods isolated in both "
                          "directions by a policy that admits the load; same MTU on every pair")

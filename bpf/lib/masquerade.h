@@ -39,8 +39,10 @@ static __always_inline void alias_key_of(const struct sluice_packet *pkt, struct
 	alias_key_make(key, &outside);
 }
 
-/* Takes pkt->nat_port_be: 0, -EEXIST if it is another connection's, or the kernel's error. */
-static __always_inline long port_take(const struct sluice_packet *pkt, struct sluice_ct_entry *alias)
+/* Takes pkt->nat_port_be: 0, -EEXIST if it is another connection's, or the kernel's error. `short_of_ports`: also from
+ * one that was closed a while ago, though its other end may still remember it. */
+static __always_inline long port_take(const struct sluice_packet *pkt, struct sluice_ct_entry *alias,
+				      bool short_of_ports)
 {
 	struct ct_snapshot found;
 	struct sluice_ct_key key;
@@ -60,7 +62,10 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 		found.entry->last_seen_ns = alias->last_seen_ns;
 		return 0;
 	}
-	if (!ct_expired(&found, pkt->proto, pkt->now_ns) || !ct_remove(&key, found.entry->owner))
+	if (!ct_expired(&found, pkt->proto, pkt->now_ns) &&
+	    !(short_of_ports && ct_progress(&found) & SLUICE_CT_CLOSED && ct_idle(&found, pkt->now_ns, SLUICE_CT_TCP_CLOSED_S)))
+		return -EEXIST;
+	if (!ct_remove(&key, found.entry->owner))
 		return -EEXIST;
 	return ct_add(&key, alias);
 }
@@ -83,7 +88,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 			next_be = bpf_htons(next_be == bpf_htons(cfg->snat_port_max) ? cfg->snat_port_min :
 										       bpf_ntohs(next_be) + 1);
 		}
-		error = port_take(pkt, &alias);
+		error = port_take(pkt, &alias, i >= SLUICE_SNAT_TRIES / 2);
 		if (!error)
 			return SLUICE_DROP_NONE;
 		if (error != -EEXIST)

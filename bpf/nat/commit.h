@@ -10,6 +10,7 @@
 #define TAKEN (SLUICE_DROP_SLOTS + 3)
 /* By how many ports a connection is tried whose tuple is taken. */
 #define OWN_PORT_TRIES 4
+#define OWN_PORT_MIN 1024
 
 static __always_inline bool same_service(const struct sluice_packet *pkt, const struct ct_snapshot *ct)
 {
@@ -17,6 +18,14 @@ static __always_inline bool same_service(const struct sluice_packet *pkt, const 
 		return !(ct->nat.flags & SLUICE_CT_SERVICE);
 	return ct->nat.flags & SLUICE_CT_SERVICE && addr_equal(&ct->nat.addr, &pkt->front_addr) &&
 	       ct->nat.port_be == pkt->front_port_be && ct->nat.client_port_be == pkt->client_port_be;
+}
+
+/* Does an end remember the connection that was there before, which went another way? It would take the new one's SYN
+ * for an old one's, since the originator chose its sequence numbers and timestamps for another destination. */
+static __always_inline bool is_remembered(const struct sluice_packet *pkt, const struct ct_snapshot *ct)
+{
+	return pkt->proto == IPPROTO_TCP && sluice_ct_time_wait(ct_progress(ct)) && !same_service(pkt, ct) &&
+	       !ct_expired(ct, pkt->proto, pkt->now_ns);
 }
 
 /* The tuple has an entry. NONE: it is this very connection's, which another CPU has just made, and its masquerade
@@ -37,7 +46,7 @@ static __always_inline long resolve(struct sluice_packet *pkt)
 	if (ct.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_FRONT))
 		return SLUICE_DROP_CT_BUSY;
 	if (ct_progress(&ct) & SLUICE_CT_CLOSED || ct_expired(&ct, pkt->proto, pkt->now_ns))
-		return -EEXIST;
+		return is_remembered(pkt, &ct) && pkt->ports_tried < OWN_PORT_TRIES ? TAKEN : -EEXIST;
 	if (!same_service(pkt, &ct))
 		return TAKEN;
 	if (pkt->flags & SLUICE_PKT_TCP_SYN)
@@ -111,21 +120,42 @@ static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
 	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
 }
 
+/* The port by which the originator's last connection from this port to this Service went to this very backend; 0:
+ * none. Else every one of them would use up another port for as long as it is remembered. */
+static __always_inline __be16 port_before(const struct sluice_packet *pkt)
+{
+	const struct sluice_ct_nat ADDR_ON_STACK service = {
+		.addr = pkt->front_addr, .port_be = pkt->front_port_be, .client_port_be = pkt->client_port_be };
+	struct tuple inside = packet_tuple(pkt);
+	struct sluice_ct_nat ADDR_ON_STACK wanted;
+	struct sluice_ct_key key;
+	struct ct_snapshot front;
+
+	front_make(&key, &wanted, &service, &inside);
+	if (ct_find(&key, &front) != CT_FOUND || !(front.nat.flags & SLUICE_CT_FRONT) ||
+	    !addr_equal(&front.nat.addr, &pkt->dst) || front.nat.port_be != pkt->dport_be ||
+	    front.nat.client_port_be == pkt->client_port_be)
+		return 0;
+	return front.nat.client_port_be;
+}
+
 /* The connection goes by another port of its own, as if to a Service. */
 static __always_inline bool take_another_port(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
-	const struct sluice_config *cfg = config_get();
+	__be16 port_be = 0;
 	struct tuple tuple;
 
-	if (!cfg)
-		return false;
 	if (!(pkt->flags & SLUICE_PKT_SERVICE)) {
 		pkt->flags |= SLUICE_PKT_SERVICE;
 		addr_copy(&pkt->front_addr, &pkt->dst);
 		pkt->front_port_be = pkt->dport_be;
 		pkt->client_port_be = pkt->sport_be;
 	}
-	if (!source_port_set(skb, pkt, masquerade_port_any(cfg)))
+	if (pkt->ports_tried == 1)
+		port_be = port_before(pkt);
+	if (!port_be)
+		port_be = bpf_htons(OWN_PORT_MIN + bpf_get_prandom_u32() % (65536 - OWN_PORT_MIN));
+	if (!source_port_set(skb, pkt, port_be))
 		return false;
 	tuple = packet_tuple(pkt);
 	ct_key_make(&pkt->ct_key, &tuple);

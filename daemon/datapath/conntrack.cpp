@@ -15,6 +15,7 @@ namespace sluice::datapath {
 namespace {
 
 constexpr std::size_t kHeaviest = 5;
+constexpr std::uint32_t kMuchOfTheTable = 8;  // a pod's share is from a half of the free ones down
 constexpr std::chrono::minutes kEmptyTable{1};
 constexpr std::uint64_t kMemoryPerEntry = 32 << 10;
 
@@ -48,6 +49,12 @@ bool of_gone_pod(const sluice_ct_key& key, const sluice_ct_entry& entry, const G
 // One that does not belong together for long is of no use to the programs either.
 bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now, const GonePods& gone) {
   return !belongs_together(key, entry) || left_ns(key, entry, now) < 0 || of_gone_pod(key, entry, gone);
+}
+
+bool is_closed_for_a_while(const sluice_ct_entry& entry, std::uint64_t now) {
+  return sluice_ct_progress(entry.seal, entry.progress) & SLUICE_CT_CLOSED &&
+         static_cast<std::int64_t>(now - entry.last_seen_ns) >
+             static_cast<std::int64_t>(SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S);
 }
 
 // Whatever part of a connection the entry tells of.
@@ -172,6 +179,14 @@ Result<void> Conntrack::collect() {
   std::vector<std::int64_t> counted(SLUICE_CT_USES);
   ServedKeys served;
   const auto now = now_ns();
+  // Long before anybody's share is used up, what is closed is not kept for its TIME_WAIT.
+  const auto much = static_cast<std::int64_t>(maps_.conntrack.raw().max_entries() / kMuchOfTheTable);
+  const auto done_with = [&](const sluice_ct_key& key, const sluice_ct_entry& entry) {
+    const bool crowded =
+        before[SLUICE_CT_USE_ALL] > much && (before[SLUICE_CT_USE_ALL] > 2 * much ||
+                                             (entry.owner < SLUICE_CT_OWNERS && before[entry.owner] > much));
+    return over(key, entry, now, gone) || (crowded && is_closed_for_a_while(entry, now));
+  };
   auto done =
       maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
         const auto count = [&](const sluice_ct_entry& stays) -> Result<void> {
@@ -180,11 +195,11 @@ Result<void> Conntrack::collect() {
           if (is_open_to_service(stays)) ++served[served_key(key, stays)];
           return {};
         };
-        if (!over(key, entry, now, gone)) return count(entry);
+        if (!done_with(key, entry)) return count(entry);
         // The programs may have begun the connection anew since the table was read.
         auto again = maps_.conntrack.lookup(key);
         if (!again) return tl::unexpected(again.error());
-        if (*again && !over(key, **again, now, gone)) return count(**again);
+        if (*again && !done_with(key, **again)) return count(**again);
         auto erased = erase(key, *again ? **again : entry);
         if (!erased) return tl::unexpected(erased.error());
         if (!*erased) return {};

@@ -124,7 +124,10 @@ TEST_F(Conntrack, LifetimesByState) {
   const Row rows[] = {
       {"TCP without an answer", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S},
       {"TCP established", IPPROTO_TCP, kEstablished, SLUICE_CT_TCP_ESTABLISHED_S},
-      {"TCP closed", IPPROTO_TCP, kEstablished | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
+      {"TCP reset", IPPROTO_TCP, kEstablished | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
+      {"TCP closed", IPPROTO_TCP,
+       kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY,
+       SLUICE_CT_TCP_TIME_WAIT_S},
       {"UDP without an answer", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S},
       {"UDP answered", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_REPLIED_S},
       {"echo", IPPROTO_ICMP, SLUICE_CT_REPLIED, SLUICE_CT_ICMP_S},

@@ -410,5 +410,36 @@ TEST_F(Service, ARandomChoiceUsesEveryBackendAndKeepsAConnectionsOwn) {
   for (const auto& [which, count] : chosen) EXPECT_GT(count, 50) << which;
 }
 
+// The backend's TIME_WAIT: a SYN with another destination's sequence numbers and timestamps would be an old
+// one's.
+TEST_F(Service, WhatABackendRemembersIsNotMetByTheOtherWay) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  const auto seen_port = [&](const Frame& frame) {
+    const Seen seen = send(SLUICE_HOOK_POD, frame);
+    EXPECT_EQ(seen.outcome, "delivered");
+    return source_port(seen.out);
+  };
+  const auto close = [&](const Frame& by_client, std::uint16_t port) {
+    send(SLUICE_HOOK_POD, answer(IPPROTO_TCP, port, "SA"));
+    send(SLUICE_HOOK_POD, but(by_client, [](Frame& f) { f.flags = "A"; }));
+    send(SLUICE_HOOK_POD, answer(IPPROTO_TCP, port, "FA"));
+    send(SLUICE_HOOK_POD, but(by_client, [](Frame& f) { f.flags = "FA"; }));
+  };
+  EXPECT_EQ(seen_port(direct(IPPROTO_TCP)), 4000);
+  close(direct(IPPROTO_TCP), 4000);
+  const auto other = seen_port(out(IPPROTO_TCP));
+  EXPECT_NE(other, 4000) << "by the Service";
+  close(out(IPPROTO_TCP), other);
+  EXPECT_EQ(seen_port(direct(IPPROTO_TCP)), 4000) << "directly again";
+  close(direct(IPPROTO_TCP), 4000);
+  EXPECT_EQ(seen_port(out(IPPROTO_TCP)), other) << "by the Service again, not by a third port";
+  send(SLUICE_HOOK_POD, out(IPPROTO_TCP, "R"));
+
+  // What was reset nobody remembers.
+  EXPECT_EQ(seen_port(but(direct(IPPROTO_TCP), [](Frame& f) { f.sport = 5000; })), 5000);
+  send(SLUICE_HOOK_POD, but(direct(IPPROTO_TCP, "R"), [](Frame& f) { f.sport = 5000; }));
+  EXPECT_EQ(seen_port(but(out(IPPROTO_TCP), [](Frame& f) { f.sport = 5000; })), 5000);
+}
+
 }  // namespace
 }  // namespace sluice::bpftest
