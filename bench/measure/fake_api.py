@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An API server with as many pods as wanted: lists by pages, watches that stay open. Pods are as large as real ones."""
+"""An API server with as many pods and Services as wanted: lists by pages, watches that tell what is pushed. Objects are as
+large as real ones."""
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAMESPACES, NODES, APPS = 50, 100, 100
+VERSION = 100000  # of the lists
 
 
 def pod(i):
@@ -75,6 +77,34 @@ def objects(pods, policies, node, pod_cidr):
             "networkpolicies": [policy(i) for i in range(policies)]}
 
 
+def service(i, cluster_ip):
+    name = f"service{i}"
+    return {"metadata": {"name": name, "namespace": f"ns{i % NAMESPACES}", "uid": f"{i:08x}-0000-4000-8000-000000000002",
+                         "resourceVersion": str(1000 + i), "labels": {"app": name, "app.kubernetes.io/managed-by": "Helm"}},
+            "spec": {"type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "ipFamilies": ["IPv4"],
+                     "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+                     "selector": {"app": name}, "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": 9000}]},
+            "status": {"loadBalancer": {}}}
+
+
+def endpoint_slice(i, addresses):
+    name, namespace = f"service{i}", f"ns{i % NAMESPACES}"
+    return {"metadata": {"name": f"{name}-abcde", "generateName": f"{name}-", "namespace": namespace, "resourceVersion": str(1000 + i),
+                         "uid": f"{i:08x}-0000-4000-8000-000000000003",
+                         "labels": {"kubernetes.io/service-name": name, "app": name,
+                                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}},
+            "addressType": "IPv4", "ports": [{"name": "http", "protocol": "TCP", "port": 9000}],
+            "endpoints": [{"addresses": [a], "conditions": {"ready": True, "serving": True, "terminating": False},
+                           "nodeName": f"node{k % NODES}", "targetRef": {"kind": "Pod", "namespace": namespace, "name": f"{name}-{k}",
+                                                                         "uid": f"{i:08x}-0000-4000-8000-{k:012x}"}}
+                          for k, a in enumerate(addresses)]}
+
+
+KINDS = {"nodes": ("v1", "Node"), "namespaces": ("v1", "Namespace"), "pods": ("v1", "Pod"), "services": ("v1", "Service"),
+         "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"), "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
+         "servicecidrs": ("networking.k8s.io/v1", "ServiceCIDR")}
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -82,8 +112,22 @@ class Server(ThreadingHTTPServer):
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        self.lists = {kind: [json.dumps(o) for o in items] for kind, items in lists.items()}
+        self.lists = {kind: [self.text(kind, o) for o in lists.get(kind, [])] for kind in KINDS}
+        self.pushed, self.changed = [], threading.Condition()
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def text(kind, item):
+        return json.dumps({"apiVersion": KINDS[kind][0], "kind": KINDS[kind][1], **item})
+
+    def push(self, kind, item):
+        """Tells the watchers that the object has changed. The time at which they are told."""
+        with self.changed:
+            item["metadata"]["resourceVersion"] = str(VERSION + 1 + len(self.pushed))
+            line = f'{{"type":"MODIFIED","object":{self.text(kind, item)}}}\n'.encode()
+            self.pushed.append((kind, line))
+            self.changed.notify_all()
+            return time.monotonic()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -98,19 +142,43 @@ class Handler(BaseHTTPRequestHandler):
         items = self.server.lists.get(url.path.rsplit("/", 1)[1])
         if items is None:
             self.send_error(404)
+        elif "sendInitialEvents" in query:  # lists by a watch: clients then ask for a plain one
+            self.send(422, b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}')
         elif "watch" in query:
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            time.sleep(float(query["timeoutSeconds"]))
+            self.watch(url.path.rsplit("/", 1)[1], query)
         else:
             first, limit = int(query.get("continue", 0)), int(query.get("limit", len(items) or 1))
             more = {"continue": str(first + limit)} if first + limit < len(items) else {}
-            metadata = json.dumps({"resourceVersion": "100000", **more})
-            body = f'{{"metadata":{metadata},"items":[{",".join(items[first:first + limit])}]}}'.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            metadata = json.dumps({"resourceVersion": str(VERSION), **more})
+            version, kind = KINDS[url.path.rsplit("/", 1)[1]]
+            body = (f'{{"apiVersion":"{version}","kind":"{kind}List","metadata":{metadata},'
+                    f'"items":[{",".join(items[first:first + limit])}]}}').encode()
+            self.send(200, body)
+
+    def send(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def watch(self, kind, query):
+        seen = max(0, int(query.get("resourceVersion") or VERSION) - VERSION)
+        end = time.monotonic() + float(query.get("timeoutSeconds", 600))
+        while (left := end - time.monotonic()) > 0:
+            with self.server.changed:
+                self.server.changed.wait_for(lambda: len(self.server.pushed) > seen, left)
+                new = self.server.pushed[seen:]
+            seen += len(new)
+            for of, line in new:
+                if of == kind:
+                    self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def do_POST(self):  # events
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send(201, b"{}")

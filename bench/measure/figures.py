@@ -55,6 +55,7 @@ FIGURES = [
     Figure("service_new_10k_x", "chain", 1.2, "10 Services", "ns"),
     Figure("service_rr_x", "paths", .95, "the pod's own address", "µs", more_is_better=True),
     Figure("service_crr_x", "paths", .95, "the pod's own address", "1/s", more_is_better=True),
+    Figure("service_change_ms", "services", 50, "kube-proxy, nftables", "ms"),
     Figure("generation_ms", "generation", 10, "nft -f of one chain among the same rules", "ms"),
     Figure("generation_kernel_ms", "generation", 2, "load and swap of the smallest program", "ms"),
     Figure("rss_idle_mb", "memory", 25, "sluicectl, the same libraries", "MB"),
