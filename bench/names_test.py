@@ -19,6 +19,7 @@ NAMES = """
     ready_after_kill_ms
     same_rr_p50_x same_bulk_x same_crr_x same_udp_x cross_rr_p50_x cross_bulk_x cross_crr_x
     chain_established_ns chain_new_ns verdict_10k_x
+    service_packet_10k_x service_new_10k_x service_rr_x service_crr_x service_change_ms
     generation_ms generation_kernel_ms
     rss_idle_mb rss_10k_mb
 """.split()
