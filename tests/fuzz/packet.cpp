@@ -102,6 +102,8 @@ bool make_cluster() {
   set_slot(SLUICE_MODULE_REFUSE, refuse);
   sluice_config node{};
   node.node_ipv4 = address("192.0.2.1");
+  node.snat_port_min = SLUICE_SNAT_PORT_MIN;
+  node.snat_port_max = SLUICE_SNAT_PORT_MAX;
   node.gateway_ipv4 = address("10.1.0.1");
   node.local_snat_ipv4 = address("10.1.0.0");
   node.host_ifindex = kHostIf;
