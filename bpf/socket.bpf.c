@@ -45,8 +45,8 @@ enum outcome {
 	NOT_ALLOWED,	/* the Service is not for the node */
 };
 
-static __always_inline enum outcome to_backend(struct bpf_sock_addr *ctx, const struct sluice_config *cfg, __u8 proto,
-				       struct end *end)
+static __always_inline enum outcome to_backend(struct bpf_sock_addr *ctx, const struct sluice_config *cfg,
+					       __u8 proto, struct end *end)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
 	struct client client = { &cfg->node_ipv4, hash_of(bpf_get_socket_cookie(ctx)), 0 };

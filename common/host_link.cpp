@@ -3,8 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <cstdint>
 #include <string_view>
+
+#include "common/fnv.h"
 
 namespace sluice {
 
@@ -14,10 +15,7 @@ constexpr std::size_t kDigits = 11;  // fills the 15 characters of a name, but o
 }  // namespace
 
 std::string host_link_name(const std::string& container_id, const std::string& ifname) {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char c : container_id + "/" + ifname)
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return fmt::format("{}{:011x}", kPrefix, hash & 0xfffffffffff);
+  return fmt::format("{}{:011x}", kPrefix, fnv1a(container_id + "/" + ifname) & 0xfffffffffff);
 }
 
 bool is_host_link_name(const std::string& name) {

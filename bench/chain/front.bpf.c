@@ -51,8 +51,8 @@ static __always_inline void renumber(struct __sk_buff *skb)
 		ports->source = bpf_htons(now->count++);
 }
 
-/* A repetition gets the packet as the one before has left it: for a Service again, the `number`th from 10.96.0.1 on.
- * The checksums are nobody's business here. */
+/* A repetition gets the packet as the one before has left it: for a Service again, the first one, 10.96.0.1, or
+ * `another`. The checksums are nobody's business here. */
 static __always_inline void readdress(struct __sk_buff *skb, bool another)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;

@@ -76,9 +76,7 @@ def bring_up(name):
     subprocess.run([os.path.join(ROOT, "scripts", "image"), archive], check=True, stdout=sys.stderr)
     cluster.up()
     cluster.connect()
-    cluster.script("import", archive)
-    cluster.helm_upgrade()
-    e2e.wait_for("every daemon to be ready", cluster.daemons_ready, 60)
+    cluster.install(archive)
     return cluster
 
 

@@ -2,6 +2,7 @@
 """An API server with as many pods and Services as wanted: lists by pages, watches that tell what is pushed. Objects are as
 large as real ones."""
 import json
+import os
 import threading
 import time
 import urllib.parse
@@ -103,6 +104,16 @@ def endpoint_slice(i, addresses):
 KINDS = {"nodes": ("v1", "Node"), "namespaces": ("v1", "Namespace"), "pods": ("v1", "Pod"), "services": ("v1", "Service"),
          "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"), "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
          "servicecidrs": ("networking.k8s.io/v1", "ServiceCIDR")}
+
+
+def kubeconfig(folder, port):
+    """For the API on that port of the loopback. Its path."""
+    path = os.path.join(folder, "kubeconfig")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("apiVersion: v1\nkind: Config\ncurrent-context: c\nusers: [{name: u, user: {}}]\n"
+                   "contexts: [{name: c, context: {cluster: c, user: u}}]\n"
+                   f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n")
+    return path
 
 
 class Server(ThreadingHTTPServer):

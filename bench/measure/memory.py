@@ -26,11 +26,7 @@ def daemon_memory(options, name, pods, policies, local):
     listener = bound(node, socket.SOCK_STREAM, PORT, "127.0.0.1")
     lists = fake_api.objects(pods, policies, name, "10.83.0.0/22")
     fake_api.Server(listener, lists)
-    config = os.path.join(node.home, "kubeconfig")
-    with open(config, "w", encoding="utf-8") as file:
-        file.write(f"current-context: c\ncontexts: [{{name: c, context: {{cluster: c}}}}]\n"
-                   f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{PORT}'}}}}]\n")
-    node.start_daemon(source=["--source=kube", f"--kubeconfig={config}"], wait=False)
+    node.start_daemon(source=["--source=kube", f"--kubeconfig={fake_api.kubeconfig(node.home, PORT)}"], wait=False)
     node.wait_ready(60)
     for item in lists["pods"][:local]:
         node.attach(Pod(node, item["metadata"]["namespace"], item["metadata"]["name"]))

@@ -6,13 +6,18 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 
 from measure import fake_api
 from measure.memory import memory_mb
+from measure.record import ROOT
 from sluice_node import Namespace, Node, run, wait_for
 from traffic import bound, in_namespace
+
+sys.path.insert(0, os.path.join(ROOT, "e2e"))
+from lib import cluster as e2e  # noqa: E402
 
 SANDBOX = True
 SERVICES, ENDPOINTS, CHANGES = 10_000, 10, 40
@@ -20,7 +25,6 @@ PAUSE = 0.25  # seconds between changes
 PATIENCE = 180  # seconds until all has to be served
 API_PORT = 8001
 NODE_NAME, NODE_ADDRESS, POD_CIDR, CLUSTER_IP = "node0", "192.0.2.1", "10.83.0.0/24", "10.96.255.1"
-KUBE_PROXY = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "sluice", "cluster", "bin", "kube-proxy")
 ABORT = struct.pack("ii", 1, 0)
 
 
@@ -63,14 +67,6 @@ def lists(first_backend):
     all_lists["endpointslices"] = [fake_api.endpoint_slice(i, addresses(i)) for i in range(SERVICES)]
     all_lists["endpointslices"].append(fake_api.endpoint_slice(SERVICES, [first_backend]))
     return all_lists
-
-
-def kubeconfig(folder):
-    path = os.path.join(folder, "kubeconfig")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\n"
-                   f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{API_PORT}'}}}}]\n")
-    return path
 
 
 class Contender:
@@ -127,7 +123,7 @@ class Sluice(Contender):
         self.node.kill_daemon()
 
     def serve(self):
-        self.node.start_daemon(source=["--source=kube", f"--kubeconfig={kubeconfig(self.node.home)}"], wait=False)
+        self.node.start_daemon(source=["--source=kube", f"--kubeconfig={fake_api.kubeconfig(self.node.home, API_PORT)}"], wait=False)
         return self.node.daemon
 
 
@@ -162,9 +158,7 @@ class KubeProxy(Contender):
         os.makedirs(folder)
         with open(os.path.join(folder, "log"), "w", encoding="utf-8") as log:
             return subprocess.Popen(
-                ["nsenter", f"--net={self.node.path}", KUBE_PROXY, f"--kubeconfig={kubeconfig(folder)}", f"--hostname-override={NODE_NAME}",
-                 f"--proxy-mode={self.mode}", f"--cluster-cidr={POD_CIDR}", "--conntrack-max-per-core=0", "--conntrack-min=0",
-                 "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s"],
+                ["nsenter", f"--net={self.node.path}", *e2e.kube_proxy(fake_api.kubeconfig(folder, API_PORT), NODE_NAME, self.mode, POD_CIDR)],
                 stdout=log, stderr=subprocess.STDOUT)
 
 
@@ -174,7 +168,7 @@ def measure(record, options):
                          f"every {PAUSE} s; kube-proxy with its defaults")
     made = [Sluice(options).measure(changes)]
     for mode in ("nftables", "iptables"):
-        if not os.path.exists(KUBE_PROXY):
+        if not os.path.exists(os.path.join(e2e.CACHE, "cluster", "versions")):
             record.conditions += "; kube-proxy was not there (e2e/build)"
             break
         try:

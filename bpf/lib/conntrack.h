@@ -84,17 +84,15 @@ static __always_inline __u32 ct_progress(const struct ct_snapshot *ct)
 	return sluice_ct_progress(ct->seal, *(const volatile __u32 *)&ct->entry->progress);
 }
 
-static __always_inline bool ct_idle(const struct ct_snapshot *ct, __u64 now_ns, __u32 seconds)
+static __always_inline bool ct_idle(const struct ct_snapshot *ct, __u64 now_ns, __u64 for_ns)
 {
 	/* Signed: another CPU may have renewed the entry after this packet's clock was read. */
-	return (__s64)(now_ns - ct->entry->last_seen_ns) > (__s64)(seconds * SLUICE_NS_PER_S);
+	return (__s64)(now_ns - ct->entry->last_seen_ns) > (__s64)for_ns;
 }
 
 static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto, __u64 now_ns)
 {
-	/* Signed: another CPU may have renewed the entry after this packet's clock was read. */
-	return (__s64)(now_ns - ct->entry->last_seen_ns) >
-	       (__s64)sluice_ct_lifetime_ns(proto, ct_progress(ct));
+	return ct_idle(ct, now_ns, sluice_ct_lifetime_ns(proto, ct_progress(ct)));
 }
 
 /* Did the live generation admit the connection? */

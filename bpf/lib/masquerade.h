@@ -63,7 +63,8 @@ static __always_inline long port_take(const struct sluice_packet *pkt, struct sl
 		return 0;
 	}
 	if (!ct_expired(&found, pkt->proto, pkt->now_ns) &&
-	    !(short_of_ports && ct_progress(&found) & SLUICE_CT_CLOSED && ct_idle(&found, pkt->now_ns, SLUICE_CT_TCP_CLOSED_S)))
+	    !(short_of_ports && ct_progress(&found) & SLUICE_CT_CLOSED &&
+	      ct_idle(&found, pkt->now_ns, SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S)))
 		return -EEXIST;
 	if (!ct_remove(&key, found.entry->owner))
 		return -EEXIST;

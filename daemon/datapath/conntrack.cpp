@@ -182,9 +182,8 @@ Result<void> Conntrack::collect() {
   // Long before anybody's share is used up, what is closed is not kept for its TIME_WAIT.
   const auto much = static_cast<std::int64_t>(maps_.conntrack.raw().max_entries() / kMuchOfTheTable);
   const auto done_with = [&](const sluice_ct_key& key, const sluice_ct_entry& entry) {
-    const bool crowded =
-        before[SLUICE_CT_USE_ALL] > much && (before[SLUICE_CT_USE_ALL] > 2 * much ||
-                                             (entry.owner < SLUICE_CT_OWNERS && before[entry.owner] > much));
+    const bool crowded = before[SLUICE_CT_USE_ALL] > 2 * much ||
+                         (entry.owner < SLUICE_CT_OWNERS && before[entry.owner] > much);
     return over(key, entry, now, gone) || (crowded && is_closed_for_a_while(entry, now));
   };
   auto done =

@@ -18,6 +18,15 @@
 
 namespace sluice::datapath {
 
+// Keys in the order of their bytes.
+struct KeyLess {
+  template <typename K>
+  bool operator()(const K& a, const K& b) const {
+    static_assert(std::has_unique_object_representations_v<K>);
+    return std::memcmp(&a, &b, sizeof a) < 0;
+  }
+};
+
 // What is common to all key and value types. Keys and values are raw bytes here.
 class RawMap {
  public:

@@ -63,10 +63,4 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
   return {};
 }
 
-std::uint64_t fnv1a(std::span<const std::byte> bytes) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const std::byte byte : bytes) hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3ULL;
-  return hash;
-}
-
 }  // namespace sluice::datapath

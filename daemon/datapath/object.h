@@ -13,6 +13,7 @@
 #include <string>
 
 #include "common/fd.h"
+#include "common/fnv.h"
 #include "common/result.h"
 #include "daemon/datapath/bpf_error.h"
 #include "daemon/datapath/pins.h"
@@ -31,7 +32,6 @@ struct ObjectOptions {
 // Sets what this node's objects have in common; an error if a pinned map has another layout than the
 // object's.
 [[nodiscard]] Result<void> prepare_object(bpf_object* object, const ObjectOptions& options);
-[[nodiscard]] std::uint64_t fnv1a(std::span<const std::byte> bytes);
 
 // `Skeleton` is the struct that bpftool generated.
 template <typename Skeleton>

@@ -2,8 +2,9 @@
 #include "daemon/datapath/service_sources.h"
 
 #include <algorithm>
-#include <cstring>
 #include <set>
+
+#include "common/fnv.h"
 
 namespace sluice::datapath {
 
@@ -18,15 +19,10 @@ sluice_source_key source_key(std::uint64_t number, const Prefix& range) {
   return key;
 }
 
-std::uint64_t number_of(const sluice_source_key& key) {
+std::uint64_t set_of(const sluice_source_key& key) {
   return key.sources[0] | static_cast<std::uint64_t>(key.sources[1]) << 32;
 }
 
-struct KeyLess {
-  bool operator()(const sluice_source_key& a, const sluice_source_key& b) const {
-    return std::memcmp(&a, &b, sizeof a) < 0;
-  }
-};
 using Keys = std::set<sluice_source_key, KeyLess>;
 
 }  // namespace
@@ -35,17 +31,15 @@ std::uint64_t ServiceSources::number_of(const std::vector<Prefix>& ranges) {
   if (ranges.empty()) return 0;
   auto sorted = ranges;
   std::ranges::sort(sorted);
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const auto& range : sorted)
-    for (const char c : range.to_string() + ",")
-      hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash != 0 ? hash : 1;
+  std::string text;
+  for (const auto& range : sorted) text += range.to_string() + ",";
+  return std::max<std::uint64_t>(fnv1a(text), 1);
 }
 
 Result<void> ServiceSources::adopt() {
   const auto ticket = grace_.begin();
   return maps_.service_sources.visit([&](const sluice_source_key& key, const std::uint32_t&) -> Result<void> {
-    auto& set = sets_[datapath::number_of(key)];
+    auto& set = sets_[set_of(key)];
     set.keys.push_back(key);
     set.ticket = ticket;
     return {};
@@ -103,7 +97,7 @@ Result<void> ServiceSources::audit(std::vector<std::string>& differences) const 
     return fmt::format(
         "service_sources: {} of {:016x}",
         Prefix(Address::from_abi(key.addr), key.prefix_len - SLUICE_SOURCE_SET_BITS).to_string(),
-        datapath::number_of(key));
+        set_of(key));
   };
   for (const auto& [number, set] : sets_)
     for (const auto& key : set.keys)

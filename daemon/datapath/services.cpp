@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/fault_point.h"
+#include "common/fnv.h"
 
 namespace sluice::datapath {
 
@@ -25,18 +26,7 @@ sluice_service_key key_of(const service::Frontend& frontend, std::uint8_t scope)
   return key;
 }
 
-struct Less {
-  bool operator()(const sluice_service_key& a, const sluice_service_key& b) const {
-    return std::memcmp(&a, &b, sizeof a) < 0;
-  }
-};
-
-// FNV-1a: the same on every node and after every start.
-std::uint64_t id_of(const std::string& service) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : service) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return hash != 0 ? hash : 1;
-}
+std::uint64_t id_of(const std::string& service) { return std::max<std::uint64_t>(fnv1a(service), 1); }
 
 sluice_affine_key affine_key(std::uint64_t service, std::uint32_t backend) { return {service, backend, 0}; }
 
@@ -395,7 +385,7 @@ Result<void> Services::audit(std::vector<std::string>& differences) const {
   if (!adopted_) return {};
   auto present = maps_.services.entries();
   if (!present) return tl::unexpected(present.error());
-  std::map<sluice_service_key, sluice_service, Less> found(present->begin(), present->end());
+  std::map<sluice_service_key, sluice_service, KeyLess> found(present->begin(), present->end());
   const auto name = [](const service::Frontend& frontend, std::uint8_t scope) {
     return fmt::format("services: {} port {} protocol {} for {}", frontend.address.to_string(), frontend.port,
                        static_cast<unsigned>(frontend.protocol),

@@ -17,8 +17,8 @@ struct Metadata {
   Labels labels;
 };
 
-// What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kMasquerade = "sluice.dev/masquerade";
+// What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
 constexpr const char* kServiceProxyName = "service.kubernetes.io/service-proxy-name";
 constexpr const char* kHeadless = "service.kubernetes.io/headless";

@@ -72,7 +72,7 @@ void Acceptor::accept_all() {
       reap(lock);
       if (!queue_.empty()) drop_slowest();
       queued = !queue_.empty();
-      if (polled.empty() || !listeners_heeded_) {
+      if (!listeners_heeded_) {
         polled.assign(1, {wake_up_.get(), POLLIN, 0});
         for (const int listener : listeners_) polled.push_back({listener, POLLIN, 0});
         listeners_heeded_ = true;

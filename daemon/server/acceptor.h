@@ -63,7 +63,7 @@ class Acceptor {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<int> listeners_;
-  bool listeners_heeded_ = true;
+  bool listeners_heeded_ = false;
   std::deque<std::shared_ptr<Connection>> queue_;
   std::list<std::shared_ptr<Connection>> active_;
   std::list<std::thread> threads_;

@@ -40,6 +40,13 @@ def changed_identities(before, after):
     return {name: (before.get(name), after.get(name)) for name in before | after if before.get(name) != after.get(name)}
 
 
+def kube_proxy(kubeconfig, node, mode, cluster_cidr):
+    """Its command line, with its defaults but for the machine's conntrack, which is not to be changed."""
+    return [os.path.join(CACHE, "cluster", "bin", "kube-proxy"), f"--kubeconfig={kubeconfig}", f"--hostname-override={node}",
+            f"--proxy-mode={mode}", f"--cluster-cidr={cluster_cidr}", "--conntrack-max-per-core=0", "--conntrack-min=0",
+            "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s"]
+
+
 class Host:
     """Something with a network namespace: a host of the fabric or a pod."""
 
@@ -122,6 +129,12 @@ class Cluster:
             "--set", "image.repository=sluice", "--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
             "--set", f"apiServer.host={CP_ADDRESS}", "--set", "apiServer.port=6443", *more,
             "--wait", "--timeout", "180s")
+
+    def install(self, archive):
+        """Sluice from an archive with sluice:dev, by its chart, until every daemon is ready."""
+        self.script("import", archive)
+        self.helm_upgrade()
+        wait_for("every daemon to be ready", self.daemons_ready, 60)
 
     # ---- the daemon
     def daemon_pods(self):

@@ -64,14 +64,22 @@ class Echo:
             except OSError:
                 return
             self.peers.append(peer[0])
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, peer), daemon=True).start()
 
-    @staticmethod
-    def _serve(connection):
+    def answer(self, data, peer):
+        return data
+
+    def goes_on(self):
+        """Does a connection stay open after an answer?"""
+        return True
+
+    def _serve(self, connection, peer):
         with connection:
             try:
                 while data := connection.recv(65536):
-                    connection.sendall(data)
+                    connection.sendall(self.answer(data, peer))
+                    if not self.goes_on():
+                        return
             except OSError:
                 pass
 
@@ -82,7 +90,7 @@ class Echo:
                 if peer is None:  # shut down
                     return
                 self.peers.append(peer[0])
-                self.udp.sendto(data, peer)
+                self.udp.sendto(self.answer(data, peer), peer)
             except OSError:
                 if self.ended:
                     return

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """One client goes to backends in turns directly and by their Service, 500 times a second, from source ports that recur:
-each attempt is answered, at once, by whom it was for, and under the client's own address. Closed by the client's reset, or by the server, which then remembers the connection
-(TIME_WAIT) and must not take the next one's SYN for an old one's.
+each attempt is answered, at once, by whom it was for, and under the client's own address. Closed by the client's reset,
+or by the server, which then remembers the connection (TIME_WAIT) and must not take the next one's SYN for an old one's.
 
     service_load_test.py BUILD_FOLDER [unittest options]      SLUICE_SECONDS: how long, default 10
 """
@@ -12,14 +12,13 @@ import signal
 import socket
 import struct
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from service_test import PORT, TARGET, outcome, service, slice_of  # noqa: E402
 from sluice_node import Fabric, Node, wait_for  # noqa: E402
-from traffic import bound, in_namespace  # noqa: E402
+from traffic import Echo, in_namespace  # noqa: E402
 
 BUILD = ""
 SECONDS = float(os.environ.get("SLUICE_SECONDS", 10))
@@ -30,53 +29,18 @@ PATIENCE = 0.5  # seconds for an answer; a SYN that is lost is sent again after 
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: closed by RST
 
 
-class Whoami:
+class Whoami(Echo):
     """Answers each question with its own name, the client's address, and the question."""
 
     def __init__(self, namespace, name):
         self.name, self.closes = name, False
-        self.tcp, self.udp = (bound(namespace, kind, TARGET) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
-        self.threads = [threading.Thread(target=body, daemon=True) for body in (self._tcp, self._udp)]
-        for thread in self.threads:
-            thread.start()
+        super().__init__(namespace, TARGET)
 
-    def _answer(self, question, peer):
-        return f"{self.name} {peer[0]} ".encode() + question
+    def answer(self, data, peer):
+        return f"{self.name} {peer[0]} ".encode() + data
 
-    def _tcp(self):
-        while True:
-            try:
-                connection, peer = self.tcp.accept()
-            except OSError:
-                return
-            with connection:
-                try:
-                    connection.settimeout(PATIENCE)
-                    connection.sendall(self._answer(connection.recv(64), peer))
-                    if not self.closes:
-                        connection.recv(64)  # until the client resets it
-                except OSError:
-                    pass
-
-    def _udp(self):
-        while True:
-            try:
-                question, peer = self.udp.recvfrom(64)
-                if peer is None:
-                    return
-                self.udp.sendto(self._answer(question, peer), peer)
-            except OSError:
-                return
-
-    def close(self):
-        for s in (self.tcp, self.udp):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            s.close()
-        for thread in self.threads:
-            thread.join()
+    def goes_on(self):
+        return not self.closes
 
 
 class Client:
