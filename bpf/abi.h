@@ -46,6 +46,7 @@ enum {
 	SLUICE_MAX_AFFINITIES = 65536,
 	SLUICE_MAX_SERVICE_SOURCES = 65536,
 	SLUICE_MAX_SOCKET_PEERS = 65536,
+	SLUICE_TUNNEL_FLOWS = 4096,
 };
 
 /* Masquerade ports, unless the configuration has others: above the kernel's default ip_local_port_range
@@ -537,7 +538,7 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u8 gateway_mac[6];	/* of sluice_host, and of the gateway as pods see it */
 	__u16 snat_port_min;	/* masquerade ports, host byte order */
 	__u16 snat_port_max;
-	__u8 pad[2];
+	__be16 tunnel_port_be;	/* of VXLAN packets that the modules write and read; 0: none, its device does */
 };
 
 /* `live`: ARRAY of one, BPF_F_MMAPABLE. What an established connection's stamp must equal to
@@ -741,6 +742,8 @@ struct sluice_stats {
 	__u64 out_tunnel;
 	__u64 out_uplink;
 	__u64 answered;		/* turned into a reply to the pod that sent it: ARP, what nobody serves */
+	__u64 direct_in;	/* of in[OVERLAY]: found at the uplink, not received from the VXLAN device */
+	__u64 direct_out;	/* of out_tunnel: sent by the uplink, not by the device */
 	__u64 drops[SLUICE_DROP_SLOTS];
 	__u64 module_packets[SLUICE_MODULE_SLOTS];
 };

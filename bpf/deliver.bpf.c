@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Last module: sends the packet where the bridge or the router decided. */
-#include <linux/if_packet.h>
-
-#include "lib/parse.h"
+#include "lib/tunnel.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-#define AF_INET 2
-#define TUNNEL_TTL 64
 
 /* What to do with the packet: a TC_ACT_*, or a drop reason where the action is TC_ACT_SHOT. */
 struct outcome {
@@ -65,15 +60,23 @@ static __always_inline struct outcome to_host(struct __sk_buff *skb, const struc
 }
 
 static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const struct sluice_packet *pkt,
-						const struct sluice_config *cfg)
+						const struct sluice_config *cfg, struct sluice_stats *st)
 {
+	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
+	int left;
 	struct bpf_tunnel_key tunnel = {
 		.tunnel_id = cfg->vni,
 		.remote_ipv4 = bpf_ntohl(pkt->route.tunnel_be),
 		.tunnel_ttl = TUNNEL_TTL,
 	};
 
-	/* The receiver goes by addresses, not by the inner MACs; they only have to be unicast. */
+	left = tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh);
+	if (left < 0)
+		return refused(SLUICE_DROP_REWRITE_FAILED);
+	if (!left) {
+		st->direct_out++;
+		return sent(bpf_redirect_neigh(cfg->uplink_ifindex, &hop, sizeof(hop), 0));
+	}
 	if (!set_macs(skb, cfg->gateway_mac, cfg->gateway_mac) ||
 	    bpf_skb_set_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4),
 				   BPF_F_ZERO_CSUM_TX))
@@ -123,7 +126,7 @@ static __always_inline struct outcome send(struct __sk_buff *skb, const struct s
 		break;
 	case SLUICE_OUTPUT_TUNNEL:
 		counter = &st->out_tunnel;
-		outcome = to_tunnel(skb, pkt, cfg);
+		outcome = to_tunnel(skb, pkt, cfg, st);
 		break;
 	case SLUICE_OUTPUT_UPLINK:
 		counter = &st->out_uplink;

@@ -7,13 +7,19 @@
 #include "lib/masquerade.h"
 #include "lib/parse.h"
 #include "lib/service.h"
+#include "lib/tunnel.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 /* bpf_ktime_get_coarse_ns is of Linux 5.11. A constant, so that the verifier never sees the other call. */
 const volatile __u8 has_coarse_clock = 0;
 
-static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook)
+static __always_inline __u64 clock_ns(void)
+{
+	return has_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+}
+
+static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook, __u64 now_ns)
 {
 	struct sluice_packet *pkt = packet_get();
 	struct sluice_stats *st = stats_get();
@@ -26,7 +32,7 @@ static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook)
 	__builtin_memset(pkt, 0, offsetof(struct sluice_packet, related_src));
 	pkt->hook = hook;
 	pkt->firewall = SLUICE_MODULE_FIREWALL;
-	pkt->now_ns = has_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	pkt->now_ns = now_ns;
 	return pkt;
 }
 
@@ -160,7 +166,7 @@ static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packe
 SEC("tc")
 int entry_pod(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_POD);
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_POD, clock_ns());
 
 	return pkt ? pass_on(skb, pkt, from_pod(skb, pkt)) : TC_ACT_SHOT;
 }
@@ -188,25 +194,18 @@ static __always_inline __u32 from_host(struct __sk_buff *skb, struct sluice_pack
 SEC("tc")
 int entry_host(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_HOST);
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_HOST, clock_ns());
 
 	return pkt ? pass_on(skb, pkt, from_host(skb, pkt)) : TC_ACT_SHOT;
 }
 
 /* ---- from another node --------------------------------------------------------------------- */
-static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 from_node(struct __sk_buff *skb, struct sluice_packet *pkt, __be32 node_be)
 {
-	const struct sluice_config *cfg = config_get();
-	struct bpf_tunnel_key tunnel = {};
 	struct sluice_route source;
 	struct ipv4_rest rest;
 	__u32 reason;
 
-	/* The size that the struct had in Linux 5.10; later kernels accept it too. */
-	if (!cfg ||
-	    bpf_skb_get_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4), 0) ||
-	    tunnel.tunnel_id != cfg->vni)
-		return SLUICE_DROP_TUNNEL_SOURCE;
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return protocol_refused(skb);
 	reason = parse_ipv4(skb, pkt, &rest);
@@ -214,15 +213,28 @@ static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_p
 		return reason;
 	route_get(&pkt->src, &source);
 	if ((source.kind != SLUICE_ROUTE_TUNNEL && source.kind != SLUICE_ROUTE_NODE) ||
-	    source.tunnel_be != bpf_htonl(tunnel.remote_ipv4))
+	    source.tunnel_be != node_be)
 		return SLUICE_DROP_TUNNEL_SOURCE;
 	return parse_rest(skb, pkt, &rest);
+}
+
+static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg = config_get();
+	struct bpf_tunnel_key tunnel = {};
+
+	/* The size that the struct had in Linux 5.10; later kernels accept it too. */
+	if (!cfg ||
+	    bpf_skb_get_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4), 0) ||
+	    tunnel.tunnel_id != cfg->vni)
+		return SLUICE_DROP_TUNNEL_SOURCE;
+	return from_node(skb, pkt, bpf_htonl(tunnel.remote_ipv4));
 }
 
 SEC("tc")
 int entry_overlay(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_OVERLAY);
+	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_OVERLAY, clock_ns());
 
 	return pkt ? pass_on(skb, pkt, from_overlay(skb, pkt)) : TC_ACT_SHOT;
 }
@@ -260,7 +272,7 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 
 	/* pkt_type: a promiscuous uplink also sees what is for others. */
 	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
-	    skb->pkt_type != 0 /* PACKET_HOST */ || parse_ipv4(skb, pkt, rest))
+	    skb->pkt_type != PACKET_HOST || parse_ipv4(skb, pkt, rest))
 		return false;
 	to_node = addr_equal(&pkt->dst, &cfg->node_ipv4);
 	if (!to_node) {
@@ -296,12 +308,31 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 	return SLUICE_DROP_NONE;
 }
 
+static __always_inline void count_direct_in(void)
+{
+	struct sluice_stats *st = stats_get();
+
+	if (st)
+		st->direct_in++;
+}
+
 SEC("tc")
 int entry_uplink(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_UPLINK);
+	const struct sluice_config *cfg = config_get();
+	const __u64 now_ns = clock_ns();
+	__be32 node_be = cfg ? tunnel_strip(skb, cfg, now_ns) : 0;
+	struct sluice_packet *pkt;
 	struct ipv4_rest rest;
 
+	if (node_be) {
+		pkt = packet_begin(SLUICE_HOOK_OVERLAY, now_ns);
+		if (!pkt)
+			return TC_ACT_SHOT;
+		count_direct_in();
+		return pass_on(skb, pkt, from_node(skb, pkt, node_be));
+	}
+	pkt = packet_begin(SLUICE_HOOK_UPLINK, now_ns);
 	if (!pkt)
 		return TC_ACT_SHOT;
 	if (!is_ours(skb, pkt, &rest))

@@ -168,6 +168,9 @@ std::string render_status(const json& status, Time now) {
                                  cgroup.empty() ? "packet by packet: " + text(services, "noCgroupReason")
                                                 : "at the socket (" + cgroup + ")")});
   }
+  if (const auto& tunnel = part(status, "tunnel"); !tunnel.empty())
+    table.add({"Tunnel", flag(tunnel, "direct") ? "by the modules at the uplink"
+                                                : "by the VXLAN device: " + text(tunnel, "notDirectReason")});
   const auto most = count(conntrack, "max");
   const auto entries = count(conntrack, "entries");
   const double percent = most == 0 ? 0.0 : 100.0 * static_cast<double>(entries) / static_cast<double>(most);

@@ -10,6 +10,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 
 #include <cerrno>
 #include <cstring>
@@ -55,6 +56,7 @@ std::optional<Link> parse_link(nlmsghdr* header) {
   Link link;
   link.index = info->ifi_index;
   link.up = (info->ifi_flags & IFF_UP) != 0;
+  link.ethernet = info->ifi_type == ARPHRD_ETHER;
   link.mtu = u32_of(attributes[IFLA_MTU]);
   link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));
   if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);

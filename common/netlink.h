@@ -26,7 +26,8 @@ struct Link {
   std::string kind;  // "veth", "vxlan", …; empty for physical devices
   Mac mac;
   unsigned mtu = 0;
-  bool up = false;     // IFF_UP
+  bool up = false;  // IFF_UP
+  bool ethernet = false;
   int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
   std::string qdisc;   // kind of the root queueing discipline: "noqueue", "tbf", …
   std::uint16_t vxlan_port = 0;

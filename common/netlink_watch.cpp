@@ -4,6 +4,7 @@
 #include <linux/netlink.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/xfrm.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -32,27 +33,39 @@ bool tells_of_a_root(const char* messages, std::size_t length) {
 
 }  // namespace
 
-Result<std::unique_ptr<QdiscWatch>> QdiscWatch::start(std::function<void()> changed) {
-  Fd messages(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
-  if (!messages) return failure_errno(errno, "open a netlink socket");
+Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::start(const Subject& subject,
+                                                          std::function<void()> changed) {
+  Fd messages(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, subject.protocol));
+  if (!messages) return failure_errno(errno, fmt::format("listen for changes of {}", subject.what));
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
-  address.nl_groups = RTMGRP_TC;
+  address.nl_groups = 1U << (subject.group - 1);
   if (bind(messages.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return failure_errno(errno, "listen for changes of queueing disciplines");
+    return failure_errno(errno, fmt::format("listen for changes of {}", subject.what));
   Fd stop(eventfd(0, EFD_CLOEXEC));
   if (!stop) return failure_errno(errno, "eventfd");
-  return std::unique_ptr<QdiscWatch>(
-      new QdiscWatch(std::move(messages), std::move(stop), std::move(changed)));
+  return std::unique_ptr<NetlinkWatch>(
+      new NetlinkWatch(std::move(messages), std::move(stop), subject.matters, std::move(changed)));
 }
 
-QdiscWatch::QdiscWatch(Fd messages, Fd stop, std::function<void()> changed)
+Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::qdiscs(std::function<void()> changed) {
+  return start({NETLINK_ROUTE, RTNLGRP_TC, "queueing disciplines", tells_of_a_root}, std::move(changed));
+}
+
+Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::ipsec(std::function<void()> changed) {
+  return start(
+      {NETLINK_XFRM, XFRMNLGRP_POLICY, "IPsec policies", [](const char*, std::size_t) { return true; }},
+      std::move(changed));
+}
+
+NetlinkWatch::NetlinkWatch(Fd messages, Fd stop, Matters matters, std::function<void()> changed)
     : messages_(std::move(messages)),
       stop_(std::move(stop)),
+      matters_(matters),
       changed_(std::move(changed)),
       thread_([this] { work(); }) {}
 
-QdiscWatch::~QdiscWatch() {
+NetlinkWatch::~NetlinkWatch() {
   const std::uint64_t one = 1;
   while (write(stop_.get(), &one, sizeof one) < 0 && errno == EINTR) {
   }
@@ -60,13 +73,13 @@ QdiscWatch::~QdiscWatch() {
 }
 
 // All that wait at once count as one.
-bool QdiscWatch::take_messages() const {
+bool NetlinkWatch::take_messages() const {
   bool changed = false;
   while (true) {
     alignas(nlmsghdr) std::array<char, 8192> buffer;
     const auto length = recv(messages_.get(), buffer.data(), buffer.size(), 0);
     if (length > 0)
-      changed |= tells_of_a_root(buffer.data(), static_cast<std::size_t>(length));
+      changed |= matters_(buffer.data(), static_cast<std::size_t>(length));
     else if (errno == ENOBUFS)  // there were more than the socket holds
       changed = true;
     else if (errno != EINTR)
@@ -74,7 +87,7 @@ bool QdiscWatch::take_messages() const {
   }
 }
 
-void QdiscWatch::work() const {
+void NetlinkWatch::work() const {
   while (true) {
     std::array<pollfd, 2> fds{{{messages_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
     if (poll(fds.data(), fds.size(), -1) < 0) continue;  // EINTR

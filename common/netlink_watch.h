@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -10,21 +11,35 @@
 
 namespace sluice {
 
-// Tells, from a thread of its own, that links of this network namespace have other root queueing disciplines.
-// Which, the kernel's list says: messages may be lost when there are too many, and that is told too.
-class QdiscWatch {
+// Tells, from a thread of its own, that something of this network namespace has changed. What, the kernel's
+// list says: messages may be lost when there are too many, and that is told too.
+class NetlinkWatch {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<QdiscWatch>> start(std::function<void()> changed);
-  QdiscWatch(const QdiscWatch&) = delete;
-  QdiscWatch& operator=(const QdiscWatch&) = delete;
-  ~QdiscWatch();
+  // Root queueing disciplines of links.
+  [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> qdiscs(std::function<void()> changed);
+  // IPsec policies (ip-xfrm(8)). EPROTONOSUPPORT in Error::code: the kernel knows none.
+  [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> ipsec(std::function<void()> changed);
+  NetlinkWatch(const NetlinkWatch&) = delete;
+  NetlinkWatch& operator=(const NetlinkWatch&) = delete;
+  ~NetlinkWatch();
 
  private:
-  QdiscWatch(Fd messages, Fd stop, std::function<void()> changed);
+  // Is one of these messages of the kernel worth telling?
+  using Matters = bool (*)(const char* messages, std::size_t length);
+  struct Subject {
+    int protocol;      // NETLINK_*
+    unsigned group;    // number of the multicast group
+    const char* what;  // "changes of …"
+    Matters matters;
+  };
+  [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> start(const Subject& subject,
+                                                                   std::function<void()> changed);
+  NetlinkWatch(Fd messages, Fd stop, Matters matters, std::function<void()> changed);
   void work() const;
   [[nodiscard]] bool take_messages() const;
 
   Fd messages_, stop_;
+  Matters matters_;
   std::function<void()> changed_;
   std::thread thread_;
 };

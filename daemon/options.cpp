@@ -75,6 +75,11 @@ DaemonOptions parse_options(int argc, char** argv) {
   app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")
       ->check(CLI::Range(1, 0xffffff))
       ->capture_default_str();
+  app.add_option("--tunnel-direct", o.tunnel_direct,
+                 "on: packets to and from other nodes go past the node's stack, but not where that has IPsec "
+                 "policies; off: all by the VXLAN device")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option(
          "--conntrack-max", o.datapath.conntrack_max,
          "entries of the conntrack table; 0: by the memory of the machine; takes effect on a new table")
@@ -131,6 +136,7 @@ DaemonOptions parse_options(int argc, char** argv) {
   using Mode = datapath::AttachMode;
   o.datapath.attach = o.attach == "tcx" ? Mode::kTcx : o.attach == "clsact" ? Mode::kClsact : Mode::kAuto;
   using datapath::Algorithm;
+  o.datapath.tunnel_direct = o.tunnel_direct == "on";
   o.datapath.algorithm = o.algorithm == "random" ? Algorithm::kRandom : Algorithm::kMaglev;
   if (o.datapath.cgroup == "none") o.datapath.cgroup.clear();
   o.server.socket = o.run_dir + "/sluice.sock";

@@ -21,6 +21,7 @@ struct DaemonOptions {
   std::string log_level = "info";
   std::string attach = "auto";       // auto | tcx | clsact
   std::string algorithm = "maglev";  // maglev | random
+  std::string tunnel_direct = "on";  // on | off
   std::string masquerade = "on";     // on | off
   std::string masquerade_ports;      // "61000-65535"; empty: these
   std::vector<std::string> non_masquerade;

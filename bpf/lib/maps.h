@@ -115,6 +115,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } routes SEC(".maps");
 
+/* When a flow of the tunnel last had a packet that is the VXLAN device's, by its source port: see overtakes(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLUICE_TUNNEL_FLOWS);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} tunnel_flows SEC(".maps");
+
 /* Preallocated: a new connection must not wait for memory, and a full table is told by -E2BIG. Not an
  * LRU, which evicts established connections under a flood. User space sets another size before load. */
 struct {

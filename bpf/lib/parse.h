@@ -49,6 +49,7 @@ enum icmp_type {
 
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_FRAGMENT (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)
 /* RFC 791 lets a reassembly live this long at least; Linux's ipfrag_time too is 30 s. */
 #define FRAGMENT_LIFETIME_NS (30 * SLUICE_NS_PER_S)
 

@@ -49,6 +49,7 @@ json packets_json(const sluice_stats& stats) {
           {"outTunnel", stats.out_tunnel},
           {"outUplink", stats.out_uplink},
           {"answered", stats.answered},
+          {"direct", {{"in", stats.direct_in}, {"out", stats.direct_out}}},
           {"drops", drops},
           {"unaccounted", static_cast<std::int64_t>(entered - left)}};
 }
@@ -127,6 +128,7 @@ Answer Controller::status() {
                     {"reason", generation.reason}};
     auto conntrack = conntrack_json();
     const auto sockets = datapath_->sockets();
+    const auto tunnel = datapath_->tunnel();
     auto links = datapath_->links();
     const auto attached = [&](bool by_tcx) {
       return links && std::any_of(links->begin(), links->end(),
@@ -160,6 +162,7 @@ Answer Controller::status() {
                {"applied", !services_dirty_},
                {"cgroup", sockets.cgroup},
                {"noCgroupReason", sockets.why_not}}},
+             {"tunnel", {{"direct", tunnel.direct}, {"notDirectReason", tunnel.why_not}}},
              {"conntrack", std::move(conntrack)},
              {"packets", packets_json(*stats)},
              {"audit", *audit},

@@ -67,10 +67,14 @@ Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam
 void Controller::start(source::Source& source, PodLookup lookup) {
   source_ = &source;
   lookup_ = std::move(lookup);
-  // Without it, housekeeping sees changes some seconds later.
-  if (auto watch = QdiscWatch::start([this] { post([this] { refresh_queues(); }); }))
+  // Without them, housekeeping sees changes some seconds later.
+  if (auto watch = NetlinkWatch::qdiscs([this] { post([this] { refresh_queues(); }); }))
     qdisc_watch_ = std::move(*watch);
   else
+    spdlog::warn("{}", watch.error().message);
+  if (auto watch = NetlinkWatch::ipsec([this] { post([this] { refresh_tunnel(); }); }))
+    ipsec_watch_ = std::move(*watch);
+  else if (watch.error().code != EPROTONOSUPPORT)
     spdlog::warn("{}", watch.error().message);
   thread_ = std::thread([this] { loop(); });
   connections_thread_ = std::thread([this] { collect_connections(); });
@@ -86,6 +90,7 @@ void Controller::stop() {
   for (auto* thread : {&thread_, &connections_thread_})
     if (thread->joinable()) thread->join();
   qdisc_watch_.reset();
+  ipsec_watch_.reset();
   mover_.stop();
   remover_.stop();
   finish_removals();
@@ -121,6 +126,11 @@ bool Controller::post(std::function<void()> job) {
 
 void Controller::refresh_queues() {
   if (auto done = datapath_->refresh_queues(); !done) spdlog::error("{}", done.error().message);
+}
+
+void Controller::refresh_tunnel() {
+  if (!node_config_) return;
+  if (auto done = datapath_->refresh_tunnel(); !done) spdlog::error("{}", done.error().message);
 }
 
 void Controller::reconcile_masquerade() {
@@ -204,6 +214,7 @@ void Controller::loop() {
       if (auto done = datapath_->restore_programs(); !done) spdlog::error("{}", done.error().message);
       mover_.offer(datapath_->links_to_move());
       refresh_queues();
+      refresh_tunnel();
       datapath_->collect();
       watch_connections();
       housekeeping_at_ = Clock::now() + housekeeping_interval();

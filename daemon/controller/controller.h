@@ -113,6 +113,7 @@ class Controller final : public source::Sink, public server::Api {
   void push(Event event);
   bool post(std::function<void()> job);  // for the controller's thread; false: it is stopping
   void refresh_queues();
+  void refresh_tunnel();
   void reconcile_masquerade();
   void move_link(std::uint32_t ifindex);  // on the mover's thread
   // Runs `work` on the controller's thread and waits for it; a daemon that is stopping answers "try again
@@ -205,7 +206,7 @@ class Controller final : public source::Sink, public server::Api {
   bool stopping_ = false;
   LinkRemover remover_;
   LinkMover mover_;
-  std::unique_ptr<QdiscWatch> qdisc_watch_;
+  std::unique_ptr<NetlinkWatch> qdisc_watch_, ipsec_watch_;
   std::thread thread_, connections_thread_;
 };
 

@@ -41,8 +41,15 @@ std::string Controller::metrics() {
       if (module != SLUICE_MODULE_CANDIDATE && module != SLUICE_MODULE_PROBE)
         modules.samples.push_back(
             {number(stats->module_packets[module]), {{"module", datapath::module_name(module)}}});
-    for (auto* metric : {&in, &out, &drops, &modules}) all.push_back(std::move(*metric));
+    Metric direct{"sluice_tunnel_direct_packets_total",
+                  "Of the packets from and to other nodes, those that went past the VXLAN device.",
+                  MetricType::kCounter,
+                  {{number(stats->direct_in), {{"direction", "in"}}},
+                   {number(stats->direct_out), {{"direction", "out"}}}}};
+    for (auto* metric : {&in, &out, &drops, &modules, &direct}) all.push_back(std::move(*metric));
   }
+  one("sluice_tunnel_direct", "1: packets to other nodes go past the VXLAN device where they can.",
+      MetricType::kGauge, datapath_->tunnel().direct ? 1 : 0);
   for (const auto& generation : datapath_->generations()) {
     if (!generation.live) continue;
     one("sluice_firewall_generation", "Number of the live firewall generation.", MetricType::kGauge,

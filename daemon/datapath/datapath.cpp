@@ -20,6 +20,7 @@
 #include "daemon/datapath/settings.h"
 #include "daemon/datapath/socket_hooks.h"
 #include "daemon/datapath/status.h"
+#include "daemon/datapath/tunnel.h"
 
 namespace sluice::datapath {
 
@@ -58,6 +59,7 @@ class KernelDatapath final : public Datapath {
       : ground_(std::move(ground)),
         attacher_(ground_.ways, ground_.pins, ground_.modules.entry),
         node_(ground_.maps, *ground_.settings, attacher_, ground_.options),
+        tunnel_(*ground_.settings, ground_.options),
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
@@ -82,9 +84,9 @@ class KernelDatapath final : public Datapath {
   }
 
   Result<void> configure(const NodeConfig& config) override {
-    return node_.configure(ground_.netlink, config).and_then([&] {
-      return service_routes_.refresh(ground_.netlink);
-    });
+    return node_.configure(ground_.netlink, config)
+        .and_then([&] { return tunnel_.refresh(ground_.netlink); })
+        .and_then([&] { return service_routes_.refresh(ground_.netlink); });
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
@@ -114,6 +116,8 @@ class KernelDatapath final : public Datapath {
     return endpoints_.finish_move(ground_.netlink, ifindex, link);
   }
   Result<void> refresh_queues() override { return endpoints_.refresh_queues(ground_.netlink); }
+  Result<void> refresh_tunnel() override { return tunnel_.refresh(ground_.netlink); }
+  TunnelStatus tunnel() const override { return tunnel_.status(); }
   Result<void> set_keeps_source(const std::set<std::uint32_t>& ids) override {
     return endpoints_.set_keeps_source(ids);
   }
@@ -187,6 +191,7 @@ class KernelDatapath final : public Datapath {
   Ground ground_;
   Attacher attacher_;
   Node node_;
+  Tunnel tunnel_;
   Endpoints endpoints_;
   History history_;
   Firewall firewall_;

@@ -37,6 +37,7 @@ struct Options {
   std::uint32_t conntrack_max = 0;  // entries, of a new table; 0: by the memory of the machine
   std::uint16_t vxlan_port = 4789;
   std::uint32_t vni = 83;
+  bool tunnel_direct = true;  // past the VXLAN device and the stack, where nothing is against it
   // A cgroup v2, or a folder with one in "unified", that all processes of the node are in; empty: none is
   // used.
   std::string cgroup = "/sys/fs/cgroup";
@@ -96,6 +97,13 @@ struct LinkStatus {
 struct SocketStatus {
   std::string cgroup;   // whose sockets are translated; empty: none
   std::string why_not;  // ... and why
+};
+
+// Packets to and from other nodes.
+struct TunnelStatus {
+  bool direct = false;  // by the modules at the uplink, else by the VXLAN device
+  std::string why_not = "the node is not configured yet";
+  bool operator==(const TunnelStatus&) const = default;
 };
 
 struct MapStatus {
@@ -198,6 +206,10 @@ class Datapath {
   // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods
   // go through it from here on. To be called after any has changed.
   [[nodiscard]] virtual Result<void> refresh_queues() = 0;
+  // Whether packets to other nodes may go past the node's stack. To be called after its IPsec policies have
+  // changed.
+  [[nodiscard]] virtual Result<void> refresh_tunnel() = 0;
+  [[nodiscard]] virtual TunnelStatus tunnel() const = 0;
   // The endpoints that leave the cluster under their own address, of all there are. For new connections.
   [[nodiscard]] virtual Result<void> set_keeps_source(const std::set<std::uint32_t>& ids) = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says

@@ -252,10 +252,11 @@ int World::map(const std::string& name) const {
   throw std::runtime_error("no map " + name);
 }
 
-World::Run World::run(int program, int ifindex, const Bytes& in, Bytes& out, int times) {
+World::Run World::run(int program, int ifindex, const Bytes& in, Bytes& out, int times) const {
   out.assign(in.size() + 256, 0);
   __sk_buff context{};
   context.ifindex = static_cast<std::uint32_t>(ifindex);
+  context.gso_size = gso_size_;
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.data_in = in.data();
   options.data_size_in = static_cast<std::uint32_t>(in.size());
@@ -300,7 +301,8 @@ Seen World::send_cut(sluice_hook hook, const Bytes& frame, std::size_t length) {
 Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
   const auto before = endings(stats());
   Seen seen;
-  run(program(name), ifindex, frame, seen.bytes);
+  static_cast<void>(run(program(name), ifindex, frame, seen.bytes));
+  seen.out = describe(seen.bytes);
   const auto after = endings(stats());
   for (std::size_t i = 0; i < after.size(); ++i)
     if (after[i].second != before[i].second) seen.outcome += after[i].first;

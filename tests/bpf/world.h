@@ -95,6 +95,8 @@ class World : public ::testing::Test {
   Seen send_on(int ifindex, const Bytes& frame) { return run_entry("entry_pod", ifindex, frame); }
   // The frame's first `length` bytes, though its EtherType promises more.
   Seen send_cut(sluice_hook hook, const Bytes& frame, std::size_t length);
+  // To entry_uplink, of the node itself or of another one by the tunnel.
+  Seen send_from_wire(const Bytes& frame) { return run_entry("entry_uplink", interfaces().uplink, frame); }
   Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
   bool loads_with_clock(bool coarse);                 // the entry object
   void load(const void* (*elf_bytes)(std::size_t*));  // an object, by its skeleton's function
@@ -161,6 +163,7 @@ class World : public ::testing::Test {
   // Where the tunnel packets come from that send(SLUICE_HOOK_OVERLAY) makes.
   std::string tunnel_source_ = "192.0.2.2";
   std::uint32_t tunnel_vni_ = kVni;
+  std::uint32_t gso_size_ = 0;  // of packets: what an interface would cut them into
   Firewall firewall_;
   // Before SetUp(): the clock that packets get on a node. Tests compare with the exact one.
   bool coarse_clock_ = false;
@@ -172,7 +175,7 @@ class World : public ::testing::Test {
     int returned;
     std::uint32_t mean_ns;
   };
-  static Run run(int program, int ifindex, const Bytes& in, Bytes& out, int times = 1);
+  [[nodiscard]] Run run(int program, int ifindex, const Bytes& in, Bytes& out, int times = 1) const;
 
   std::string pins_;
   std::vector<Object> objects_;

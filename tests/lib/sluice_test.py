@@ -32,19 +32,19 @@ class Ledger:
         self.kernel = {
             "in from pods": sum(rx for name, (rx, _) in links.items() if name in hosts),
             "in from the node's stack": links["sluice_net"][0],
-            "in from the overlay": links["sluice_vxlan"][0],
+            "in from the VXLAN device": links["sluice_vxlan"][0],
             "in from the uplink": sum(links[name][0] for name in self.uplinks),
             "out into pods": sum(rx for rx, _ in pods.values()) + dropped_by_queues(node),
-            "out into the tunnel": links["sluice_vxlan"][1],
+            "out by the VXLAN device": links["sluice_vxlan"][1],
         }
-        came = self.packets["in"]
+        came, direct = self.packets["in"], self.packets["direct"]
         self.datapath = {
             "in from pods": came["pod"],
             "in from the node's stack": came["host"],
-            "in from the overlay": came["overlay"],
-            "in from the uplink": came["uplink"],
+            "in from the VXLAN device": came["overlay"] - direct["in"],
+            "in from the uplink": came["uplink"] + direct["in"],
             "out into pods": self.packets["delivered"] + self.packets["answered"],
-            "out into the tunnel": self.packets["outTunnel"],
+            "out by the VXLAN device": self.packets["outTunnel"] - direct["out"],
         }
 
     def differences(self, before):

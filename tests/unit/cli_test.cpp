@@ -34,6 +34,7 @@ const json kStatus = json::parse(R"({
   "addresses": {"used": 17, "capacity": 253, "cidrs": ["10.244.1.0/24", "10.250.0.0/24"]},
   "firewall": {"generation": 12, "epoch": 3, "swappedAt": "2026-01-31T11:58:30.250Z", "reason": "NetworkPolicy shop/front changed"},
   "services": {"synced": true, "frontends": 12, "applied": true, "cgroup": "/host/cgroup", "noCgroupReason": ""},
+  "tunnel": {"direct": true, "notDirectReason": ""},
   "conntrack": {"entries": 1311, "max": 131072},
   "packets": {"in": {"pod": 10, "host": 20, "overlay": 30, "uplink": 40}, "delivered": 50, "toStack": 41, "outTunnel": 1,
               "outUplink": 2, "answered": 3, "drops": {"POLICY_INGRESS": 2, "TTL_EXPIRED": 1}, "unaccounted": -1},
@@ -78,6 +79,7 @@ TEST(CliRender, Status) {
             "Firewall     generation 12, epoch 3, live since 2026-01-31T11:58:30.250Z (1m30s ago): "
             "NetworkPolicy shop/front changed\n"
             "Services     12 frontends, the node's own processes at the socket (/host/cgroup)\n"
+            "Tunnel       by the modules at the uplink\n"
             "Conntrack    1311 of 131072 entries (1.0%)\n"
             "Packets in   10 from pods, 20 from the node, 30 from the overlay, 40 from the uplink\n"
             "Packets out  50 to pods, 41 to the node's stack, 1 to other nodes, 2 to the uplink, 3 ARP "
@@ -102,6 +104,7 @@ TEST(CliRender, StatusOfADaemonInTrouble) {
   status["services"]["applied"] = false;
   status["services"]["cgroup"] = "";
   status["services"]["noCgroupReason"] = "no cgroup v2";
+  status["tunnel"] = {{"direct", false}, {"notDirectReason", "no uplink"}};
   status["audit"] = {"peers: 10.1.0.2 is missing", "routes: 10.2.0.0/24 differs"};
   status["rejected"] = {"NetworkPolicy shop/bad: port 70000"};
   const auto text = render_status(status, kNow);
@@ -117,6 +120,7 @@ TEST(CliRender, StatusOfADaemonInTrouble) {
       text,
       HasSubstr("Services     12 frontends (NOT all applied), the node's own processes packet by packet: "
                 "no cgroup v2\n"));
+  EXPECT_THAT(text, HasSubstr("Tunnel       by the VXLAN device: no uplink\n"));
 }
 
 TEST(CliRender, NothingThatIsMissingFails) {

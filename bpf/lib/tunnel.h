@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * VXLAN (RFC 7348) over IPv4, written and read by the modules: past the node's IP and UDP and the VXLAN device, which cost more
+ * than all modules together. Only what is simple goes this way. The device does all the rest, as before: it is there, up
+ * and attached, and whatever one of these functions leaves alone goes to it untouched.
+ */
+#ifndef SLUICE_LIB_TUNNEL_H
+#define SLUICE_LIB_TUNNEL_H
+
+#include <linux/if_packet.h>
+
+#include "lib/parse.h"
+
+#define AF_INET 2
+#define TUNNEL_TTL 64
+#define VXLAN_HAS_VNI 0x08000000
+#define IPV4_WITHOUT_OPTIONS 0x45
+#define ECN_MASK 3
+#define ECN_ECT_0 2
+#define ECN_CE 3
+
+/* Source ports, one a flow (RFC 7348, 5): as the device has them, the kernel's default ip_local_port_range. */
+#define TUNNEL_PORT_MIN 32768
+#define TUNNEL_PORTS 28232
+
+/* Between the outer Ethernet header and the inner packet. */
+struct tunnel_headers {
+	struct iphdr ip;
+	struct udphdr udp;
+	__be32 flags_be;
+	__be32 vni_be;		/* in the upper 24 bits */
+	struct ethhdr inner;
+};
+
+#define TUNNEL_OVERHEAD 50	/* without the padding at its end */
+_Static_assert(offsetof(struct tunnel_headers, inner) + ETH_HLEN == TUNNEL_OVERHEAD, "tunnel_headers");
+
+/* Sum of the header's words, folded: 0xffff if it holds its own checksum (RFC 1071). */
+static __always_inline __u16 ipv4_sum(const struct iphdr *ip)
+{
+	const __u16 *word = (const void *)ip;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(*ip) / sizeof(*word)); i++)
+		sum += word[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum + (sum >> 16);
+}
+
+/*
+ * The device hands packets on from a queue, so that one of ours could overtake an earlier one of its flow. The packets
+ * of a flow go by the device, too, until it has had none of them for a second. Flows are told apart by their source port.
+ */
+static __always_inline bool overtakes(__be16 source_be, __u64 now_ns, bool device)
+{
+	__u32 flow = bpf_ntohs(source_be) % SLUICE_TUNNEL_FLOWS;
+	__u32 *last = bpf_map_lookup_elem(&tunnel_flows, &flow);
+	__u32 now = now_ns >> 20;
+
+	if (!last)
+		return true;
+	if (device)
+		*last = now;
+	return device || now - *last < 1024;
+}
+
+/* Is it a packet of the tunnel, whole and for this node? What it carries is not looked at. */
+static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __sk_buff *skb, const struct sluice_config *cfg)
+{
+	const struct tunnel_headers *outer;
+	const struct iphdr *ip;
+
+	if (!cfg->tunnel_port_be || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    skb->pkt_type != PACKET_HOST)
+		return NULL;
+	make_linear(skb, ETH_HLEN + sizeof(*ip));
+	ip = frame_start(skb) + ETH_HLEN;
+	if ((const void *)(ip + 1) > frame_end(skb) || ip->protocol != IPPROTO_UDP ||
+	    ip->daddr != addr_v4(&cfg->node_ipv4))
+		return NULL;
+	make_linear(skb, ETH_HLEN + TUNNEL_OVERHEAD + sizeof(struct iphdr));
+	outer = frame_start(skb) + ETH_HLEN;
+	if ((const void *)outer + TUNNEL_OVERHEAD > frame_end(skb) || outer->udp.dest != cfg->tunnel_port_be ||
+	    *(const __u8 *)outer != IPV4_WITHOUT_OPTIONS || outer->ip.frag_off & bpf_htons(IPV4_FRAGMENT) ||
+	    ETH_HLEN + bpf_ntohs(outer->ip.tot_len) != skb->len ||
+	    bpf_ntohs(outer->udp.len) + sizeof(struct iphdr) != bpf_ntohs(outer->ip.tot_len) ||
+	    outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) || outer->vni_be != bpf_htonl(cfg->vni << 8) ||
+	    ipv4_sum(&outer->ip) != 0xffff)
+		return NULL;
+	return outer;
+}
+
+/*
+ * Takes the tunnel's headers off a packet that the uplink received. Returns the address of the node that sent it; 0: not of
+ * the tunnel, or the device's, for what it carries, for a checksum that is to be verified or a congestion mark that the inner packet
+ * is to get (RFC 6040), or because it was merged of several: it is marked as a tunnel's packet where only the device
+ * can take the mark away.
+ */
+static __always_inline __be32 tunnel_strip(struct __sk_buff *skb, const struct sluice_config *cfg, __u64 now_ns)
+{
+	const struct tunnel_headers *outer = tunnel_headers_of(skb, cfg);
+	__be32 remote_be;
+	bool device;
+
+	if (!outer)
+		return 0;
+	remote_be = outer->ip.saddr;
+	device = skb->gso_size || outer->udp.check || (outer->ip.tos & ECN_MASK) == ECN_CE ||
+		 outer->inner.h_proto != bpf_htons(ETH_P_IP);
+	if (overtakes(outer->udp.source, now_ns, device))
+		return 0;
+	if (bpf_skb_adjust_room(skb, -TUNNEL_OVERHEAD, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+		return 0;
+	/* What the interface verified of the outer checksum, as the stack's UDP has it. */
+	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
+	return remote_be;
+}
+
+/* Bytes of the largest IPv4 packet, without the tunnel's headers, that the interface makes of this one; 0: unknown. */
+static __always_inline __u32 segment_size(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	const __u32 l4_offset = pkt->l4_offset & 0x7f;	/* ETH_HLEN + 60 at most; the mask is for the verifier */
+	const struct tcphdr *tcp;
+
+	if (!skb->gso_size)
+		return skb->len - ETH_HLEN;
+	if (pkt->proto == IPPROTO_UDP)
+		return l4_offset - ETH_HLEN + sizeof(struct udphdr) + skb->gso_size;
+	tcp = frame_start(skb) + l4_offset;
+	if (pkt->proto != IPPROTO_TCP || (const void *)(tcp + 1) > frame_end(skb))
+		return 0;
+	return l4_offset - ETH_HLEN + tcp->doff * 4 + skb->gso_size;
+}
+
+static __always_inline void tunnel_headers_make(struct tunnel_headers *outer, const struct sluice_config *cfg,
+						__be32 remote_be, __be16 source_be, __u8 tos, __u32 length)
+{
+	const __u8 ecn = tos & ECN_MASK;
+
+	__builtin_memset(outer, 0, sizeof(*outer));
+	*(__u8 *)outer = IPV4_WITHOUT_OPTIONS;
+	outer->ip.tos = ecn == ECN_CE ? ECN_ECT_0 : ecn;
+	outer->ip.tot_len = bpf_htons(length);
+	outer->ip.id = bpf_get_prandom_u32();	/* it may be fragmented */
+	outer->ip.ttl = TUNNEL_TTL;
+	outer->ip.protocol = IPPROTO_UDP;
+	outer->ip.saddr = addr_v4(&cfg->node_ipv4);
+	outer->ip.daddr = remote_be;
+	outer->ip.check = ~ipv4_sum(&outer->ip);
+	outer->udp.source = source_be;
+	outer->udp.dest = cfg->tunnel_port_be;
+	outer->udp.len = bpf_htons(length - sizeof(struct iphdr));
+	outer->flags_be = bpf_htonl(VXLAN_HAS_VNI);
+	outer->vni_be = bpf_htonl(cfg->vni << 8);
+	/* The receiver goes by addresses, not by the inner MACs; they only have to be unicast. */
+	mac_copy(outer->inner.h_dest, cfg->gateway_mac);
+	__builtin_memcpy(outer->inner.h_source, cfg->gateway_mac, ETH_ALEN);	/* at a multiple of two only */
+	outer->inner.h_proto = bpf_htons(ETH_P_IP);
+}
+
+/*
+ * Puts the headers in front of a packet and finds the way to the other node. 0: all is well; less: the packet could not be
+ * rewritten; more: the device's, and as it was. That is what leaves by another interface than the uplink (which may encrypt), what does not fit the path,
+ * and what the kernel does not put headers in front of (such as before Linux 5.13).
+ */
+static __always_inline int tunnel_wrap(struct __sk_buff *skb, const struct sluice_packet *pkt,
+				       const struct sluice_config *cfg, __be32 *next_hop_be)
+{
+	struct tunnel_headers outer;
+	struct bpf_fib_lookup fib = {};
+	const struct iphdr *inner;
+	__u32 segment, source;
+	long result;
+	__u8 tos;
+
+	if (!cfg->tunnel_port_be)
+		return 1;
+	segment = segment_size(skb, pkt);
+	inner = frame_start(skb) + ETH_HLEN;
+	if (!segment || skb->len - ETH_HLEN + TUNNEL_OVERHEAD > 0xffff || (const void *)(inner + 1) > frame_end(skb))
+		return 1;
+	tos = inner->tos;
+	source = TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32);
+	fib.family = AF_INET;
+	fib.l4_protocol = IPPROTO_UDP;
+	fib.sport = bpf_htons(source);
+	fib.dport = cfg->tunnel_port_be;
+	fib.tot_len = segment + TUNNEL_OVERHEAD;
+	fib.ipv4_src = addr_v4(&cfg->node_ipv4);
+	fib.ipv4_dst = pkt->route.tunnel_be;
+	fib.ifindex = cfg->host_ifindex;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
+	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
+	    fib.ifindex != cfg->uplink_ifindex)
+		return 1;
+	if (bpf_skb_adjust_room(skb, TUNNEL_OVERHEAD, BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
+					BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH))
+		return 1;
+	tunnel_headers_make(&outer, cfg, pkt->route.tunnel_be, bpf_htons(source), tos, skb->len - ETH_HLEN);
+	*next_hop_be = fib.ipv4_dst;
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &outer, TUNNEL_OVERHEAD, BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+}
+
+#endif
