@@ -85,7 +85,7 @@ class KernelDatapath final : public Datapath {
 
   Result<void> configure(const NodeConfig& config) override {
     return node_.configure(ground_.netlink, config)
-        .and_then([&] { return tunnel_.refresh(ground_.netlink); })
+        .and_then([&] { return tunnel_.configure(ground_.netlink, config); })
         .and_then([&] { return service_routes_.refresh(ground_.netlink); });
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }

@@ -59,7 +59,12 @@ struct NodeConfig {
   struct Remote {                      // another node
     std::string name;
     std::vector<Prefix> pod_cidrs;
-    std::vector<Address> addresses;  // the first IPv4 one is the tunnel's end
+    std::vector<Address> addresses;
+    [[nodiscard]] std::optional<Address> tunnel_end() const {  // the first IPv4 one
+      for (const auto& address : addresses)
+        if (address.is_v4()) return address;
+      return std::nullopt;
+    }
     bool operator==(const Remote&) const = default;
   };
   std::vector<Remote> remotes;
@@ -206,8 +211,8 @@ class Datapath {
   // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods
   // go through it from here on. To be called after any has changed.
   [[nodiscard]] virtual Result<void> refresh_queues() = 0;
-  // Whether packets to other nodes may go past the node's stack. To be called after its IPsec policies have
-  // changed.
+  // Whether packets to other nodes may go past the node's stack. To be called after its IPsec policies or
+  // routes have changed.
   [[nodiscard]] virtual Result<void> refresh_tunnel() = 0;
   [[nodiscard]] virtual TunnelStatus tunnel() const = 0;
   // The endpoints that leave the cluster under their own address, of all there are. For new connections.

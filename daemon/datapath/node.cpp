@@ -59,9 +59,8 @@ RouteTable route_table(const NodeConfig& config, const Address& gateway) {
     if (!of_pods) table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_WORLD_BARE, 0});
   }
   for (const auto& remote : config.remotes) {
-    const auto end = std::find_if(remote.addresses.begin(), remote.addresses.end(),
-                                  [](const Address& address) { return address.is_v4(); });
-    if (end == remote.addresses.end()) continue;  // the tunnel is IPv4: nothing leads there
+    const auto end = remote.tunnel_end();
+    if (!end) continue;  // nothing leads there
     for (const auto& address : remote.addresses)
       table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_NODE, end->v4_be()});
     for (const auto& prefix : remote.pod_cidrs)

@@ -8,7 +8,27 @@
 
 namespace sluice::datapath {
 
-// Empty: there is none.
+namespace {
+
+const Route* route_to(const std::vector<Route>& routes, const Address& address) {
+  const Route* best = nullptr;
+  for (const auto& route : routes)
+    if (route.destination.contains(address) &&
+        (best == nullptr || route.destination.length() > best->destination.length()))
+      best = &route;
+  return best;
+}
+
+}  // namespace
+
+Result<void> Tunnel::configure(NetlinkSocket& netlink, const NodeConfig& config) {
+  ends_.clear();
+  for (const auto& remote : config.remotes)
+    if (const auto end = remote.tunnel_end()) ends_.push_back(*end);
+  return refresh(netlink);
+}
+
+// Such as a route's MTU, which bpf_fib_lookup does not tell. Empty: there is none.
 Result<std::string> Tunnel::reason_for_device(NetlinkSocket& netlink) const {
   if (!options_.tunnel_direct) return "--tunnel-direct=off (chart value `tunnel.direct`)";
   auto config = settings_.get();
@@ -17,6 +37,12 @@ Result<std::string> Tunnel::reason_for_device(NetlinkSocket& netlink) const {
   auto uplink = netlink.link(static_cast<int>(config->uplink_ifindex));
   if (!uplink) return tl::unexpected(uplink.error());
   if (!uplink->ethernet) return "uplink " + uplink->name + " is no Ethernet interface";
+  auto routes = netlink.routes();
+  if (!routes) return tl::unexpected(routes.error());
+  for (const auto& end : ends_)
+    if (const auto* route = route_to(*routes, end);
+        route != nullptr && route->mtu != 0 && route->mtu < uplink->mtu)
+      return fmt::format("the route to node {} has an MTU of its own, {}", end.to_string(), route->mtu);
   auto ipsec = has_ipsec_policies();
   if (!ipsec) return tl::unexpected(ipsec.error());
   if (*ipsec) return "the node has IPsec policies, which the modules would go past";

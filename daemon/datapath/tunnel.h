@@ -5,7 +5,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "common/address.h"
 #include "common/netlink.h"
 #include "common/result.h"
 #include "daemon/datapath/datapath.h"
@@ -17,7 +19,9 @@ class Tunnel {
  public:
   Tunnel(const Settings& settings, const Options& options) : settings_(settings), options_(options) {}
 
-  // To be called after the node's devices or its IPsec policies have changed. On an error it is the device.
+  // After the node's devices were made.
+  [[nodiscard]] Result<void> configure(NetlinkSocket& netlink, const NodeConfig& config);
+  // To be called after the node's IPsec policies or routes have changed. On an error it is the device.
   [[nodiscard]] Result<void> refresh(NetlinkSocket& netlink);
   [[nodiscard]] const TunnelStatus& status() const { return status_; }
 
@@ -26,6 +30,7 @@ class Tunnel {
 
   const Settings& settings_;
   const Options& options_;
+  std::vector<Address> ends_;  // of other nodes
   TunnelStatus status_;
 };
 

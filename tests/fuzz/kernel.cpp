@@ -21,7 +21,10 @@ namespace {
 
 constexpr std::size_t kArea = 1 << 17;
 constexpr std::size_t kHeadroom = 256 + 2;  // NET_IP_ALIGN, so that the IP header is at a multiple of four
-constexpr unsigned kTailCallsMost = 33;     // MAX_TAIL_CALL_CNT
+#ifndef ENOTSUPP
+constexpr int ENOTSUPP = 524;  // the kernel's own
+#endif
+constexpr unsigned kTailCallsMost = 33;  // MAX_TAIL_CALL_CNT
 
 // Where skb->data, of 32 bits, can point to.
 std::uint8_t* areas() {
@@ -258,12 +261,21 @@ long bpf_skb_change_tail(__sk_buff*, __u32 length, __u64) {
 }
 // Behind the Ethernet header.
 long bpf_skb_adjust_room(__sk_buff*, __s32 more, __u32 mode, __u64) {
-  if (mode != BPF_ADJ_ROOM_MAC || more <= 0 || more > 0xfff || current->frame.size() < 14) return -EINVAL;
+  if (mode != BPF_ADJ_ROOM_MAC || std::abs(more) > 0xfff || current->frame.size() < 14) return -EINVAL;
   current->take_back();
-  current->frame.insert(current->frame.begin() + 14, static_cast<std::size_t>(more), 0);
-  current->place(std::min(current->linear, 14u) + static_cast<std::uint32_t>(more));
+  auto& frame = current->frame;
+  if (more >= 0) {
+    frame.insert(frame.begin() + 14, static_cast<std::size_t>(more), 0);
+    current->place(std::min(current->linear, 14u) + static_cast<std::uint32_t>(more));
+    return 0;
+  }
+  if (frame.size() < 14u + 20u + static_cast<std::size_t>(-more)) return -ENOTSUPP;
+  frame.erase(frame.begin() + 14, frame.begin() + 14 - more);
+  current->place(std::min(current->linear, 14u));
   return 0;
 }
+long bpf_csum_level(__sk_buff*, __u64) { return 0; }
+__u32 bpf_get_hash_recalc(__sk_buff* skb) { return skb->len * 0x9e3779b1u; }
 __s64 bpf_csum_diff(__be32* from, __u32 from_size, __be32* to, __u32 to_size, __wsum seed) {
   if (from_size % 4 || to_size % 4) return -EINVAL;
   std::uint64_t sum = seed;
@@ -287,7 +299,7 @@ long bpf_skb_get_tunnel_key(__sk_buff*, bpf_tunnel_key* key, __u32, __u64) {
 long bpf_skb_set_tunnel_key(__sk_buff*, bpf_tunnel_key*, __u32, __u64) { return 0; }
 
 long bpf_fib_lookup(void*, struct bpf_fib_lookup* fib, int, __u32) {
-  fib->ifindex = 40;
+  fib->ifindex = kUplink;
   return BPF_FIB_LKUP_RET_SUCCESS;
 }
 long bpf_redirect(__u32 ifindex, __u64) { return redirect(ifindex); }

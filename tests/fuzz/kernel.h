@@ -18,6 +18,8 @@ namespace sluice::fuzz {
 using Program = int (*)(__sk_buff*);
 using Bytes = std::vector<std::uint8_t>;
 
+constexpr std::uint32_t kUplink = 23;  // where every route leads
+
 struct Arrival {
   Bytes frame;
   std::uint32_t ifindex = 0;

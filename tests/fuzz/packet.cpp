@@ -32,7 +32,7 @@ int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
 extern char packet, stats, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use,
-    fragments, generation, services, service_slots, backends;
+    fragments, generation, services, service_slots, backends, tunnel_flows;
 }
 
 namespace sluice::fuzz {
@@ -40,7 +40,7 @@ namespace {
 
 constexpr std::uint32_t kOpenPod = 1, kClosedPod = 2;  // what they admit: everything, nothing
 constexpr std::uint32_t kOpenIf = 11, kClosedIf = 12, kHostIf = 20, kNetIf = 21, kTunnelIf = 22,
-                        kUplinkIf = 23;
+                        kUplinkIf = kUplink;
 constexpr std::uint32_t kVni = 83, kOtherNode = 0xc0000202;
 
 struct Control {
@@ -111,6 +111,7 @@ bool make_cluster() {
   node.vxlan_ifindex = kTunnelIf;
   node.uplink_ifindex = kUplinkIf;
   node.vni = kVni;
+  node.tunnel_port_be = htons(4789);
   node.conntrack_max = 1u << 20;
   node.monitor = SLUICE_MONITOR_DROPS | SLUICE_MONITOR_VERDICTS;
   const auto mac = Mac::of_pod(*Address::parse("10.1.0.1")).bytes();
@@ -180,7 +181,11 @@ std::uint64_t ended(const sluice_stats& now) {
 
 void check_counters(const sluice_stats& before, const sluice_stats& after, const Control& control,
                     int action) {
-  check(after.in[control.hook] == before.in[control.hook] + 1, "a packet came in and was not counted");
+  const bool direct = after.direct_in != before.direct_in;
+  const unsigned hook = direct ? unsigned{SLUICE_HOOK_OVERLAY} : control.hook;
+  check(!direct || control.hook == SLUICE_HOOK_UPLINK,
+        "a packet of the tunnel at another hook than the uplink");
+  check(after.in[hook] == before.in[hook] + 1, "a packet came in and was not counted");
   check(ended(after) == ended(before) + 1, "a packet did not end in exactly one counter");
   std::uint64_t dropped = 0;
   for (std::size_t i = 0; i < std::size(after.drops); ++i) dropped += after.drops[i] - before.drops[i];
@@ -191,6 +196,14 @@ void check_counters(const sluice_stats& before, const sluice_stats& after, const
           "left to the stack from another hook than the uplink");
 }
 
+// Came it by the tunnel from the other node, for this one? Written from RFC 7348.
+bool of_the_tunnel(const Bytes& frame) {
+  return frame.size() >= 14 + 50 + 20 && get16(frame, 12) == 0x0800 && frame[14] == 0x45 &&
+         get16(frame, 26) << 16 == (kOtherNode & 0xffff0000) && get16(frame, 28) == (kOtherNode & 0xffff) &&
+         get16(frame, 30) == 0xc000 && get16(frame, 32) == 0x0201 && frame[23] == IPPROTO_UDP &&
+         get16(frame, 36) == 4789 && frame[42] == 8 && frame[48] == kVni && get16(frame, 62) == 0x0800;
+}
+
 void check_fate(const Arrival& arrival, const Departure& left, const Control& control, bool answered) {
   const auto& seen = *get<sluice_packet>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0);
   if (left.action == TC_ACT_UNSPEC) check(left.frame == arrival.frame, "the stack's packet was changed");
@@ -199,6 +212,8 @@ void check_fate(const Arrival& arrival, const Departure& left, const Control& co
     check(!must_drop(arrival.frame, control), "passed, though it must not");
   if (control.hook == SLUICE_HOOK_OVERLAY)
     check(!control.no_tunnel && !control.strange_tunnel, "passed from a tunnel that is nobody's");
+  if (control.hook == SLUICE_HOOK_UPLINK && seen.hook == SLUICE_HOOK_OVERLAY)
+    check(of_the_tunnel(arrival.frame) && !control.other_host && !control.vlan, "taken for the tunnel's");
   // What is answered goes back where it came from, and is no traffic that policy knows.
   if (answered) return check(left.redirected_to == arrival.ifindex, "answered somebody else");
   const bool own_node = seen.flags & SLUICE_PKT_OWN_NODE;
@@ -239,6 +254,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   clear_map(&conntrack);
   clear_map(&conntrack_use);
   clear_map(&fragments);
+  clear_map(&tunnel_flows);
   constexpr std::size_t kHead = 4;
   while (size >= kHead) {
     const std::size_t length = std::min<std::size_t>(data[2] | data[3] << 8, size - kHead);

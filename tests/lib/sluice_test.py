@@ -64,9 +64,10 @@ class Ledger:
 
 
 def statistics(namespace):
-    """(name, packets received, packets sent) of each interface."""
+    """(name, packets received, packets sent or refused) of each interface."""
     for link in json.loads(namespace.run("ip", "-j", "-s", "link")):
-        yield link["ifname"], link["stats64"]["rx"]["packets"], link["stats64"]["tx"]["packets"]
+        tx = link["stats64"]["tx"]
+        yield link["ifname"], link["stats64"]["rx"]["packets"], tx["packets"] + tx["errors"] + tx["dropped"]
 
 
 def dropped_by_queues(node):

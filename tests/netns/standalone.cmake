@@ -12,6 +12,7 @@ standalone_test(recurring_ports_test.py RecurringPortsTest ClsactRecurringPortsT
 standalone_test(swap_load_test.py SwapLoadTest ClsactSwapLoadTest)
 standalone_test(conntrack_test.py ConntrackTest)
 standalone_test(masquerade_test.py MasqueradeTest)
+standalone_test(tunnel_test.py DirectTest OffTest)
 standalone_test(service_test.py ServiceTest ServiceTwoNodesTest)
 standalone_test(service_load_test.py ServiceLoadTest)
 standalone_test(host_port_test.py HostPortTest)

@@ -30,6 +30,8 @@ long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 
 long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
 long bpf_skb_change_tail(struct __sk_buff *skb, __u32 length, __u64 flags);
 long bpf_skb_adjust_room(struct __sk_buff *skb, __s32 more, __u32 mode, __u64 flags);
+long bpf_csum_level(struct __sk_buff *skb, __u64 level);
+__u32 bpf_get_hash_recalc(struct __sk_buff *skb);
 __s64 bpf_csum_diff(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __wsum seed);
 long bpf_skb_change_type(struct __sk_buff *skb, __u32 type);
 long bpf_skb_get_tunnel_key(struct __sk_buff *skb, struct bpf_tunnel_key *key, __u32 size, __u64 flags);
