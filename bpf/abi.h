@@ -47,6 +47,7 @@ enum {
 	SLUICE_MAX_SERVICE_SOURCES = 65536,
 	SLUICE_MAX_SOCKET_PEERS = 65536,
 	SLUICE_TUNNEL_FLOWS = 4096,
+	SLUICE_TUNNEL_HOPS = 256,
 };
 
 /* Masquerade ports, unless the configuration has others: above the kernel's default ip_local_port_range
@@ -515,6 +516,18 @@ struct sluice_route {
 	__be32 tunnel_be;	/* TUNNEL, NODE: the node's address, IPv4 underlay */
 };
 
+/* ---- the tunnel, as the modules write it ------------------------------------------------------- */
+/* `tunnel_flows`: ARRAY by source port modulo SLUICE_TUNNEL_FLOWS, when (2^20 ns) the flow last had a packet that is
+ * the VXLAN device's (__u32). */
+
+struct sluice_tunnel_hop {	/* `tunnel_hops`: PERCPU_ARRAY by flow, the FIB's answer of a moment ago */
+	__be32 node_be;
+	__be32 next_hop_be;
+	__u32 asked;		/* 2^20 ns */
+	__be16 source_be;	/* UDP source port */
+	__u16 fits;		/* IPv4 packets of that size */
+};
+
 /* ---- configuration ----------------------------------------------------------------------- */
 enum sluice_monitor_flags {
 	SLUICE_MONITOR_DROPS = 1 << 0,
@@ -797,6 +810,7 @@ SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
+SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 16, "sluice_tunnel_hop");
 SLUICE_ASSERT(sizeof(struct sluice_config) == 96, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");

@@ -115,7 +115,6 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } routes SEC(".maps");
 
-/* When a flow of the tunnel last had a packet that is the VXLAN device's, by its source port: see overtakes(). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SLUICE_TUNNEL_FLOWS);
@@ -123,6 +122,14 @@ struct {
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } tunnel_flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLUICE_TUNNEL_HOPS);
+	__type(key, __u32);
+	__type(value, struct sluice_tunnel_hop);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} tunnel_hops SEC(".maps");
 
 /* Preallocated: a new connection must not wait for memory, and a full table is told by -E2BIG. Not an
  * LRU, which evicts established connections under a flood. User space sets another size before load. */

@@ -160,6 +160,44 @@ static __always_inline void tunnel_headers_make(struct tunnel_headers *outer, co
 }
 
 /*
+ * Asks the node's FIB for the way to the other node: the next hop, or 0 if it is not by the uplink, or too narrow. An answer
+ * holds for the flow until the clock's next tick. Per flow: where there are several ways, the FIB keeps to one for each.
+ */
+static __always_inline __be32 next_hop(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
+				       __be16 source_be, __u32 length, __u64 now_ns)
+{
+	__u32 flow = (bpf_ntohl(node_be) + bpf_ntohs(source_be)) % SLUICE_TUNNEL_HOPS;
+	struct sluice_tunnel_hop *hop = bpf_map_lookup_elem(&tunnel_hops, &flow);
+	struct bpf_fib_lookup fib = {};
+	const __u32 now = now_ns >> 20;
+	long result;
+
+	if (!hop || length > 0xffff)
+		return 0;
+	if (hop->asked == now && hop->node_be == node_be && hop->source_be == source_be && length <= hop->fits)
+		return hop->next_hop_be;
+	fib.family = AF_INET;
+	fib.l4_protocol = IPPROTO_UDP;
+	fib.sport = source_be;
+	fib.dport = cfg->tunnel_port_be;
+	fib.tot_len = length;
+	fib.ipv4_src = addr_v4(&cfg->node_ipv4);
+	fib.ipv4_dst = node_be;
+	fib.ifindex = cfg->host_ifindex;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
+	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
+	    fib.ifindex != cfg->uplink_ifindex)
+		return 0;
+	hop->node_be = node_be;
+	hop->next_hop_be = fib.ipv4_dst;
+	hop->asked = now;
+	hop->source_be = source_be;
+	hop->fits = length;
+	return fib.ipv4_dst;
+}
+
+/*
  * Puts the headers in front of a packet and finds the way to the other node. 0: all is well; less: the packet could not be
  * rewritten; more: the device's, and as it was. That is what leaves by another interface than the uplink (which may encrypt), what does not fit the path,
  * and what the kernel does not put headers in front of (such as before Linux 5.13).
@@ -168,10 +206,9 @@ static __always_inline int tunnel_wrap(struct __sk_buff *skb, const struct sluic
 				       const struct sluice_config *cfg, __be32 *next_hop_be)
 {
 	struct tunnel_headers outer;
-	struct bpf_fib_lookup fib = {};
 	const struct iphdr *inner;
-	__u32 segment, source;
-	long result;
+	__be16 source_be;
+	__u32 segment;
 	__u8 tos;
 
 	if (!cfg->tunnel_port_be)
@@ -181,26 +218,15 @@ static __always_inline int tunnel_wrap(struct __sk_buff *skb, const struct sluic
 	if (!segment || skb->len - ETH_HLEN + TUNNEL_OVERHEAD > 0xffff || (const void *)(inner + 1) > frame_end(skb))
 		return 1;
 	tos = inner->tos;
-	source = TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32);
-	fib.family = AF_INET;
-	fib.l4_protocol = IPPROTO_UDP;
-	fib.sport = bpf_htons(source);
-	fib.dport = cfg->tunnel_port_be;
-	fib.tot_len = segment + TUNNEL_OVERHEAD;
-	fib.ipv4_src = addr_v4(&cfg->node_ipv4);
-	fib.ipv4_dst = pkt->route.tunnel_be;
-	fib.ifindex = cfg->host_ifindex;
-	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
-	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
-	    fib.ifindex != cfg->uplink_ifindex)
+	source_be = bpf_htons(TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32));
+	*next_hop_be = next_hop(skb, cfg, pkt->route.tunnel_be, source_be, segment + TUNNEL_OVERHEAD, pkt->now_ns);
+	if (!*next_hop_be)
 		return 1;
 	if (bpf_skb_adjust_room(skb, TUNNEL_OVERHEAD, BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
 					BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH))
 		return 1;
-	tunnel_headers_make(&outer, cfg, pkt->route.tunnel_be, bpf_htons(source), tos, skb->len - ETH_HLEN);
-	*next_hop_be = fib.ipv4_dst;
+	tunnel_headers_make(&outer, cfg, pkt->route.tunnel_be, source_be, tos, skb->len - ETH_HLEN);
 	return bpf_skb_store_bytes(skb, ETH_HLEN, &outer, TUNNEL_OVERHEAD, BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
 }
 
