@@ -20,11 +20,8 @@ static __always_inline bool arp_owner(const struct sluice_packet *pkt, __u8 *mac
 		mac_copy(mac, cfg->gateway_mac);
 		return true;
 	}
-	id = local_get(&pkt->dst);
-	if (!id || id == pkt->src_endpoint)
-		return false;
-	endpoint = endpoint_get(id);
-	if (!endpoint)
+	endpoint = local_endpoint(&pkt->dst, &id);
+	if (!endpoint || id == pkt->src_endpoint)
 		return false;
 	mac_copy(mac, endpoint->mac);
 	return true;
@@ -60,9 +57,8 @@ static __always_inline __u32 find_endpoint(struct __sk_buff *skb, struct sluice_
 
 	if ((const void *)(eth + 1) > frame_end(skb))
 		return SLUICE_DROP_SHORT_PACKET;
-	id = local_get(&pkt->dst);
-	endpoint = endpoint_get(id);
-	if (!id || !endpoint || !mac_equal(endpoint->mac, eth->h_dest)) {
+	endpoint = local_endpoint(&pkt->dst, &id);
+	if (unlikely(!endpoint || !mac_equal(endpoint->mac, eth->h_dest))) {
 		mac_key_make(&key, eth->h_dest);
 		return bpf_map_lookup_elem(&macs, &key) ? SLUICE_DROP_MAC_IP_MISMATCH :
 							  SLUICE_DROP_MAC_UNKNOWN;

@@ -59,29 +59,37 @@ static __always_inline struct outcome to_host(struct __sk_buff *skb, const struc
 	return sent(bpf_redirect(cfg->host_ifindex, BPF_F_INGRESS));
 }
 
-static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const struct sluice_packet *pkt,
-						const struct sluice_config *cfg, struct sluice_stats *st)
+static __always_inline struct outcome to_vxlan_device(struct __sk_buff *skb, const struct sluice_packet *pkt,
+						      const struct sluice_config *cfg)
 {
-	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
-	int left;
 	struct bpf_tunnel_key tunnel = {
 		.tunnel_id = cfg->vni,
 		.remote_ipv4 = bpf_ntohl(pkt->route.tunnel_be),
 		.tunnel_ttl = TUNNEL_TTL,
 	};
 
-	left = tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh);
-	if (left < 0)
-		return refused(SLUICE_DROP_REWRITE_FAILED);
-	if (!left) {
-		st->direct_out++;
-		return sent(bpf_redirect_neigh(cfg->uplink_ifindex, &hop, sizeof(hop), 0));
-	}
 	if (!set_macs(skb, cfg->gateway_mac, cfg->gateway_mac) ||
 	    bpf_skb_set_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4),
 				   BPF_F_ZERO_CSUM_TX))
 		return refused(SLUICE_DROP_REWRITE_FAILED);
 	return sent(bpf_redirect(cfg->vxlan_ifindex, 0));
+}
+
+static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const struct sluice_packet *pkt,
+						const struct sluice_config *cfg, struct sluice_stats *st)
+{
+	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
+
+	switch (tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh)) {
+	case TUNNEL_WRAPPED:
+		st->direct_out++;
+		return sent(bpf_redirect_neigh(cfg->uplink_ifindex, &hop, sizeof(hop), 0));
+	case TUNNEL_FAILED:
+		return refused(SLUICE_DROP_REWRITE_FAILED);
+	case TUNNEL_LEFT:
+		break;
+	}
+	return to_vxlan_device(skb, pkt, cfg);
 }
 
 /* The node's FIB decides, as for a packet that arrived on sluice_host. */

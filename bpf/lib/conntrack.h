@@ -92,7 +92,9 @@ static __always_inline bool ct_idle(const struct ct_snapshot *ct, __u64 now_ns, 
 
 static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto, __u64 now_ns)
 {
-	return ct_idle(ct, now_ns, sluice_ct_lifetime_ns(proto, ct_progress(ct)));
+	/* Most were seen just now: no lifetime is shorter. */
+	return unlikely(ct_idle(ct, now_ns, SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S)) &&
+	       ct_idle(ct, now_ns, sluice_ct_lifetime_ns(proto, ct_progress(ct)));
 }
 
 /* Did the live generation admit the connection? */
@@ -116,8 +118,13 @@ static __always_inline void alias_key_make(struct sluice_ct_key *key, const stru
 static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	__u32 progress = ct_progress(ct), word;
+	__u32 progress = SLUICE_CT_REPLIED | SLUICE_CT_ASSURED, word = sluice_ct_progress_word(ct->seal, progress);
 
+	/* As most packets find it. */
+	if (likely(word == ct->entry->progress && !(pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST)) &&
+		   !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS)))
+		return false;
+	progress = ct_progress(ct);
 	if (reply)
 		progress |= SLUICE_CT_REPLIED;
 	else if (progress & SLUICE_CT_REPLIED)
@@ -128,8 +135,7 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 	    (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY))
 		progress |= SLUICE_CT_CLOSED;
 	word = sluice_ct_progress_word(ct->seal, progress);
-	if (word == ct->entry->progress &&
-	    (__s64)(pkt->now_ns - ct->entry->last_seen_ns) < (__s64)SLUICE_CT_RENEW_NS)
+	if (word == ct->entry->progress && !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS))
 		return false;
 	ct->entry->progress = word;
 	ct->entry->last_seen_ns = pkt->now_ns;

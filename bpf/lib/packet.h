@@ -60,30 +60,38 @@ static __always_inline __u32 *hint_get(enum hint kind, __u32 bits)
 	return bpf_map_lookup_elem(&hints, &index);
 }
 
-/* Endpoint id of a local pod's address; 0: no local pod. */
-static __always_inline __u32 local_get(const struct sluice_addr *addr)
+/* The local pod with the address, and its endpoint id; none: no local pod. */
+static __always_inline const struct sluice_endpoint *local_endpoint(const struct sluice_addr *addr, __u32 *id)
 {
 	__u32 *hint = hint_get(HINT_LOCAL, bpf_ntohl(addr_v4(addr)));
 	const struct sluice_endpoint *endpoint;
 	const __u32 *found;
-	__u32 id = hint ? *hint : 0;
 
-	if (id) {
-		endpoint = endpoint_get(id);
+	*id = hint ? *hint : 0;
+	if (likely(*id)) {
+		endpoint = endpoint_get(*id);
 		if (endpoint && addr_equal(&endpoint->ipv4, addr))
-			return id;
+			return endpoint;
 	}
 	found = bpf_map_lookup_elem(&locals, addr);
 	if (!found)
-		return 0;
+		return NULL;
 	/* Elements change hands as conntrack's do; an endpoint's address is there before its element. */
-	id = *found;
-	endpoint = endpoint_get(id);
+	*id = *found;
+	endpoint = endpoint_get(*id);
 	if (!endpoint || !addr_equal(&endpoint->ipv4, addr))
-		return 0;
+		return NULL;
 	if (hint)
-		*hint = id;
-	return id;
+		*hint = *id;
+	return endpoint;
+}
+
+/* Endpoint id of a local pod's address; 0: no local pod. */
+static __always_inline __u32 local_get(const struct sluice_addr *addr)
+{
+	__u32 id;
+
+	return local_endpoint(addr, &id) ? id : 0;
 }
 
 /* volatile: read exactly once, where it is written in the program. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * VXLAN (RFC 7348) over IPv4, written and read by the modules: past the node's IP and UDP and the VXLAN device, which cost more
- * than all modules together. Only what is simple goes this way. The device does all the rest, as before: it is there, up
- * and attached, and whatever one of these functions leaves alone goes to it untouched.
+ * VXLAN (RFC 7348) over IPv4, written and read by the modules: past the node's IP and UDP and the VXLAN device,
+ * which cost more than all modules together. Only what is simple goes this way. The device does all the rest: it is
+ * there, up and attached, and whatever one of these functions leaves alone goes to it untouched.
  */
 #ifndef SLUICE_LIB_TUNNEL_H
 #define SLUICE_LIB_TUNNEL_H
@@ -35,22 +35,25 @@ struct tunnel_headers {
 #define TUNNEL_OVERHEAD 50	/* without the padding at its end */
 _Static_assert(offsetof(struct tunnel_headers, inner) + ETH_HLEN == TUNNEL_OVERHEAD, "tunnel_headers");
 
-/* Sum of the header's words, folded: 0xffff if it holds its own checksum (RFC 1071). */
-static __always_inline __u16 ipv4_sum(const struct iphdr *ip)
+/* A sum of some 32-bit words as one of 16-bit words (RFC 1071, 2B). */
+static __always_inline __u16 fold(__u64 sum)
 {
-	const __u16 *word = (const void *)ip;
-	__u32 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*ip) / sizeof(*word)); i++)
-		sum += word[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return sum + (sum >> 16);
 }
 
+static __always_inline bool checksum_holds(const struct iphdr *ip)
+{
+	const word32 *word = (const void *)ip;
+
+	return fold((__u64)word[0] + word[1] + word[2] + word[3] + word[4]) == 0xffff;
+}
+
 /*
- * The device hands packets on from a queue, so that one of ours could overtake an earlier one of its flow. The packets
- * of a flow go by the device, too, until it has had none of them for a second. Flows are told apart by their source port.
+ * The device hands packets on from a queue, so that one of ours could overtake an earlier one of its flow. Once it has
+ * had one it gets all of them, until a second after the last that had to be its. Flows are told apart by source port.
  */
 static __always_inline bool overtakes(__be16 source_be, __u64 now_ns, bool device)
 {
@@ -66,7 +69,8 @@ static __always_inline bool overtakes(__be16 source_be, __u64 now_ns, bool devic
 }
 
 /* Is it a packet of the tunnel, whole and for this node? What it carries is not looked at. */
-static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __sk_buff *skb, const struct sluice_config *cfg)
+static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __sk_buff *skb,
+								      const struct sluice_config *cfg)
 {
 	const struct tunnel_headers *outer;
 	const struct iphdr *ip;
@@ -86,16 +90,16 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 	    ETH_HLEN + bpf_ntohs(outer->ip.tot_len) != skb->len ||
 	    bpf_ntohs(outer->udp.len) + sizeof(struct iphdr) != bpf_ntohs(outer->ip.tot_len) ||
 	    outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) || outer->vni_be != bpf_htonl(cfg->vni << 8) ||
-	    ipv4_sum(&outer->ip) != 0xffff)
+	    !checksum_holds(&outer->ip))
 		return NULL;
 	return outer;
 }
 
 /*
- * Takes the tunnel's headers off a packet that the uplink received. Returns the address of the node that sent it; 0: not of
- * the tunnel, or the device's, for what it carries, for a checksum that is to be verified or a congestion mark that the inner packet
- * is to get (RFC 6040), or because it was merged of several: it is marked as a tunnel's packet where only the device
- * can take the mark away.
+ * Takes the tunnel's headers off a packet that the uplink received. Returns the address of the node that sent it; 0:
+ * not of the tunnel, or the device's, for what it carries, for a checksum that is to be verified or a congestion mark
+ * that the inner packet is to get (RFC 6040), or because it was merged of several: the kernel marks it as a tunnel's
+ * packet then, and only the device can take the mark away.
  */
 static __always_inline __be32 tunnel_strip(struct __sk_buff *skb, const struct sluice_config *cfg, __u64 now_ns)
 {
@@ -133,101 +137,117 @@ static __always_inline __u32 segment_size(struct __sk_buff *skb, const struct sl
 	return l4_offset - ETH_HLEN + tcp->doff * 4 + skb->gso_size;
 }
 
+/* In whole words: the helper that copies them would else wait for the narrower stores to retire. */
 static __always_inline void tunnel_headers_make(struct tunnel_headers *outer, const struct sluice_config *cfg,
-						__be32 remote_be, __be16 source_be, __u8 tos, __u32 length)
+						__be32 node_be, __be16 source_be, __u8 tos, __u32 length)
 {
 	const __u8 ecn = tos & ECN_MASK;
-
-	__builtin_memset(outer, 0, sizeof(*outer));
-	*(__u8 *)outer = IPV4_WITHOUT_OPTIONS;
-	outer->ip.tos = ecn == ECN_CE ? ECN_ECT_0 : ecn;
-	outer->ip.tot_len = bpf_htons(length);
-	outer->ip.id = bpf_get_prandom_u32();	/* it may be fragmented */
-	outer->ip.ttl = TUNNEL_TTL;
-	outer->ip.protocol = IPPROTO_UDP;
-	outer->ip.saddr = addr_v4(&cfg->node_ipv4);
-	outer->ip.daddr = remote_be;
-	outer->ip.check = ~ipv4_sum(&outer->ip);
-	outer->udp.source = source_be;
-	outer->udp.dest = cfg->tunnel_port_be;
-	outer->udp.len = bpf_htons(length - sizeof(struct iphdr));
-	outer->flags_be = bpf_htonl(VXLAN_HAS_VNI);
-	outer->vni_be = bpf_htonl(cfg->vni << 8);
+	const __be32 own_be = addr_v4(&cfg->node_ipv4);
+	const __be16 length_be = bpf_htons(length), udp_length_be = bpf_htons(length - sizeof(struct iphdr));
+	/* Of the IPv4 header, less its checksum. The identification is for those that are fragmented on the way. */
+	const __u32 first = IPV4_WITHOUT_OPTIONS | (ecn == ECN_CE ? ECN_ECT_0 : ecn) << 8 | (__u32)length_be << 16;
+	const __u32 second = bpf_get_prandom_u32() & 0xffff;
+	const __u32 third = TUNNEL_TTL | IPPROTO_UDP << 8;
+	const __u16 check = ~fold((__u64)first + second + third + own_be + node_be);
 	/* The receiver goes by addresses, not by the inner MACs; they only have to be unicast. */
-	mac_copy(outer->inner.h_dest, cfg->gateway_mac);
-	__builtin_memcpy(outer->inner.h_source, cfg->gateway_mac, ETH_ALEN);	/* at a multiple of two only */
+	const __u64 mac = *(const word32 *)cfg->gateway_mac | (__u64) * (const word16 *)(cfg->gateway_mac + 4) << 32;
+	word64 *word = (word64 *)outer;
+
+	word[0] = first | (__u64)second << 32;
+	word[1] = third | (__u32)check << 16 | (__u64)own_be << 32;
+	word[2] = node_be | (__u64)source_be << 32 | (__u64)cfg->tunnel_port_be << 48;
+	word[3] = udp_length_be | (__u64)bpf_htonl(VXLAN_HAS_VNI) << 32;
+	word[4] = bpf_htonl(cfg->vni << 8) | mac << 32;
+	word[5] = (mac >> 32 & 0xffff) | mac << 16;
 	outer->inner.h_proto = bpf_htons(ETH_P_IP);
 }
 
-/*
- * Asks the node's FIB for the way to the other node: the next hop, or 0 if it is not by the uplink, or too narrow. An answer
- * holds for the flow until the clock's next tick. Per flow: where there are several ways, the FIB keeps to one for each.
- */
+/* The next hop to the other node, as the node's FIB has it; 0: not by the uplink, or too narrow. */
+static __always_inline __be32 ask_fib(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
+				      __be16 source_be, __u32 length)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = IPPROTO_UDP,
+		.sport = source_be,
+		.dport = cfg->tunnel_port_be,
+		.tot_len = length,
+		.ipv4_src = addr_v4(&cfg->node_ipv4),
+		.ipv4_dst = node_be,
+		.ifindex = cfg->host_ifindex,
+	};
+	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+
+	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
+	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
+	    fib.ifindex != cfg->uplink_ifindex)
+		return 0;
+	return fib.ipv4_dst;
+}
+
+/* The same, asked once a flow and tick of the clock. Per flow: where there are several ways, the FIB keeps to one for
+ * each. */
 static __always_inline __be32 next_hop(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
 				       __be16 source_be, __u32 length, __u64 now_ns)
 {
 	__u32 flow = (bpf_ntohl(node_be) + bpf_ntohs(source_be)) % SLUICE_TUNNEL_HOPS;
 	struct sluice_tunnel_hop *hop = bpf_map_lookup_elem(&tunnel_hops, &flow);
-	struct bpf_fib_lookup fib = {};
 	const __u32 now = now_ns >> 20;
-	long result;
+	__be32 next_be;
 
 	if (!hop || length > 0xffff)
 		return 0;
 	if (hop->asked == now && hop->node_be == node_be && hop->source_be == source_be && length <= hop->fits)
 		return hop->next_hop_be;
-	fib.family = AF_INET;
-	fib.l4_protocol = IPPROTO_UDP;
-	fib.sport = source_be;
-	fib.dport = cfg->tunnel_port_be;
-	fib.tot_len = length;
-	fib.ipv4_src = addr_v4(&cfg->node_ipv4);
-	fib.ipv4_dst = node_be;
-	fib.ifindex = cfg->host_ifindex;
-	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
-	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
-	    fib.ifindex != cfg->uplink_ifindex)
+	next_be = ask_fib(skb, cfg, node_be, source_be, length);
+	if (!next_be)
 		return 0;
 	hop->node_be = node_be;
-	hop->next_hop_be = fib.ipv4_dst;
+	hop->next_hop_be = next_be;
 	hop->asked = now;
 	hop->source_be = source_be;
 	hop->fits = length;
-	return fib.ipv4_dst;
+	return next_be;
 }
 
+enum tunnel_wrapped {
+	TUNNEL_WRAPPED,
+	TUNNEL_LEFT,	/* to the device, as it was */
+	TUNNEL_FAILED,	/* half rewritten */
+};
+
 /*
- * Puts the headers in front of a packet and finds the way to the other node. 0: all is well; less: the packet could not be
- * rewritten; more: the device's, and as it was. That is what leaves by another interface than the uplink (which may encrypt), what does not fit the path,
- * and what the kernel does not put headers in front of (such as before Linux 5.13).
+ * Puts the headers in front of a packet and finds the way to the other node. Left is what goes by another interface
+ * than the uplink (which may encrypt), what does not fit the path, and what the kernel makes no room in for a tunnel
+ * (before Linux 5.13, or if it has such headers already).
  */
-static __always_inline int tunnel_wrap(struct __sk_buff *skb, const struct sluice_packet *pkt,
+static __always_inline enum tunnel_wrapped tunnel_wrap(struct __sk_buff *skb, const struct sluice_packet *pkt,
 				       const struct sluice_config *cfg, __be32 *next_hop_be)
 {
-	struct tunnel_headers outer;
+	struct tunnel_headers ADDR_ON_STACK outer;
 	const struct iphdr *inner;
 	__be16 source_be;
 	__u32 segment;
 	__u8 tos;
 
 	if (!cfg->tunnel_port_be)
-		return 1;
+		return TUNNEL_LEFT;
 	segment = segment_size(skb, pkt);
 	inner = frame_start(skb) + ETH_HLEN;
 	if (!segment || skb->len - ETH_HLEN + TUNNEL_OVERHEAD > 0xffff || (const void *)(inner + 1) > frame_end(skb))
-		return 1;
+		return TUNNEL_LEFT;
 	tos = inner->tos;
 	source_be = bpf_htons(TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32));
 	*next_hop_be = next_hop(skb, cfg, pkt->route.tunnel_be, source_be, segment + TUNNEL_OVERHEAD, pkt->now_ns);
 	if (!*next_hop_be)
-		return 1;
+		return TUNNEL_LEFT;
 	if (bpf_skb_adjust_room(skb, TUNNEL_OVERHEAD, BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
 					BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH))
-		return 1;
+		return TUNNEL_LEFT;
 	tunnel_headers_make(&outer, cfg, pkt->route.tunnel_be, source_be, tos, skb->len - ETH_HLEN);
-	return bpf_skb_store_bytes(skb, ETH_HLEN, &outer, TUNNEL_OVERHEAD, BPF_F_RECOMPUTE_CSUM) ? -1 : 0;
+	return bpf_skb_store_bytes(skb, ETH_HLEN, &outer, TUNNEL_OVERHEAD, BPF_F_RECOMPUTE_CSUM) ? TUNNEL_FAILED :
+												   TUNNEL_WRAPPED;
 }
 
 #endif

@@ -36,30 +36,36 @@ static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt)
 	       sent_to_snat(pkt, cfg);
 }
 
-/* What the connection's entry means for the packet; `reply`: it runs against the original direction. */
-static __always_inline void apply_entry(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+/* What the connection's translation means for the packet; `reply`: it runs against the original direction. */
+static __always_inline void apply_translation(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
 {
 	const struct sluice_config *cfg = config_get();
 
-	pkt->ct_seal = ct->seal;
-	if (unlikely(!reply && ct->nat.flags & SLUICE_CT_MASQUERADE) && cfg) {
+	if (!reply && ct->nat.flags & SLUICE_CT_MASQUERADE && cfg) {
 		addr_copy(&pkt->nat_addr, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
 		pkt->nat_port_be = ct->nat.snat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	}
-	if (unlikely(reply && ct->nat.flags & SLUICE_CT_SERVICE)) {
+	if (reply && ct->nat.flags & SLUICE_CT_SERVICE) {
 		addr_copy(&pkt->nat_addr, &ct->nat.addr);
 		pkt->nat_port_be = ct->nat.port_be;
 		pkt->client_port_be = ct->nat.client_port_be;
 		pkt->flags |= SLUICE_PKT_UNSERVICE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	}
-	if (unlikely(ct->nat.flags & SLUICE_CT_OWN_NODE))
+	if (ct->nat.flags & SLUICE_CT_OWN_NODE)
 		pkt->flags |= SLUICE_PKT_OWN_NODE;
 	/* What the stack hands back it has translated already. */
 	if (reply && ct->nat.flags & SLUICE_CT_STACK && pkt->hook != SLUICE_HOOK_HOST)
 		pkt->flags |= SLUICE_PKT_STACK;
+}
+
+static __always_inline void apply_entry(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+{
+	pkt->ct_seal = ct->seal;
+	if (unlikely(ct->nat.flags & ~SLUICE_CT_ORIGIN_HIGH))
+		apply_translation(pkt, ct, reply);
 	/* A SYN on an existing connection is judged again. */
 	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && ct_admitted(ct))
 		pkt->flags |= SLUICE_PKT_ADMITTED;
@@ -257,24 +263,28 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. */
 	if (unlikely(found == CT_TORN))
 		return SLUICE_DROP_CT_BUSY;
-	if (found == CT_ABSENT || ct.nat.flags & SLUICE_CT_ALIAS)
+	if (unlikely(found == CT_ABSENT))
 		return TO_NEW;
 	reply = from_high != !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH);
-	if (unlikely(!reply && ct.nat.flags & SLUICE_CT_SERVICE)) {
-		/* The tuple is the other's, which goes by the Service. */
-		pkt->ct_key.side = SLUICE_CT_OWN_SIDE;
-		found = ct_find(&pkt->ct_key, &ct);
-		if (found == CT_TORN)
-			return SLUICE_DROP_CT_BUSY;
-		if (found == CT_ABSENT)
+	if (unlikely(ct.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_SERVICE | SLUICE_CT_FRONT | SLUICE_CT_OWN_NODE))) {
+		if (ct.nat.flags & SLUICE_CT_ALIAS)
+			return TO_NEW;
+		if (!reply && ct.nat.flags & SLUICE_CT_SERVICE) {
+			/* The tuple is the other's, which goes by the Service. */
+			pkt->ct_key.side = SLUICE_CT_OWN_SIDE;
+			found = ct_find(&pkt->ct_key, &ct);
+			if (found == CT_TORN)
+				return SLUICE_DROP_CT_BUSY;
+			if (found == CT_ABSENT)
+				return TO_NEW;
+		}
+		if (ct.nat.flags & SLUICE_CT_FRONT)
+			return to_backend(skb, pkt, &ct);
+		/* Answers to the node's connections by Services go to its masquerade port; the node's own port has
+		 * another one, to the backend itself, of which nothing is known here. */
+		if (reply && ct.nat.flags & SLUICE_CT_OWN_NODE)
 			return TO_NEW;
 	}
-	if (unlikely(ct.nat.flags & SLUICE_CT_FRONT))
-		return to_backend(skb, pkt, &ct);
-	/* Answers to the node's connections by Services go to its masquerade port; the node's own port has another one,
-	 * to the backend itself, of which nothing is known here. */
-	if (unlikely(reply && ct.nat.flags & SLUICE_CT_OWN_NODE))
-		return TO_NEW;
 	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns)))
 		return TO_NEW;
 	established(pkt, &ct, reply);
