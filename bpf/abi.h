@@ -655,7 +655,7 @@ struct sluice_generation_stats {
 	__u64 rejudged;		/* of judged: packets of a connection that an earlier stamp had admitted */
 };
 
-/* ---- the packet context: `packet`, PERCPU_ARRAY of one ---------------------------------------- */
+/* ---- the packet context ------------------------------------------------------------------------ */
 enum sluice_ct_state {
 	SLUICE_STATE_NEW = 0,
 	SLUICE_STATE_ESTABLISHED = 1,	/* conntrack has it */
@@ -751,7 +751,7 @@ struct sluice_probe {
 };
 #define SLUICE_PROBE_RESULT 0x100
 
-/* ---- counters: `stats`, PERCPU_ARRAY of one ------------------------------------------------------ */
+/* ---- counters ------------------------------------------------------------------------------------ */
 /* Invariant: sum(in) = delivered + to_stack + out_tunnel + out_uplink + answered + sum(drops).
  * Probes are in none of them. */
 struct sluice_stats {
@@ -765,6 +765,12 @@ struct sluice_stats {
 	__u64 direct_out;	/* of out_tunnel: sent by the uplink, not by the device */
 	__u64 drops[SLUICE_DROP_SLOTS];
 	__u64 module_packets[SLUICE_MODULE_SLOTS];
+};
+
+/* What a CPU has of its own, `cpu`: PERCPU_ARRAY of one. Together, so that one lookup gives both. */
+struct sluice_cpu {
+	struct sluice_packet packet;
+	struct sluice_stats stats;
 };
 
 /* ---- events: `events`, RINGBUF ---------------------------------------------------------------------- */

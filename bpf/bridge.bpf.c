@@ -72,15 +72,14 @@ SEC("tc")
 int bridge(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
-	struct sluice_stats *st = stats_get();
 	__u32 reason;
 
-	if (!pkt || !st)
+	if (!pkt)
 		return TC_ACT_SHOT;
-	st->module_packets[SLUICE_MODULE_BRIDGE]++;
+	count_module(pkt, SLUICE_MODULE_BRIDGE);
 	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
 		if (arp_answer(skb, pkt)) {
-			st->answered++;
+			stats_of(pkt)->answered++;
 			/* Only pods send ARP. Not by the link's egress: from the moment that the link is up until the
 			 * kernel's linkwatch has run, which other work on interfaces may hold up for long, its qdisc
 			 * drops everything, and the pod would ask again only after a second. */

@@ -150,12 +150,11 @@ SEC("tc")
 int deliver(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
-	struct sluice_stats *st = stats_get();
 	struct outcome outcome;
 
-	if (!pkt || !st)
+	if (!pkt)
 		return TC_ACT_SHOT;
-	st->module_packets[SLUICE_MODULE_DELIVER]++;
-	outcome = send(skb, pkt, st);
+	count_module(pkt, SLUICE_MODULE_DELIVER);
+	outcome = send(skb, pkt, stats_of(pkt));
 	return outcome.reason ? drop(skb, pkt, SLUICE_MODULE_DELIVER, outcome.reason) : outcome.action;
 }

@@ -22,10 +22,11 @@ static __always_inline __u64 clock_ns(void)
 static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook, __u64 now_ns)
 {
 	struct sluice_packet *pkt = packet_get();
-	struct sluice_stats *st = stats_get();
+	struct sluice_stats *st;
 
-	if (!pkt || !st)
+	if (!pkt)
 		return NULL;
+	st = stats_of(pkt);
 	st->in[hook]++;
 	st->module_packets[SLUICE_MODULE_ENTRY]++;
 	/* What stands behind is written before it is read. */
@@ -308,14 +309,6 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline void count_direct_in(void)
-{
-	struct sluice_stats *st = stats_get();
-
-	if (st)
-		st->direct_in++;
-}
-
 SEC("tc")
 int entry_uplink(struct __sk_buff *skb)
 {
@@ -329,13 +322,13 @@ int entry_uplink(struct __sk_buff *skb)
 		pkt = packet_begin(SLUICE_HOOK_OVERLAY, now_ns);
 		if (!pkt)
 			return TC_ACT_SHOT;
-		count_direct_in();
+		stats_of(pkt)->direct_in++;
 		return pass_on(skb, pkt, from_node(skb, pkt, node_be));
 	}
 	pkt = packet_begin(SLUICE_HOOK_UPLINK, now_ns);
 	if (!pkt)
 		return TC_ACT_SHOT;
 	if (!is_ours(skb, pkt, &rest))
-		return to_stack();
+		return to_stack(pkt);
 	return pass_on(skb, pkt, from_uplink(pkt, &rest));
 }

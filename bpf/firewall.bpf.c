@@ -254,7 +254,7 @@ int firewall(struct __sk_buff *skb)
 	if (pkt->hook == SLUICE_HOOK_PROBE)
 		return SLUICE_PROBE_RESULT + reason;
 
-	count_module(SLUICE_MODULE_FIREWALL);
+	count_module(pkt, SLUICE_MODULE_FIREWALL);
 	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
 		const struct report what = { SLUICE_EVENT_VERDICT, SLUICE_MODULE_FIREWALL, reason,
 					     generation_number };

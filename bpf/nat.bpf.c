@@ -45,11 +45,11 @@ int nat(struct __sk_buff *skb)
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	count_module(SLUICE_MODULE_NAT);
+	count_module(pkt, SLUICE_MODULE_NAT);
 	pkt->next = SLUICE_MODULE_DELIVER;
 	reason = find_connection(skb, pkt);
 	if (reason == TO_STACK)
-		return to_stack();
+		return to_stack(pkt);
 	if (reason == TO_NEW) {
 		pkt->ports_tried = 0;
 		/* Nothing within the segment is a Service or leaves the cluster. */
@@ -73,10 +73,10 @@ int nat_new(struct __sk_buff *skb)
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	count_module(SLUICE_MODULE_NAT_NEW);
+	count_module(pkt, SLUICE_MODULE_NAT_NEW);
 	reason = open_connection(skb, pkt);
 	if (reason == TO_STACK)
-		return to_stack();
+		return to_stack(pkt);
 	if (reason == TO_REFUSE) {
 		go_to(skb, SLUICE_MODULE_REFUSE);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
@@ -92,7 +92,7 @@ int nat_commit(struct __sk_buff *skb)
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	count_module(SLUICE_MODULE_NAT_COMMIT);
+	count_module(pkt, SLUICE_MODULE_NAT_COMMIT);
 	if (pkt->state == SLUICE_STATE_NEW)
 		reason = commit(pkt);
 	if (unlikely(reason == TAKEN))

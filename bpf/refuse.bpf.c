@@ -82,10 +82,11 @@ int refuse(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
 	const struct sluice_config *cfg = config_get();
-	struct sluice_stats *st = stats_get();
+	struct sluice_stats *st;
 
-	if (!pkt || !st || !cfg)
+	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
+	st = stats_of(pkt);
 	st->module_packets[SLUICE_MODULE_REFUSE]++;
 	/* To a pod as the answer to ARP goes; to others by the way that the packet came. */
 	if (pkt->hook == SLUICE_HOOK_OVERLAY || pkt->flags & SLUICE_PKT_TCP_RST || !answer(skb, pkt))

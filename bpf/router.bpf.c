@@ -90,7 +90,7 @@ int router(struct __sk_buff *skb)
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	count_module(SLUICE_MODULE_ROUTER);
+	count_module(pkt, SLUICE_MODULE_ROUTER);
 	reason = route(skb, pkt);
 	if (!reason) {
 		go_to_firewall(skb, pkt);

@@ -118,6 +118,7 @@ static __always_inline enum outcome to_send(struct bpf_sock_addr *ctx, struct en
 	const struct sluice_config *cfg = config_get();
 	const struct end service = *end;
 	__u8 proto = ctx->protocol;
+	const struct sluice_packet *pkt;
 	enum outcome outcome;
 
 	if ((proto != IPPROTO_TCP && proto != IPPROTO_UDP) || !cfg || !of_node(ctx, cfg))
@@ -125,7 +126,9 @@ static __always_inline enum outcome to_send(struct bpf_sock_addr *ctx, struct en
 	outcome = to_backend(ctx, cfg, proto, end);
 	if (outcome == TRANSLATED) {
 		peer_remember(bpf_get_socket_cookie(ctx), proto, &service, end);
-		count_module(SLUICE_MODULE_SOCKET);
+		pkt = packet_get();	/* for the counters beside it */
+		if (pkt)
+			count_module(pkt, SLUICE_MODULE_SOCKET);
 	}
 	return outcome;
 }

@@ -15,17 +15,9 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct sluice_packet);
+	__type(value, struct sluice_cpu);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} packet SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sluice_stats);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} stats SEC(".maps");
+} cpu SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

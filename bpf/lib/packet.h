@@ -25,15 +25,15 @@
 static __always_inline struct sluice_packet *packet_get(void)
 {
 	__u32 zero = 0;
+	struct sluice_cpu *own = bpf_map_lookup_elem(&cpu, &zero);
 
-	return bpf_map_lookup_elem(&packet, &zero);
+	return own ? &own->packet : NULL;
 }
 
-static __always_inline struct sluice_stats *stats_get(void)
+/* The counters beside it. */
+static __always_inline struct sluice_stats *stats_of(const struct sluice_packet *pkt)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&stats, &zero);
+	return &((struct sluice_cpu *)pkt)->stats;
 }
 
 static __always_inline const struct sluice_config *config_get(void)
@@ -124,12 +124,9 @@ static __always_inline void packet_route(struct sluice_packet *pkt)
 	pkt->flags |= SLUICE_PKT_ROUTED;
 }
 
-static __always_inline void count_module(enum sluice_module module)
+static __always_inline void count_module(const struct sluice_packet *pkt, enum sluice_module module)
 {
-	struct sluice_stats *st = stats_get();
-
-	if (st)
-		st->module_packets[module]++;
+	stats_of(pkt)->module_packets[module]++;
 }
 
 struct report {
@@ -175,21 +172,16 @@ static __always_inline int drop(struct __sk_buff *skb, const struct sluice_packe
 				enum sluice_module module, __u32 reason)
 {
 	const struct report what = { SLUICE_EVENT_DROP, module, reason, 0 };
-	struct sluice_stats *st = stats_get();
 
-	if (st)
-		st->drops[reason & (SLUICE_DROP_SLOTS - 1)]++;
+	stats_of(pkt)->drops[reason & (SLUICE_DROP_SLOTS - 1)]++;
 	report(skb, pkt, &what);
 	return TC_ACT_SHOT;
 }
 
 /* Leaves an uplink packet, which nothing has touched, to the node's stack (and to programs after us). */
-static __always_inline int to_stack(void)
+static __always_inline int to_stack(const struct sluice_packet *pkt)
 {
-	struct sluice_stats *st = stats_get();
-
-	if (st)
-		st->to_stack++;
+	stats_of(pkt)->to_stack++;
 	return TC_ACT_UNSPEC;
 }
 

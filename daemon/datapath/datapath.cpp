@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "daemon/datapath/attach.h"
 #include "daemon/datapath/conntrack.h"
 #include "daemon/datapath/endpoints.h"
@@ -163,7 +165,11 @@ class KernelDatapath final : public Datapath {
       spdlog::warn("expired connections stay: {}", done.error().message);
   }
   Result<sluice_stats> stats() const override {
-    return ground_.maps.stats.lookup(0).map([](const std::vector<sluice_stats>& each) { return sum(each); });
+    return ground_.maps.cpu.lookup(0).map([](const std::vector<sluice_cpu>& all) {
+      std::vector<sluice_stats> each(all.size());
+      std::transform(all.begin(), all.end(), each.begin(), [](const sluice_cpu& own) { return own.stats; });
+      return sum(each);
+    });
   }
   std::vector<GenerationStatus> generations() const override { return history_.list(); }
   Result<std::vector<ModuleStatus>> modules() const override {
