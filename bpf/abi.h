@@ -8,7 +8,7 @@
  * Byte order: a field whose name ends in _be is in network byte order; all other
  * integers are in host byte order. An address is always 16 bytes; IPv4 is
  * IPv4-mapped (RFC 4291, 2.5.5.2).
- * Times are nanoseconds of CLOCK_MONOTONIC (coarse where the kernel has it).
+ * Times are nanoseconds of CLOCK_MONOTONIC; in what packets leave behind, of the last tick before.
  */
 #ifndef SLUICE_BPF_ABI_H
 #define SLUICE_BPF_ABI_H
@@ -730,7 +730,8 @@ struct sluice_packet {
 	__u16 pad3[3];
 	__u64 ct_seal;		/* of the connection's main entry, once it exists */
 	__u64 stamp;		/* stamp under which the firewall judged */
-	__u64 now_ns;
+	__u64 now_ns;		/* read once a tick of the kernel, which this CPU's next packets share */
+	__u64 tick;		/* in which it was read, in jiffies */
 };
 
 /* What `probe` reads from the packet data of BPF_PROG_TEST_RUN: 14 bytes of Ethernet header that
@@ -834,7 +835,7 @@ SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
 SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
 SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
 SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
-SLUICE_ASSERT(sizeof(struct sluice_packet) == 232, "sluice_packet");
+SLUICE_ASSERT(sizeof(struct sluice_packet) == 240, "sluice_packet");
 SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
 SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");
 SLUICE_ASSERT(sizeof(struct sluice_module_info) == 16, "sluice_module_info");

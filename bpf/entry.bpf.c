@@ -11,30 +11,27 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* bpf_ktime_get_coarse_ns is of Linux 5.11. A constant, so that the verifier never sees the other call. */
-const volatile __u8 has_coarse_clock = 0;
-
-static __always_inline __u64 clock_ns(void)
+/* Nothing here needs a finer clock than the tick, and the jiffies are read without a call. */
+static __always_inline void read_clock(struct sluice_packet *pkt)
 {
-	return has_coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	const __u64 tick = bpf_jiffies64();
+
+	if (likely(pkt->tick == tick))
+		return;
+	pkt->tick = tick;
+	pkt->now_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline struct sluice_packet *packet_begin(enum sluice_hook hook, __u64 now_ns)
+static __always_inline void packet_begin(struct sluice_packet *pkt, enum sluice_hook hook)
 {
-	struct sluice_packet *pkt = packet_get();
-	struct sluice_stats *st;
+	struct sluice_stats *st = stats_of(pkt);
 
-	if (!pkt)
-		return NULL;
-	st = stats_of(pkt);
 	st->in[hook]++;
 	st->module_packets[SLUICE_MODULE_ENTRY]++;
 	/* What stands behind is written before it is read. */
 	__builtin_memset(pkt, 0, offsetof(struct sluice_packet, related_src));
 	pkt->hook = hook;
 	pkt->firewall = SLUICE_MODULE_FIREWALL;
-	pkt->now_ns = now_ns;
-	return pkt;
 }
 
 static __always_inline int pass_on(struct __sk_buff *skb, struct sluice_packet *pkt, __u32 reason)
@@ -167,9 +164,13 @@ static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packe
 SEC("tc")
 int entry_pod(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_POD, clock_ns());
+	struct sluice_packet *pkt = packet_get();
 
-	return pkt ? pass_on(skb, pkt, from_pod(skb, pkt)) : TC_ACT_SHOT;
+	if (!pkt)
+		return TC_ACT_SHOT;
+	read_clock(pkt);
+	packet_begin(pkt, SLUICE_HOOK_POD);
+	return pass_on(skb, pkt, from_pod(skb, pkt));
 }
 
 /* ---- from the node's stack --------------------------------------------------------------- */
@@ -195,9 +196,13 @@ static __always_inline __u32 from_host(struct __sk_buff *skb, struct sluice_pack
 SEC("tc")
 int entry_host(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_HOST, clock_ns());
+	struct sluice_packet *pkt = packet_get();
 
-	return pkt ? pass_on(skb, pkt, from_host(skb, pkt)) : TC_ACT_SHOT;
+	if (!pkt)
+		return TC_ACT_SHOT;
+	read_clock(pkt);
+	packet_begin(pkt, SLUICE_HOOK_HOST);
+	return pass_on(skb, pkt, from_host(skb, pkt));
 }
 
 /* ---- from another node --------------------------------------------------------------------- */
@@ -235,9 +240,13 @@ static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_p
 SEC("tc")
 int entry_overlay(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_begin(SLUICE_HOOK_OVERLAY, clock_ns());
+	struct sluice_packet *pkt = packet_get();
 
-	return pkt ? pass_on(skb, pkt, from_overlay(skb, pkt)) : TC_ACT_SHOT;
+	if (!pkt)
+		return TC_ACT_SHOT;
+	read_clock(pkt);
+	packet_begin(pkt, SLUICE_HOOK_OVERLAY);
+	return pass_on(skb, pkt, from_overlay(skb, pkt));
 }
 
 /* ---- from outside --------------------------------------------------------------------------- */
@@ -265,14 +274,13 @@ static __always_inline bool masquerade_candidate(const struct sluice_packet *pkt
 }
 
 static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet *pkt,
-				    struct ipv4_rest *rest)
+				    const struct sluice_config *cfg, struct ipv4_rest *rest)
 {
-	const struct sluice_config *cfg = config_get();
 	struct sluice_service service;
 	bool to_node;
 
 	/* pkt_type: a promiscuous uplink also sees what is for others. */
-	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    skb->pkt_type != PACKET_HOST || parse_ipv4(skb, pkt, rest))
 		return false;
 	to_node = addr_equal(&pkt->dst, &cfg->node_ipv4);
@@ -312,23 +320,22 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 SEC("tc")
 int entry_uplink(struct __sk_buff *skb)
 {
+	struct sluice_packet *pkt = packet_get();
 	const struct sluice_config *cfg = config_get();
-	const __u64 now_ns = clock_ns();
-	__be32 node_be = cfg ? tunnel_strip(skb, cfg, now_ns) : 0;
-	struct sluice_packet *pkt;
 	struct ipv4_rest rest;
+	__be32 node_be;
 
+	if (!pkt || !cfg)
+		return TC_ACT_SHOT;
+	read_clock(pkt);
+	node_be = tunnel_strip(skb, cfg, pkt->now_ns);
 	if (node_be) {
-		pkt = packet_begin(SLUICE_HOOK_OVERLAY, now_ns);
-		if (!pkt)
-			return TC_ACT_SHOT;
+		packet_begin(pkt, SLUICE_HOOK_OVERLAY);
 		stats_of(pkt)->direct_in++;
 		return pass_on(skb, pkt, from_node(skb, pkt, node_be));
 	}
-	pkt = packet_begin(SLUICE_HOOK_UPLINK, now_ns);
-	if (!pkt)
-		return TC_ACT_SHOT;
-	if (!is_ours(skb, pkt, &rest))
+	packet_begin(pkt, SLUICE_HOOK_UPLINK);
+	if (!is_ours(skb, pkt, cfg, &rest))
 		return to_stack(pkt);
 	return pass_on(skb, pkt, from_uplink(pkt, &rest));
 }

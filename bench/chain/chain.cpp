@@ -103,7 +103,6 @@ class Side : public World {
 };
 
 Side::Side(std::uint32_t sources, std::uint32_t services) : sources_(sources) {
-  coarse_clock_ = true;
   SetUp();
   load(front_bpf__elf_bytes);
   put("front", std::uint32_t{kFrontEntry}, program("entry_pod"));

@@ -50,11 +50,6 @@ void raise_memlock_limit() {
   static_cast<void>(setrlimit(RLIMIT_MEMLOCK, &unlimited));
 }
 
-bool has_coarse_clock() {
-  const LibbpfMessages messages;
-  return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, nullptr) == 1;
-}
-
 class KernelDatapath final : public Datapath {
  public:
   explicit KernelDatapath(Ground ground)
@@ -215,7 +210,7 @@ Result<Ground> lay_ground(const Options& options) {
   const auto memory =
       static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   const auto wanted = options.conntrack_max ? options.conntrack_max : conntrack_size(memory);
-  const ObjectOptions objects{pins->root(), wanted, has_coarse_clock()};
+  const ObjectOptions objects{pins->root(), wanted};
   auto modules = Modules::load(*pins, objects);
   if (!modules) return tl::unexpected(modules.error());
   auto maps = Maps::open(*pins);

@@ -24,7 +24,6 @@ namespace sluice::datapath {
 struct ObjectOptions {
   std::string pin_root;
   std::uint32_t conntrack_max = 0;
-  bool coarse_clock = false;  // the kernel has bpf_ktime_get_coarse_ns (5.11)
   // Pinned maps by path, opened and compared for an earlier object; the next ones take them as they are.
   std::shared_ptr<std::map<std::string, Fd>> pinned_maps = std::make_shared<std::map<std::string, Fd>>();
 };
@@ -44,8 +43,6 @@ class Object {
     Object made(Skeleton::open(&open_options));
     if (!made.skeleton_) return messages.failure(errno, "open an embedded BPF object");
     if (auto done = prepare_object(made.skeleton_->obj, options); !done) return tl::unexpected(done.error());
-    if constexpr (requires(Skeleton* s) { s->rodata->has_coarse_clock; })
-      made.skeleton_->rodata->has_coarse_clock = options.coarse_clock;
     return made;
   }
   [[nodiscard]] Result<void> load() {

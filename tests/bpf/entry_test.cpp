@@ -92,10 +92,6 @@ TEST_F(Entry, AVlanTagIsRefused) {
             "dropped ETHERTYPE_UNSUPPORTED");
 }
 
-TEST_F(Entry, BothClocksAreAcceptedByTheVerifier) {
-  for (const bool coarse : {false, true}) EXPECT_TRUE(loads_with_clock(coarse)) << coarse;
-}
-
 TEST_F(Entry, ArpFromAPodMustTellTheTruth) {
   const Arp honest{.sender_ip = "10.1.0.2", .target_ip = "10.1.0.1"};
   const auto lie = [&](const std::function<void(Arp&)>& what) {

@@ -175,12 +175,6 @@ std::uint64_t now_ns() {
 
 void World::load(const void* (*elf_bytes)(std::size_t*)) {
   Object object = open_image(elf_bytes, pins_);
-  if (coarse_clock_ && elf_bytes == entry_bpf__elf_bytes) {
-    const std::remove_pointer_t<decltype(entry_bpf::rodata)> constants{.has_coarse_clock = 1};
-    need(bpf_map__set_initial_value(bpf_object__find_map_by_name(object.get(), ".rodata"), &constants,
-                                    sizeof constants) == 0,
-         "the constants of entry");
-  }
   need(bpf_object__load(object.get()) == 0, "bpf_object__load");
   objects_.push_back(std::move(object));
 }
@@ -307,18 +301,6 @@ Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
   for (std::size_t i = 0; i < after.size(); ++i)
     if (after[i].second != before[i].second) seen.outcome += after[i].first;
   return seen;
-}
-
-bool World::loads_with_clock(bool coarse) {
-  bpf_object_open_opts options{};
-  options.sz = sizeof options;
-  options.pin_root_path = pins_.c_str();
-  const std::unique_ptr<entry_bpf, void (*)(entry_bpf*)> entry(entry_bpf__open_opts(&options),
-                                                               entry_bpf__destroy);
-  if (!entry) return false;
-  entry->rodata->has_coarse_clock = coarse;
-  bpf_map__set_max_entries(entry->maps.conntrack, kConntrackMax);
-  return entry_bpf__load(entry.get()) == 0;
 }
 
 int World::run_program(const char* name) {

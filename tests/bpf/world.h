@@ -98,7 +98,6 @@ class World : public ::testing::Test {
   // To entry_uplink, of the node itself or of another one by the tunnel.
   Seen send_from_wire(const Bytes& frame) { return run_entry("entry_uplink", interfaces().uplink, frame); }
   Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
-  bool loads_with_clock(bool coarse);                 // the entry object
   void load(const void* (*elf_bytes)(std::size_t*));  // an object, by its skeleton's function
   int run_program(const char* name);                  // its return value
   // What a run took, repeated with the same packet.
@@ -165,8 +164,6 @@ class World : public ::testing::Test {
   std::uint32_t tunnel_vni_ = kVni;
   std::uint32_t gso_size_ = 0;  // of packets: what an interface would cut them into
   Firewall firewall_;
-  // Before SetUp(): the clock that packets get on a node. Tests compare with the exact one.
-  bool coarse_clock_ = false;
 
  private:
   void set_arrival(const std::array<std::uint32_t, 4>& value);

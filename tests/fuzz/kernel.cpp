@@ -217,7 +217,7 @@ void* kernel_reserve(__u64 size) { return std::malloc(size); }
 void kernel_submit(void* data) { std::free(data); }
 
 __u64 bpf_ktime_get_ns() { return clock_ns += 1'000'000; }
-__u64 bpf_ktime_get_coarse_ns() { return bpf_ktime_get_ns(); }
+__u64 bpf_jiffies64() { return clock_ns; }
 __u32 bpf_get_prandom_u32() { return 4711; }
 
 long bpf_skb_pull_data(__sk_buff*, __u32 length) {

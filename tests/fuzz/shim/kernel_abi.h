@@ -21,7 +21,7 @@ void *kernel_reserve(__u64 size);
 void kernel_submit(void *data);
 
 __u64 bpf_ktime_get_ns(void);
-__u64 bpf_ktime_get_coarse_ns(void);
+__u64 bpf_jiffies64(void);
 __u32 bpf_get_prandom_u32(void);
 long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length);
 long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 length);
