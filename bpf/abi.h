@@ -768,7 +768,7 @@ struct sluice_stats {
 	__u64 module_packets[SLUICE_MODULE_SLOTS];
 };
 
-/* What a CPU has of its own, `cpu`: PERCPU_ARRAY of one. Together, so that one lookup gives both. */
+/* What a CPU has of its own, `packet`: PERCPU_ARRAY of one. Together, so that one lookup gives both. */
 struct sluice_cpu {
 	struct sluice_packet packet;
 	struct sluice_stats stats;

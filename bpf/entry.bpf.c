@@ -22,6 +22,15 @@ static __always_inline void read_clock(struct sluice_packet *pkt)
 	pkt->now_ns = bpf_ktime_get_ns();
 }
 
+static __always_inline struct sluice_packet *packet_arrived(void)
+{
+	struct sluice_packet *pkt = packet_get();
+
+	if (pkt)
+		read_clock(pkt);
+	return pkt;
+}
+
 static __always_inline void packet_begin(struct sluice_packet *pkt, enum sluice_hook hook)
 {
 	struct sluice_stats *st = stats_of(pkt);
@@ -164,11 +173,10 @@ static __always_inline __u32 from_pod(struct __sk_buff *skb, struct sluice_packe
 SEC("tc")
 int entry_pod(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_get();
+	struct sluice_packet *pkt = packet_arrived();
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	read_clock(pkt);
 	packet_begin(pkt, SLUICE_HOOK_POD);
 	return pass_on(skb, pkt, from_pod(skb, pkt));
 }
@@ -196,11 +204,10 @@ static __always_inline __u32 from_host(struct __sk_buff *skb, struct sluice_pack
 SEC("tc")
 int entry_host(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_get();
+	struct sluice_packet *pkt = packet_arrived();
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	read_clock(pkt);
 	packet_begin(pkt, SLUICE_HOOK_HOST);
 	return pass_on(skb, pkt, from_host(skb, pkt));
 }
@@ -240,11 +247,10 @@ static __always_inline __u32 from_overlay(struct __sk_buff *skb, struct sluice_p
 SEC("tc")
 int entry_overlay(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_get();
+	struct sluice_packet *pkt = packet_arrived();
 
 	if (!pkt)
 		return TC_ACT_SHOT;
-	read_clock(pkt);
 	packet_begin(pkt, SLUICE_HOOK_OVERLAY);
 	return pass_on(skb, pkt, from_overlay(skb, pkt));
 }
@@ -320,14 +326,13 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 SEC("tc")
 int entry_uplink(struct __sk_buff *skb)
 {
-	struct sluice_packet *pkt = packet_get();
+	struct sluice_packet *pkt = packet_arrived();
 	const struct sluice_config *cfg = config_get();
 	struct ipv4_rest rest;
 	__be32 node_be;
 
 	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
-	read_clock(pkt);
 	node_be = tunnel_strip(skb, cfg, pkt->now_ns);
 	if (node_be) {
 		packet_begin(pkt, SLUICE_HOOK_OVERLAY);

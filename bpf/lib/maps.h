@@ -17,7 +17,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct sluice_cpu);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} cpu SEC(".maps");
+} packet SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

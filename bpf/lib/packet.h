@@ -25,7 +25,7 @@
 static __always_inline struct sluice_packet *packet_get(void)
 {
 	__u32 zero = 0;
-	struct sluice_cpu *own = bpf_map_lookup_elem(&cpu, &zero);
+	struct sluice_cpu *own = bpf_map_lookup_elem(&packet, &zero);
 
 	return own ? &own->packet : NULL;
 }

@@ -160,7 +160,7 @@ class KernelDatapath final : public Datapath {
       spdlog::warn("expired connections stay: {}", done.error().message);
   }
   Result<sluice_stats> stats() const override {
-    return ground_.maps.cpu.lookup(0).map([](const std::vector<sluice_cpu>& all) {
+    return ground_.maps.packet.lookup(0).map([](const std::vector<sluice_cpu>& all) {
       std::vector<sluice_stats> each(all.size());
       std::transform(all.begin(), all.end(), each.begin(), [](const sluice_cpu& own) { return own.stats; });
       return sum(each);

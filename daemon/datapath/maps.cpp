@@ -14,7 +14,7 @@ Result<Maps> Maps::open(const Pins& pins) {
     else
       all = tl::unexpected(opened.error());
   };
-  open_one(maps.cpu, "cpu");
+  open_one(maps.packet, "packet");
   open_one(maps.generation_stats, "generation_stats");
   open_one(maps.live, "live");
   open_one(maps.modules, "modules");

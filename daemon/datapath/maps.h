@@ -11,7 +11,7 @@ namespace sluice::datapath {
 struct Maps {
   [[nodiscard]] static Result<Maps> open(const Pins& pins);
 
-  PerCpuArray<sluice_cpu> cpu;
+  PerCpuArray<sluice_cpu> packet;
   PerCpuArray<sluice_generation_stats> generation_stats;
   Map<std::uint32_t, sluice_live> live;
   Map<std::uint32_t, std::uint32_t> modules;  // PROG_ARRAY: takes a program's fd, gives its id

@@ -349,7 +349,7 @@ void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t ki
   put("routes", prefix(ipv4, length), sluice_route{kind, tunnel.empty() ? 0 : ipv4_be(tunnel)});
 }
 
-sluice_stats World::stats() { return sum_over_cpus<sluice_cpu>(map("cpu"), 0).stats; }
+sluice_stats World::stats() { return sum_over_cpus<sluice_cpu>(map("packet"), 0).stats; }
 
 sluice_generation_stats World::counters(std::uint32_t slot) {
   return sum_over_cpus<sluice_generation_stats>(map("generation_stats"), slot);

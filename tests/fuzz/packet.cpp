@@ -31,7 +31,7 @@ int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char cpu, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use,
+extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use,
     fragments, generation, services, service_slots, backends, tunnel_flows;
 }
 
@@ -205,7 +205,7 @@ bool of_the_tunnel(const Bytes& frame) {
 }
 
 void check_fate(const Arrival& arrival, const Departure& left, const Control& control, bool answered) {
-  const auto& seen = get<sluice_cpu>(&cpu, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->packet;
+  const auto& seen = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->packet;
   if (left.action == TC_ACT_UNSPEC) check(left.frame == arrival.frame, "the stack's packet was changed");
   if (left.action != TC_ACT_REDIRECT) return;
   if (control.hook == SLUICE_HOOK_POD)
@@ -237,9 +237,9 @@ void send(const Control& control, std::uint8_t linear, Bytes frame) {
   arrival.other_host = control.other_host;
   arrival.tunnel_source = control.no_tunnel ? 0 : kOtherNode;
   arrival.tunnel_vni = control.strange_tunnel ? kVni + 1 : kVni;
-  const auto before = get<sluice_cpu>(&cpu, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
+  const auto before = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
   const auto left = run(hooks[control.hook], arrival);
-  const auto& after = get<sluice_cpu>(&cpu, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
+  const auto& after = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
   check_counters(before, after, control, left.action);
   const bool answered = after.answered != before.answered;
   check_fate(arrival, left, control, answered);

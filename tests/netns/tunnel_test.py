@@ -6,15 +6,17 @@
 """
 import os
 import signal
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from sluice_node import Node, connect_nodes, wait_for  # noqa: E402
-from traffic import Echo, UdpStream, tcp_reaches, transfer, udp_reaches  # noqa: E402
+from traffic import Echo, UdpStream, bound, tcp_reaches, transfer, udp_reaches  # noqa: E402
 
 BUILD = ""
 PORT = 8080
+UDP_SEGMENT = 103  # linux/udp.h
 ONE, TWO = "192.0.2.21", "192.0.2.22"
 
 
@@ -89,6 +91,20 @@ class DirectTest(TunnelTest):
             self.assertGreater(went, (64 << 20) // 65536 - 1)
             self.assertGreater(self.packets(receiver)[0][1] - before[0][1], 0, "merged packets, by the device")
         self.assertTrue(udp_reaches(self.a, self.b.address, PORT, size=9000), "fragments")
+
+    def test_datagrams_that_the_interface_cuts_arrive(self):
+        """UDP_SEGMENT: one packet on the whole way, which is sent directly and received by the device."""
+        receiver, sender = bound(self.b, socket.SOCK_DGRAM, 5002), bound(self.a, socket.SOCK_DGRAM, 0)
+        with receiver, sender:
+            receiver.settimeout(5)
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+            datagrams = [bytes([n]) * 1200 for n in range(20)]
+
+            def send():
+                sender.sendto(b"".join(datagrams), (self.b.address, 5002))
+                self.assertEqual([receiver.recv(2000) for _ in datagrams], datagrams)
+            _, sent = self.changes(self.one, send)
+            self.assertEqual(sent, [1, 0])
 
     def test_what_does_not_fit_the_path_is_the_devices(self):
         """A route with a smaller MTU, which only the stack knows of."""
