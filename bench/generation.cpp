@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <linux/bpf.h>
+#include <spdlog/spdlog.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -225,6 +226,7 @@ Result<void> run(std::span<char*> arguments) {
 }  // namespace sluice::bench
 
 int main(int argc, char** argv) {
+  spdlog::set_level(spdlog::level::warn);  // standard output is for the figures
   const auto done = sluice::bench::run({argv + 1, argv + argc});
   if (done) return 0;
   fmt::print(stderr, "sluice_bench_generation: {}\n", done.error().message);

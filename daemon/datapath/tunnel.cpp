@@ -56,13 +56,10 @@ Result<void> Tunnel::refresh(NetlinkSocket& netlink) {
   const auto port = static_cast<__be16>(now.direct ? htons(options_.vxlan_port) : 0);
   if (auto done = settings_.change([&](sluice_config& config) { config.tunnel_port_be = port; }); !done)
     return done;
-  if (now != status_) {
-    if (now.direct)
-      spdlog::info("packets to other nodes go out by the uplink directly");
-    else
-      spdlog::warn("packets to other nodes go by the VXLAN device and the node's stack, which is slower: {}",
-                   now.why_not);
-  }
+  if (now != status_)
+    spdlog::info("packets to other nodes go {}",
+                 now.direct ? "out by the uplink directly"
+                            : "by the VXLAN device and the node's stack: " + now.why_not);
   status_ = now;
   return reason ? Result<void>{} : tl::unexpected(reason.error());
 }
