@@ -268,5 +268,9 @@ int firewall(struct __sk_buff *skb)
 		go_to_next(skb, pkt);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}
+	/* Found anew, for the verifier: it walks what follows once then, not once for each way that leads here. */
+	pkt = packet_get();
+	if (!pkt)
+		return TC_ACT_SHOT;
 	return drop(skb, pkt, SLUICE_MODULE_FIREWALL, reason);
 }
