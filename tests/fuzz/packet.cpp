@@ -31,8 +31,8 @@ int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use,
-    fragments, generation, services, service_slots, backends, tunnel_flows;
+extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use, fragments,
+    generation, services, service_slots, backends, tunnel_flows;
 }
 
 namespace sluice::fuzz {
