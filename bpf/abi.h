@@ -13,6 +13,7 @@
 #ifndef SLUICE_BPF_ABI_H
 #define SLUICE_BPF_ABI_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 /* Version of the packet context and of every pinned map. All that is pinned lives in
@@ -82,7 +83,8 @@ enum sluice_module {
 	SLUICE_MODULE_NAT_NEW = 9,	/* a routed connection that conntrack does not have: Services, masquerade */
 	SLUICE_MODULE_REFUSE = 10,	/* answers what nobody serves */
 	SLUICE_MODULE_SOCKET = 11,	/* attached to the node's cgroup, no packets; its slot stays empty */
-	SLUICE_MODULE_COUNT = 12,
+	SLUICE_MODULE_SWEEP = 12,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
+	SLUICE_MODULE_COUNT = 13,
 	SLUICE_MODULE_SLOTS = 16,	/* size of the PROG_ARRAY: room for inspection and shadow modules */
 };
 
@@ -122,7 +124,7 @@ enum sluice_hook {
 	X(POLICY_INGRESS, "NetworkPolicy of the destination endpoint") \
 	X(CT_FULL, "conntrack table full") \
 	X(CT_BUDGET, "whoever opens the connection has more conntrack entries than are free") \
-	X(CT_BUSY, "conntrack bucket busy") \
+	X(CT_BUSY, "the tuple is another connection's") \
 	X(CT_INVALID, "ICMP error that belongs to no connection") \
 	X(SNAT_PORTS_EXHAUSTED, "no free masquerade port") \
 	X(SNAT_UNSUPPORTED, "protocol that cannot be masqueraded") \
@@ -191,13 +193,12 @@ struct sluice_ct_nat {
 };
 
 /*
- * A program reads and writes an entry through the pointer that its lookup gave, without a lock. The kernel
- * keeps the memory while the program runs, but not the element for its key: of a preallocated hash, a deleted
- * element goes to the head of a free list at once, a replaced one is the next that the CPU which replaced
- * another uses (extra_elems), and the next insertion writes another key and value into it, without waiting
- * for RCU readers. So a write may come late, into the entry of another connection, and a read may see that
- * one's fields, or some of each. Therefore nothing in an entry is believed unless it is bound to the
- * connection, by a hash of its key:
+ * A program reads and writes an entry through the pointer that its lookup gave, without a lock. Meanwhile another CPU
+ * may remove the entry, write the next connection's in its way, or replace it by the tuple's next connection. So a write
+ * may come late, into the entry of another connection, and a read may see that one's fields, or some of each.
+ * (The same happens to the elements of the kernel's hashes. Their memory stays while a program runs, but what is deleted
+ * or replaced becomes another key's at the next insertion, which does not wait for RCU readers.)
+ * Therefore nothing in an entry is believed unless it is bound to the connection, by a hash of its key:
  * - `seal` binds `nat` to the key and its fields to each other; a reader copies it out, then compares.
  * - `stamp` and `progress` are bound to the seal, hence to the key, the direction and the translation: in
  *   another connection's entry, or in a later one of the same tuple the other way round, they mean nothing.
@@ -210,6 +211,50 @@ struct sluice_ct_entry {
 	struct sluice_ct_nat nat;
 	__u32 progress;		/* sluice_ct_progress_word() */
 	__u32 owner;		/* whose use of the table it counts for: see SLUICE_CT_OWNERS */
+};
+
+/*
+ * The table is made of groups, and each group of sets of eight ways and a pool of entries. By the hash of its key, of
+ * which nobody outside knows the secrets, an entry is told by one of two sets of one group: the first, or, where that was
+ * half full when the entry was made, the emptier one. It takes the place in the pool that became free last, so that what is
+ * in use stays together in memory, and never moves.
+ * `conntrack_groups`: ARRAY of struct sluice_ct_group. `conntrack`: ARRAY, BPF_F_MMAPABLE, of struct sluice_ct_pool by group.
+ * With as many entries as the table has room for, half of the ways are taken: of 20 million connections that came and went
+ * then, none found both of its sets full. Groups are not filled alike: the pools have places for eight standard deviations
+ * more than the mean.
+ * Who changes tags, keys or `nat` holds the group's lock. Who reads holds none: see struct sluice_ct_entry.
+ */
+enum {
+	SLUICE_CT_WAYS = 8,
+	SLUICE_CT_GROUP_SETS = 256,
+	SLUICE_CT_GROUP_ENTRIES = SLUICE_CT_GROUP_SETS * SLUICE_CT_WAYS / 2,	/* for which it has room */
+	SLUICE_CT_POOL = SLUICE_CT_GROUP_ENTRIES * 5 / 4,
+	SLUICE_CT_PLACE_BITS = 11,	/* for an index in the pool */
+};
+
+struct sluice_ct_tags {	/* of a set */
+	/* Sixteen bits a way, way n modulo 4, from the lowest, of word n / 4. 0: it is free; else SLUICE_CT_TAG and bits of
+	 * the key's hash, in no two ways of a set the same. */
+	__u64 word[SLUICE_CT_WAYS / 4];
+	__u16 entry[SLUICE_CT_WAYS];	/* index in the pool */
+};
+#define SLUICE_CT_TAG 0x8000
+
+struct sluice_ct_group {
+	struct bpf_spin_lock lock;
+	__u32 fresh;	/* the pool's entries from here on were never used */
+	__u32 free;	/* of the others that are free the first, + 1; each has the next one, + 1, in its `owner`. 0: none */
+	__u32 pad[13];	/* two sets share a cache line, with nothing else */
+	struct sluice_ct_tags tags[SLUICE_CT_GROUP_SETS];
+};
+
+struct sluice_ct_pair {
+	struct sluice_ct_key key;
+	struct sluice_ct_entry entry;
+};
+
+struct sluice_ct_pool {
+	struct sluice_ct_pair pair[SLUICE_CT_POOL];
 };
 
 /*
@@ -265,12 +310,15 @@ SLUICE_INLINE __u64 sluice_hash(const struct sluice_addr *a, const struct sluice
 	       rest * SLUICE_HASH_5;
 }
 
-SLUICE_INLINE __u64 sluice_ct_hash(const struct sluice_ct_key *key)
+/* Nobody outside knows `secret`, so that nobody can aim at a place of the table or at another's seal. */
+SLUICE_INLINE __u64 sluice_ct_hash(const struct sluice_ct_key *key, const __u64 *secret)
 {
 	__u64 rest;
 
 	__builtin_memcpy(&rest, key->port_be, sizeof(rest));
-	return sluice_hash(&key->addr[0], &key->addr[1], rest);
+	return sluice_addr_number(&key->addr[0], 0) * secret[0] + sluice_addr_number(&key->addr[0], 1) * secret[1] +
+	       sluice_addr_number(&key->addr[1], 0) * secret[2] + sluice_addr_number(&key->addr[1], 1) * secret[3] +
+	       rest * secret[4];
 }
 
 /* `hash`: sluice_ct_hash() of the entry's key. */
@@ -553,11 +601,12 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u32 uplink_ifindex;	/* 0: none */
 	__u32 vni;
 	__u32 monitor;		/* enum sluice_monitor_flags */
-	__u32 conntrack_max;	/* entries that conntrack has room for */
+	__u32 conntrack_groups;	/* elements of the map */
 	__u8 gateway_mac[6];	/* of sluice_host, and of the gateway as pods see it */
 	__u16 snat_port_min;	/* masquerade ports, host byte order */
 	__u16 snat_port_max;
 	__be16 tunnel_port_be;	/* of VXLAN packets that the modules write and read; 0: none, its device does */
+	__u64 conntrack_secret[5];	/* odd; for as long as there is the table */
 };
 
 /* `live`: ARRAY of one, BPF_F_MMAPABLE. What an established connection's stamp must equal to
@@ -727,8 +776,9 @@ struct sluice_packet {
 	__u16 ports_tried;	/* by nat_commit, of the originator's */
 	struct sluice_addr front_addr;
 	__be16 front_port_be;
-	__u16 pad3[3];
-	__u64 ct_seal;		/* of the connection's main entry, once it exists */
+	__u16 pad3;
+	__u32 ct_place;		/* of the connection's main entry, once it exists: group << SLUICE_CT_PLACE_BITS, + index */
+	__u64 ct_seal;		/* the entry's */
 	__u64 stamp;		/* stamp under which the firewall judged */
 	__u64 now_ns;		/* read once a tick of the kernel, which this CPU's next packets share */
 	__u64 tick;		/* in which it was read, in jiffies */
@@ -751,6 +801,17 @@ struct sluice_probe {
 	__u32 module;		/* FIREWALL or CANDIDATE */
 };
 #define SLUICE_PROBE_RESULT 0x100
+
+/* What `sweep` reads from the packet data of BPF_PROG_TEST_RUN, behind 14 bytes of Ethernet header that it ignores:
+ * SLUICE_SWEEP_MOST of these at most. An entry is removed, and `removed` becomes 1, if it is as user space read it. */
+struct sluice_sweep {
+	__u32 set;		/* group * SLUICE_CT_GROUP_SETS + set */
+	__u16 way;
+	__u16 removed;
+	__u64 seal;
+	__u64 last_seen_ns;	/* 0: whenever it was */
+};
+#define SLUICE_SWEEP_MOST 64
 
 /* ---- counters ------------------------------------------------------------------------------------ */
 /* Invariant: sum(in) = delivered + to_stack + out_tunnel + out_uplink + answered + sum(drops).
@@ -808,6 +869,8 @@ SLUICE_ASSERT(sizeof(struct sluice_addr) == 16, "sluice_addr");
 SLUICE_ASSERT(sizeof(struct sluice_ct_key) == 40, "sluice_ct_key");
 SLUICE_ASSERT(sizeof(struct sluice_ct_nat) == 24, "sluice_ct_nat");
 SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 56, "sluice_ct_entry");
+SLUICE_ASSERT(sizeof(struct sluice_ct_group) == 8256, "sluice_ct_group");
+SLUICE_ASSERT(sizeof(struct sluice_ct_pool) == SLUICE_CT_POOL * 96, "sluice_ct_pool");
 SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
 SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
 SLUICE_ASSERT(sizeof(struct sluice_service_key) == 24, "sluice_service_key");
@@ -824,7 +887,7 @@ SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
 SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 16, "sluice_tunnel_hop");
-SLUICE_ASSERT(sizeof(struct sluice_config) == 96, "sluice_config");
+SLUICE_ASSERT(sizeof(struct sluice_config) == 136, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");
 SLUICE_ASSERT(sizeof(struct sluice_own_class) == 8, "sluice_own_class");
@@ -837,6 +900,7 @@ SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
 SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
 SLUICE_ASSERT(sizeof(struct sluice_packet) == 240, "sluice_packet");
 SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
+SLUICE_ASSERT(sizeof(struct sluice_sweep) == 24, "sluice_sweep");
 SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");
 SLUICE_ASSERT(sizeof(struct sluice_module_info) == 16, "sluice_module_info");
 SLUICE_ASSERT(SLUICE_DROP_COUNT <= SLUICE_DROP_SLOTS, "drop reasons");

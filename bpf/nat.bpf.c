@@ -23,31 +23,33 @@ static __always_inline int go_on(struct __sk_buff *skb, struct sluice_packet *pk
 	return drop(skb, pkt, module, reason);
 }
 
-static __always_inline __u32 find_connection(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 find_connection(struct __sk_buff *skb, struct sluice_packet *pkt,
+					     const struct sluice_config *cfg)
 {
 	__u32 reason;
 
 	if (unlikely(pkt->flags & SLUICE_PKT_ICMP_ERROR))
-		return related(skb, pkt);
-	if (!(pkt->flags & SLUICE_PKT_BRIDGED) && sent_to_masquerade(pkt)) {
-		reason = reply_to_masqueraded(skb, pkt);
+		return related(skb, pkt, cfg);
+	if (!(pkt->flags & SLUICE_PKT_BRIDGED) && sent_to_masquerade(pkt, cfg)) {
+		reason = reply_to_masqueraded(skb, pkt, cfg);
 		if (reason != TO_STACK)
 			return reason;
 	}
-	return pkt->flags & SLUICE_PKT_OWN_NODE ? track_own_node(skb, pkt) : track(skb, pkt);
+	return pkt->flags & SLUICE_PKT_OWN_NODE ? track_own_node(skb, pkt, cfg) : track(skb, pkt, cfg);
 }
 
 SEC("tc")
 int nat(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
+	const struct sluice_config *cfg = config_get();
 	__u32 reason;
 
-	if (!pkt)
+	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
 	count_module(pkt, SLUICE_MODULE_NAT);
 	pkt->next = SLUICE_MODULE_DELIVER;
-	reason = find_connection(skb, pkt);
+	reason = find_connection(skb, pkt, cfg);
 	if (reason == TO_STACK)
 		return to_stack(pkt);
 	if (reason == TO_NEW) {
@@ -69,12 +71,13 @@ SEC("tc")
 int nat_new(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
+	const struct sluice_config *cfg = config_get();
 	__u32 reason;
 
-	if (!pkt)
+	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
 	count_module(pkt, SLUICE_MODULE_NAT_NEW);
-	reason = open_connection(skb, pkt);
+	reason = open_connection(skb, pkt, cfg);
 	if (reason == TO_STACK)
 		return to_stack(pkt);
 	if (reason == TO_REFUSE) {
@@ -88,15 +91,16 @@ SEC("tc")
 int nat_commit(struct __sk_buff *skb)
 {
 	struct sluice_packet *pkt = packet_get();
+	const struct sluice_config *cfg = config_get();
 	__u32 reason = SLUICE_DROP_NONE;
 
-	if (!pkt)
+	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
 	count_module(pkt, SLUICE_MODULE_NAT_COMMIT);
 	if (pkt->state == SLUICE_STATE_NEW)
-		reason = commit(pkt);
+		reason = commit(pkt, cfg);
 	if (unlikely(reason == TAKEN))
-		reason = retry(skb, pkt);
+		reason = retry(skb, pkt, cfg);
 	if (!reason && pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) && !translate(skb, pkt))
 		reason = SLUICE_DROP_REWRITE_FAILED;
 	if (!reason) {

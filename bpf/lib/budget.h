@@ -3,8 +3,6 @@
 #ifndef SLUICE_LIB_BUDGET_H
 #define SLUICE_LIB_BUDGET_H
 
-#include <linux/errno.h>
-
 #include "lib/conntrack.h"
 
 static __always_inline __u32 ct_owner(const struct sluice_packet *pkt)
@@ -29,20 +27,29 @@ static __always_inline void ct_use_change(__u32 owner, __s64 by)
 		__sync_fetch_and_add(of_all, by);
 }
 
-/* Inserts what must not exist: 0, or the kernel's error. */
-static __always_inline long ct_add(const struct sluice_ct_key *key, const struct sluice_ct_entry *entry)
+/* 0, -EEXIST or -E2BIG, as ct_insert(). */
+static __always_inline long ct_add(const struct sluice_config *cfg, const struct sluice_ct_key *key, __u64 hash,
+				   const struct sluice_ct_entry *entry, enum ct_yield yield)
 {
-	long error = bpf_map_update_elem(&conntrack, key, entry, BPF_NOEXIST);
+	__u32 replaced = 0;
+	long result = ct_insert(cfg, key, hash, entry, yield, &replaced);
 
-	if (!error)
-		ct_use_change(entry->owner, 1);
-	return error;
+	if (result < 0)
+		return result;
+	if (result > 0 && replaced == entry->owner)
+		return 0;
+	if (result > 0)
+		ct_use_change(replaced, -1);
+	ct_use_change(entry->owner, 1);
+	return 0;
 }
 
-/* `owner`: of the entry. False: it was gone already. */
-static __always_inline bool ct_remove(const struct sluice_ct_key *key, __u32 owner)
+/* False: it was gone already. */
+static __always_inline bool ct_remove(const struct sluice_config *cfg, const struct sluice_ct_key *key, __u64 hash)
 {
-	if (bpf_map_delete_elem(&conntrack, key))
+	__u32 owner;
+
+	if (!ct_erase(cfg, key, hash, &owner))
 		return false;
 	ct_use_change(owner, -1);
 	return true;
@@ -56,7 +63,7 @@ static __always_inline __u32 ct_budget(const struct sluice_packet *pkt, const st
 
 	if (!of_owner || !of_all)
 		return SLUICE_DROP_MAP_MISSING;
-	free = (__s64)cfg->conntrack_max - *of_all;
+	free = (__s64)cfg->conntrack_groups * SLUICE_CT_GROUP_ENTRIES - *of_all;
 	if (likely(*of_owner < free))
 		return SLUICE_DROP_NONE;
 	return free > 0 ? SLUICE_DROP_CT_BUDGET : SLUICE_DROP_CT_FULL;

@@ -5,7 +5,7 @@
 
 #include <linux/in.h>
 
-#include "lib/packet.h"
+#include "lib/ct_table.h"
 
 struct tuple {
 	const struct sluice_addr *src;
@@ -42,6 +42,7 @@ static __always_inline struct tuple packet_tuple(const struct sluice_packet *pkt
 /* What an entry tells for certain: copied out of it and found to belong together and to the key. */
 struct ct_snapshot {
 	struct sluice_ct_entry *entry;
+	__u32 place;
 	__u64 seal;
 	struct sluice_ct_nat ADDR_ON_STACK nat;
 };
@@ -49,7 +50,7 @@ struct ct_snapshot {
 enum ct_found {
 	CT_ABSENT,
 	CT_FOUND,
-	CT_TORN,	/* the element was changing hands, twice */
+	CT_TORN,	/* what is there is nobody's */
 };
 
 /* volatile: what is compared with the seal is what is used later, not the entry read again. */
@@ -65,18 +66,36 @@ static __always_inline bool ct_copy(struct ct_snapshot *to, __u64 hash)
 	return to->seal == sluice_ct_seal(hash, &to->nat);
 }
 
-static __always_inline enum ct_found ct_find(const struct sluice_ct_key *key, struct ct_snapshot *found)
+/* For a reader who met an entry while it was written. */
+static __always_inline enum ct_found ct_find_locked(const struct sluice_config *cfg, const struct sluice_ct_key *key,
+						    __u64 hash, struct ct_snapshot *found)
 {
-	found->entry = bpf_map_lookup_elem(&conntrack, key);
+	enum ct_found result = CT_ABSENT;
+	struct ct_home home;
+	struct ct_spot spot;
+
+	if (!ct_home_make(&home, cfg, hash))
+		return CT_ABSENT;
+	bpf_spin_lock(&home.group->lock);
+	ct_spot_find(&spot, &home, key);
+	if (spot.pair) {
+		found->entry = &spot.pair->entry;
+		found->place = home.index << SLUICE_CT_PLACE_BITS | spot.at;
+		result = ct_copy(found, hash) ? CT_FOUND : CT_TORN;
+	}
+	bpf_spin_unlock(&home.group->lock);
+	return result;
+}
+
+static __always_inline enum ct_found ct_find(const struct sluice_config *cfg, const struct sluice_ct_key *key,
+					     struct ct_snapshot *found)
+{
+	__u64 hash = sluice_ct_hash(key, cfg->conntrack_secret);
+
+	found->entry = ct_lookup(cfg, key, hash, &found->place);
 	if (!found->entry)
 		return CT_ABSENT;
-	if (ct_copy(found, sluice_ct_hash(key)))
-		return CT_FOUND;
-	/* The next lookup does not meet an element that is not the key's any more. */
-	found->entry = bpf_map_lookup_elem(&conntrack, key);
-	if (!found->entry)
-		return CT_ABSENT;
-	return ct_copy(found, sluice_ct_hash(key)) ? CT_FOUND : CT_TORN;
+	return likely(ct_copy(found, hash)) ? CT_FOUND : ct_find_locked(cfg, key, hash, found);
 }
 
 static __always_inline __u32 ct_progress(const struct ct_snapshot *ct)
@@ -101,6 +120,13 @@ static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto,
 static __always_inline bool ct_admitted(const struct ct_snapshot *ct)
 {
 	return ct->entry->stamp == sluice_ct_stamp(ct->seal, live_stamp());
+}
+
+/* Whose address the other end of a masqueraded connection sees. `local`: SLUICE_CT_SNAT_LOCAL or SLUICE_PKT_SNAT_LOCAL
+ * is set. */
+static __always_inline const struct sluice_addr *masquerade_addr(const struct sluice_config *cfg, bool local)
+{
+	return local ? &cfg->local_snat_ipv4 : &cfg->node_ipv4;
 }
 
 /* The outside's tuple of a masqueraded connection. An echo has one identifier for both ports. */
@@ -143,11 +169,12 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 }
 
 /* Another view of the connection lives as long as it does: its port must not be given to another one. */
-static __always_inline void view_touch(const struct ct_snapshot *ct, const struct sluice_ct_key *key,
-				       const struct sluice_ct_nat *nat, __u64 now_ns)
+static __always_inline void view_touch(const struct sluice_config *cfg, const struct ct_snapshot *ct,
+				       const struct sluice_ct_key *key, const struct sluice_ct_nat *nat, __u64 now_ns)
 {
-	struct sluice_ct_entry *view = bpf_map_lookup_elem(&conntrack, key);
-	__u64 seal = sluice_ct_seal(sluice_ct_hash(key), nat);
+	__u64 hash = sluice_ct_hash(key, cfg->conntrack_secret), seal = sluice_ct_seal(hash, nat);
+	__u32 place;
+	struct sluice_ct_entry *view = ct_lookup(cfg, key, hash, &place);
 
 	if (!view || view->seal != seal)
 		return;
@@ -155,9 +182,10 @@ static __always_inline void view_touch(const struct ct_snapshot *ct, const struc
 	view->last_seen_ns = now_ns;
 }
 
-static __always_inline void alias_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt,
-					const struct sluice_addr *masquerade)
+static __always_inline void alias_touch(const struct sluice_config *cfg, const struct ct_snapshot *ct,
+					const struct sluice_packet *pkt)
 {
+	const struct sluice_addr *masquerade = masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL);
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
 	struct sluice_ct_nat ADDR_ON_STACK nat = { .flags = SLUICE_CT_ALIAS };
 	struct tuple outside = { masquerade, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
@@ -167,7 +195,7 @@ static __always_inline void alias_touch(const struct ct_snapshot *ct, const stru
 	addr_copy(&nat.addr, reply ? &pkt->dst : &pkt->src);
 	nat.port_be = reply ? pkt->dport_be : pkt->sport_be;
 	alias_key_make(&key, &outside);
-	view_touch(ct, &key, &nat, pkt->now_ns);
+	view_touch(cfg, ct, &key, &nat, pkt->now_ns);
 }
 
 /* The originator's tuple of a connection to a Service, and what it stands for. `client`, at `port_be` in the main
@@ -185,7 +213,8 @@ static __always_inline void front_make(struct sluice_ct_key *key, struct sluice_
 	((word64 *)nat)[2] = inside->dport_be | (__u32)SLUICE_CT_FRONT << 16 | (__u64)inside->sport_be << 32;
 }
 
-static __always_inline void front_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+static __always_inline void front_touch(const struct sluice_config *cfg, const struct ct_snapshot *ct,
+					const struct sluice_packet *pkt)
 {
 	struct tuple inside = packet_tuple(pkt);
 	struct sluice_ct_nat ADDR_ON_STACK nat;
@@ -194,13 +223,22 @@ static __always_inline void front_touch(const struct ct_snapshot *ct, const stru
 	if (pkt->flags & SLUICE_PKT_REPLY)
 		inside = (struct tuple){ &pkt->dst, &pkt->src, pkt->dport_be, pkt->sport_be, pkt->proto };
 	front_make(&key, &nat, &ct->nat, &inside);
-	view_touch(ct, &key, &nat, pkt->now_ns);
+	view_touch(cfg, ct, &key, &nat, pkt->now_ns);
 }
 
-/* The connection is admitted anew, in both directions at once. */
-static __always_inline void ct_restamp(struct sluice_ct_entry *entry, const struct sluice_packet *pkt)
+/* The connection is admitted anew, in both directions at once. If another has its place meanwhile, that one is judged
+ * once more. */
+static __always_inline void ct_restamp(const struct sluice_packet *pkt)
 {
-	entry->stamp = sluice_ct_stamp(pkt->ct_seal, pkt->stamp);
+	__u32 group = pkt->ct_place >> SLUICE_CT_PLACE_BITS;
+	struct sluice_ct_pool *pool = bpf_map_lookup_elem(&conntrack, &group);
+	struct sluice_ct_pair *pair;
+
+	if (!pool)
+		return;
+	pair = ct_pair(pool, pkt->ct_place % (1 << SLUICE_CT_PLACE_BITS));
+	if (pair)
+		pair->entry.stamp = sluice_ct_stamp(pkt->ct_seal, pkt->stamp);
 }
 
 #endif

@@ -123,13 +123,21 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } tunnel_hops SEC(".maps");
 
-/* Preallocated: a new connection must not wait for memory, and a full table is told by -E2BIG. Not an
- * LRU, which evicts established connections under a flood. User space sets another size before load. */
+/* Not an LRU, which evicts established connections under a flood. User space sets another size before load. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SLUICE_CONNTRACK_MIN);
-	__type(key, struct sluice_ct_key);
-	__type(value, struct sluice_ct_entry);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLUICE_CONNTRACK_MIN / SLUICE_CT_GROUP_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct sluice_ct_group);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} conntrack_groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SLUICE_CONNTRACK_MIN / SLUICE_CT_GROUP_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct sluice_ct_pool);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } conntrack SEC(".maps");
 

@@ -30,12 +30,12 @@ static __always_inline bool is_remembered(const struct sluice_packet *pkt, const
 
 /* The tuple has an entry. NONE: it is this very connection's, which another CPU has just made, and its masquerade
  * port counts; else why not. -EEXIST: it may be replaced. */
-static __always_inline long resolve(struct sluice_packet *pkt)
+static __always_inline long resolve(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
 	struct ct_snapshot ct;
 
-	switch (ct_find(&pkt->ct_key, &ct)) {
+	switch (ct_find(cfg, &pkt->ct_key, &ct)) {
 	case CT_ABSENT:	/* gone meanwhile */
 		return -EEXIST;
 	case CT_TORN:
@@ -54,14 +54,15 @@ static __always_inline long resolve(struct sluice_packet *pkt)
 	if (masquerade != !!(ct.nat.flags & SLUICE_CT_MASQUERADE))
 		return SLUICE_DROP_CT_BUSY;
 	if (masquerade && ct.nat.snat_port_be != pkt->nat_port_be) {
-		port_release(pkt);
+		port_release(pkt, cfg);
 		pkt->nat_port_be = ct.nat.snat_port_be;
 	}
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline __u32 insert(struct sluice_packet *pkt)
+static __always_inline __u32 insert(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
+	__u64 hash = sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret);
 	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns, .owner = ct_owner(pkt) };
 	__u32 progress = 0;
 	long error;
@@ -89,40 +90,38 @@ static __always_inline __u32 insert(struct sluice_packet *pkt)
 		progress |= SLUICE_CT_CLOSED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
 		progress |= SLUICE_CT_FIN_ORIGIN;
-	value.seal = sluice_ct_seal(sluice_ct_hash(&pkt->ct_key), &value.nat);
+	value.seal = sluice_ct_seal(hash, &value.nat);
 	value.stamp = sluice_ct_stamp(value.seal, pkt->stamp);
 	value.progress = sluice_ct_progress_word(value.seal, progress);
-	error = ct_add(&pkt->ct_key, &value);
+	error = ct_add(cfg, &pkt->ct_key, hash, &value, pkt->flags & SLUICE_PKT_TCP_SYN ? CT_ALIKE : CT_NOTHING);
 	if (error == -EEXIST) {
-		error = resolve(pkt);
+		error = resolve(pkt, cfg);
 		if (error >= 0)
 			return error;
-		error = bpf_map_update_elem(&conntrack, &pkt->ct_key, &value, BPF_ANY);
+		error = ct_add(cfg, &pkt->ct_key, hash, &value, CT_ANYTHING);
 	}
-	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
+	return error ? SLUICE_DROP_CT_FULL : SLUICE_DROP_NONE;
 }
 
-static __always_inline __u32 insert_front(const struct sluice_packet *pkt)
+static __always_inline __u32 insert_front(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	struct sluice_ct_nat ADDR_ON_STACK service = {
 		.addr = pkt->front_addr, .port_be = pkt->front_port_be, .client_port_be = pkt->client_port_be };
 	struct sluice_ct_entry value = { .last_seen_ns = pkt->now_ns, .owner = ct_owner(pkt) };
 	struct tuple inside = packet_tuple(pkt);
 	struct sluice_ct_key key;
-	long error;
+	__u64 hash;
 
 	front_make(&key, &value.nat, &service, &inside);
-	value.seal = sluice_ct_seal(sluice_ct_hash(&key), &value.nat);
+	hash = sluice_ct_hash(&key, cfg->conntrack_secret);
+	value.seal = sluice_ct_seal(hash, &value.nat);
 	value.progress = sluice_ct_progress_word(value.seal, 0);
-	error = ct_add(&key, &value);
-	if (error == -EEXIST)
-		error = bpf_map_update_elem(&conntrack, &key, &value, BPF_ANY);
-	return error ? ct_insert_failed(error) : SLUICE_DROP_NONE;
+	return ct_add(cfg, &key, hash, &value, CT_ANYTHING) ? SLUICE_DROP_CT_FULL : SLUICE_DROP_NONE;
 }
 
 /* The port by which the originator's last connection from this port to this Service went to this very backend; 0:
  * none. Else every one of them would use up another port for as long as it is remembered. */
-static __always_inline __be16 port_before(const struct sluice_packet *pkt)
+static __always_inline __be16 port_before(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	const struct sluice_ct_nat ADDR_ON_STACK service = {
 		.addr = pkt->front_addr, .port_be = pkt->front_port_be, .client_port_be = pkt->client_port_be };
@@ -132,7 +131,7 @@ static __always_inline __be16 port_before(const struct sluice_packet *pkt)
 	struct ct_snapshot front;
 
 	front_make(&key, &wanted, &service, &inside);
-	if (ct_find(&key, &front) != CT_FOUND || !(front.nat.flags & SLUICE_CT_FRONT) ||
+	if (ct_find(cfg, &key, &front) != CT_FOUND || !(front.nat.flags & SLUICE_CT_FRONT) ||
 	    !addr_equal(&front.nat.addr, &pkt->dst) || front.nat.port_be != pkt->dport_be ||
 	    front.nat.client_port_be == pkt->client_port_be)
 		return 0;
@@ -140,7 +139,8 @@ static __always_inline __be16 port_before(const struct sluice_packet *pkt)
 }
 
 /* The connection goes by another port of its own, as if to a Service. */
-static __always_inline bool take_another_port(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline bool take_another_port(struct __sk_buff *skb, struct sluice_packet *pkt,
+					      const struct sluice_config *cfg)
 {
 	__be16 port_be = 0;
 	struct tuple tuple;
@@ -152,7 +152,7 @@ static __always_inline bool take_another_port(struct __sk_buff *skb, struct slui
 		pkt->client_port_be = pkt->sport_be;
 	}
 	if (pkt->ports_tried == 1)
-		port_be = port_before(pkt);
+		port_be = port_before(pkt, cfg);
 	if (!port_be)
 		port_be = bpf_htons(OWN_PORT_MIN + bpf_get_prandom_u32() % (65536 - OWN_PORT_MIN));
 	if (!source_port_set(skb, pkt, port_be))
@@ -162,15 +162,11 @@ static __always_inline bool take_another_port(struct __sk_buff *skb, struct slui
 	return true;
 }
 
-static __always_inline __u32 commit(struct sluice_packet *pkt)
+static __always_inline __u32 commit(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	const struct sluice_config *cfg = config_get();
 	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
-	__u32 reason;
+	__u32 reason = ct_budget(pkt, cfg);
 
-	if (!cfg)
-		return SLUICE_DROP_MAP_MISSING;
-	reason = ct_budget(pkt, cfg);
 	if (reason)
 		return reason;
 	if (masquerade) {
@@ -178,23 +174,23 @@ static __always_inline __u32 commit(struct sluice_packet *pkt)
 		if (reason)
 			return reason;
 	}
-	reason = insert(pkt);
+	reason = insert(pkt, cfg);
 	if (!reason && pkt->flags & SLUICE_PKT_SERVICE) {
-		reason = insert_front(pkt);
+		reason = insert_front(pkt, cfg);
 		if (reason)
-			ct_remove(&pkt->ct_key, ct_owner(pkt));
+			ct_remove(cfg, &pkt->ct_key, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret));
 	}
 	if (reason && masquerade)
-		port_release(pkt);
+		port_release(pkt, cfg);
 	return reason;
 }
 
 /* The program begins anew with another port: a loop here would be one around the search for a masquerade port. */
-static __always_inline __u32 retry(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 retry(struct __sk_buff *skb, struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	if ((pkt->proto != IPPROTO_TCP && pkt->proto != IPPROTO_UDP) || pkt->ports_tried++ >= OWN_PORT_TRIES)
 		return SLUICE_DROP_CT_BUSY;
-	if (!take_another_port(skb, pkt))
+	if (!take_another_port(skb, pkt, cfg))
 		return SLUICE_DROP_REWRITE_FAILED;
 	go_to(skb, SLUICE_MODULE_NAT_COMMIT);
 	return SLUICE_DROP_TAIL_CALL_MISSING;

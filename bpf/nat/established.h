@@ -25,23 +25,18 @@ static __always_inline bool sent_to_snat(const struct sluice_packet *pkt, const 
 }
 
 /* Could it be for a masqueraded connection? */
-static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt)
+static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	const struct sluice_config *cfg = config_get();
-
-	if (!cfg)
-		return false;
 	return (pkt->proto == IPPROTO_ICMP ? pkt->hook == SLUICE_HOOK_UPLINK :
 					     masquerade_port(cfg, pkt->dport_be)) &&
 	       sent_to_snat(pkt, cfg);
 }
 
 /* What the connection's translation means for the packet; `reply`: it runs against the original direction. */
-static __always_inline void apply_translation(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+static __always_inline void apply_translation(struct sluice_packet *pkt, const struct sluice_config *cfg,
+					      const struct ct_snapshot *ct, bool reply)
 {
-	const struct sluice_config *cfg = config_get();
-
-	if (!reply && ct->nat.flags & SLUICE_CT_MASQUERADE && cfg) {
+	if (!reply && ct->nat.flags & SLUICE_CT_MASQUERADE) {
 		addr_copy(&pkt->nat_addr, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
 		pkt->nat_port_be = ct->nat.snat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
@@ -61,31 +56,31 @@ static __always_inline void apply_translation(struct sluice_packet *pkt, const s
 		pkt->flags |= SLUICE_PKT_STACK;
 }
 
-static __always_inline void apply_entry(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+static __always_inline void apply_entry(struct sluice_packet *pkt, const struct sluice_config *cfg,
+					const struct ct_snapshot *ct, bool reply)
 {
 	pkt->ct_seal = ct->seal;
+	pkt->ct_place = ct->place;
 	if (unlikely(ct->nat.flags & ~SLUICE_CT_ORIGIN_HIGH))
-		apply_translation(pkt, ct, reply);
+		apply_translation(pkt, cfg, ct, reply);
 	/* A SYN on an existing connection is judged again. */
 	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && ct_admitted(ct))
 		pkt->flags |= SLUICE_PKT_ADMITTED;
 }
 
-static __always_inline void established(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
+static __always_inline void established(struct sluice_packet *pkt, const struct sluice_config *cfg,
+					const struct ct_snapshot *ct, bool reply)
 {
-	const struct sluice_config *cfg;
-
 	pkt->state = SLUICE_STATE_ESTABLISHED;
 	if (reply)
 		pkt->flags |= SLUICE_PKT_REPLY;
-	apply_entry(pkt, ct, reply);
+	apply_entry(pkt, cfg, ct, reply);
 	if (likely(!ct_touch(ct, pkt)))
 		return;
-	cfg = config_get();
-	if (ct->nat.flags & SLUICE_CT_MASQUERADE && cfg)
-		alias_touch(ct, pkt, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
+	if (ct->nat.flags & SLUICE_CT_MASQUERADE)
+		alias_touch(cfg, ct, pkt);
 	if (ct->nat.flags & SLUICE_CT_SERVICE)
-		front_touch(ct, pkt);
+		front_touch(cfg, ct, pkt);
 }
 
 static __always_inline bool destination_set(struct __sk_buff *skb, struct sluice_packet *pkt,
@@ -125,14 +120,15 @@ struct behind {
  * From the outside's tuple, as the outside sends it, to the connection that it stands for; pkt->ct_key becomes
  * the main entry's key. NONE, TO_STACK, or a drop reason: the stack would reset a connection that is only busy.
  */
-static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct tuple *outside, struct behind *behind)
+static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct sluice_config *cfg,
+				    const struct tuple *outside, struct behind *behind)
 {
 	struct ct_snapshot *ct = &behind->ct;
 	struct tuple tuple = *outside;
 	enum ct_found found;
 
 	ct_key_make(&pkt->ct_key, &tuple);
-	found = ct_find(&pkt->ct_key, ct);
+	found = ct_find(cfg, &pkt->ct_key, ct);
 	if (found == CT_TORN)
 		return SLUICE_DROP_CT_BUSY;
 	if (found == CT_ABSENT || !(ct->nat.flags & SLUICE_CT_ALIAS))
@@ -144,7 +140,7 @@ static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct tupl
 	if (tuple.proto == IPPROTO_ICMP)
 		tuple.sport_be = behind->port_be;
 	ct_key_make(&pkt->ct_key, &tuple);
-	found = ct_find(&pkt->ct_key, ct);
+	found = ct_find(cfg, &pkt->ct_key, ct);
 	if (found == CT_TORN)
 		return SLUICE_DROP_CT_BUSY;
 	/* An alias that its connection gave up for another port lives on until it expires. */
@@ -156,8 +152,9 @@ static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct tupl
 
 /* From the originator's tuple, of which `front` is the entry, to the connection that it stands for. NONE, TO_NEW or a
  * drop reason. */
-static __always_inline __u32 behind_front(struct sluice_packet *pkt, const struct tuple *seen,
-					  const struct ct_snapshot *front, struct behind *behind)
+static __always_inline __u32 behind_front(struct sluice_packet *pkt, const struct sluice_config *cfg,
+					  const struct tuple *seen, const struct ct_snapshot *front,
+					  struct behind *behind)
 {
 	struct ct_snapshot *ct = &behind->ct;
 	struct tuple tuple = *seen;
@@ -170,7 +167,7 @@ static __always_inline __u32 behind_front(struct sluice_packet *pkt, const struc
 	tuple.dport_be = behind->port_be;
 	tuple.sport_be = behind->client_port_be;
 	ct_key_make(&pkt->ct_key, &tuple);
-	found = ct_find(&pkt->ct_key, ct);
+	found = ct_find(cfg, &pkt->ct_key, ct);
 	if (found == CT_TORN)
 		return SLUICE_DROP_CT_BUSY;
 	/* A front may outlive its connection, whose tuple another one has now. */
@@ -181,33 +178,34 @@ static __always_inline __u32 behind_front(struct sluice_packet *pkt, const struc
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 reply_to_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt,
+						  const struct sluice_config *cfg)
 {
 	struct tuple outside = packet_tuple(pkt);
 	struct behind behind;
-	__u32 reason = unmask(pkt, &outside, &behind);
+	__u32 reason = unmask(pkt, cfg, &outside, &behind);
 
 	if (reason)
 		return reason;
 	if (!destination_set(skb, pkt, &behind.addr, behind.port_be))
 		return SLUICE_DROP_REWRITE_FAILED;
-	established(pkt, &behind.ct, true);
+	established(pkt, cfg, &behind.ct, true);
 	return SLUICE_DROP_NONE;
 }
 
 static __always_inline __u32 to_backend(struct __sk_buff *skb, struct sluice_packet *pkt,
-					const struct ct_snapshot *front)
+					const struct sluice_config *cfg, const struct ct_snapshot *front)
 {
 	struct tuple seen = packet_tuple(pkt);
 	struct behind behind;
-	__u32 reason = behind_front(pkt, &seen, front, &behind);
+	__u32 reason = behind_front(pkt, cfg, &seen, front, &behind);
 
 	if (reason)
 		return reason;
 	if (!destination_set(skb, pkt, &behind.addr, behind.port_be) ||
 	    (behind.client_port_be != pkt->sport_be && !source_port_set(skb, pkt, behind.client_port_be)))
 		return SLUICE_DROP_REWRITE_FAILED;
-	established(pkt, &behind.ct, false);
+	established(pkt, cfg, &behind.ct, false);
 	return SLUICE_DROP_NONE;
 }
 
@@ -221,25 +219,26 @@ static __always_inline bool is_for_service(struct sluice_packet *pkt)
 
 /* Policy does not apply to the node's own traffic, so nothing needs to be known of it but whether it is to a Service,
  * or a backend's answer. */
-static __always_inline __u32 track_own_node(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 track_own_node(struct __sk_buff *skb, struct sluice_packet *pkt,
+					    const struct sluice_config *cfg)
 {
 	struct tuple tuple = packet_tuple(pkt);
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple);
 	__u32 reason = TO_NEW;
 	struct ct_snapshot ct;
 
-	switch (ct_find(&pkt->ct_key, &ct)) {
+	switch (ct_find(cfg, &pkt->ct_key, &ct)) {
 	case CT_TORN:
 		return SLUICE_DROP_CT_BUSY;
 	case CT_FOUND:
 		if (ct.nat.flags & SLUICE_CT_FRONT && !(pkt->flags & SLUICE_PKT_TCP_SYN)) {
-			reason = to_backend(skb, pkt, &ct);
+			reason = to_backend(skb, pkt, cfg, &ct);
 			break;
 		}
 		if (!(ct.nat.flags & SLUICE_CT_SERVICE) || from_high == !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH) ||
 		    ct_expired(&ct, pkt->proto, pkt->now_ns))
 			break;
-		established(pkt, &ct, true);
+		established(pkt, cfg, &ct, true);
 		return SLUICE_DROP_NONE;
 	case CT_ABSENT:
 		break;
@@ -249,7 +248,8 @@ static __always_inline __u32 track_own_node(struct __sk_buff *skb, struct sluice
 	return reason;
 }
 
-static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *pkt,
+				   const struct sluice_config *cfg)
 {
 	struct tuple tuple = packet_tuple(pkt);
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple), reply;
@@ -259,7 +259,7 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	/* A SYN opens a connection whatever conntrack has of its tuple. */
 	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN))
 		return TO_NEW;
-	found = ct_find(&pkt->ct_key, &ct);
+	found = ct_find(cfg, &pkt->ct_key, &ct);
 	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. */
 	if (unlikely(found == CT_TORN))
 		return SLUICE_DROP_CT_BUSY;
@@ -272,14 +272,14 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 		if (!reply && ct.nat.flags & SLUICE_CT_SERVICE) {
 			/* The tuple is the other's, which goes by the Service. */
 			pkt->ct_key.side = SLUICE_CT_OWN_SIDE;
-			found = ct_find(&pkt->ct_key, &ct);
+			found = ct_find(cfg, &pkt->ct_key, &ct);
 			if (found == CT_TORN)
 				return SLUICE_DROP_CT_BUSY;
 			if (found == CT_ABSENT)
 				return TO_NEW;
 		}
 		if (ct.nat.flags & SLUICE_CT_FRONT)
-			return to_backend(skb, pkt, &ct);
+			return to_backend(skb, pkt, cfg, &ct);
 		/* Answers to the node's connections by Services go to its masquerade port; the node's own port has
 		 * another one, to the backend itself, of which nothing is known here. */
 		if (reply && ct.nat.flags & SLUICE_CT_OWN_NODE)
@@ -287,7 +287,7 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	}
 	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns)))
 		return TO_NEW;
-	established(pkt, &ct, reply);
+	established(pkt, cfg, &ct, reply);
 	return SLUICE_DROP_NONE;
 }
 

@@ -21,10 +21,16 @@ static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct s
 	       (type == ICMP_ECHO || type == ICMP_ECHO_REPLY);
 }
 
+/* No secret: all nodes choose alike. */
+static __always_inline __u64 tuple_hash(const struct sluice_ct_key *key)
+{
+	return sluice_hash(&key->addr[0], &key->addr[1], *(const word64 *)key->port_be);
+}
+
 static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_packet *pkt,
 					  const struct sluice_service *service)
 {
-	struct client client = { &pkt->src, sluice_ct_hash(&pkt->ct_key), pkt->now_ns };
+	struct client client = { &pkt->src, tuple_hash(&pkt->ct_key), pkt->now_ns };
 	const struct sluice_backend *chosen;
 	struct sluice_addr ADDR_ON_STACK addr;
 	struct tuple tuple;
@@ -92,12 +98,12 @@ static __always_inline void masquerade(struct sluice_packet *pkt, const struct s
 }
 
 /* A SYN that is only repeated must keep its masquerade port. */
-static __always_inline __u32 keep_port(struct sluice_packet *pkt)
+static __always_inline __u32 keep_port(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	struct ct_snapshot ct;
 
 	pkt->nat_port_be = 0;
-	switch (ct_find(&pkt->ct_key, &ct)) {
+	switch (ct_find(cfg, &pkt->ct_key, &ct)) {
 	case CT_TORN:
 		return SLUICE_DROP_CT_BUSY;
 	case CT_FOUND:
@@ -110,15 +116,13 @@ static __always_inline __u32 keep_port(struct sluice_packet *pkt)
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluice_packet *pkt,
+					     const struct sluice_config *cfg)
 {
-	const struct sluice_config *cfg = config_get();
 	struct tuple tuple = packet_tuple(pkt);
 	struct sluice_service service = {};
 	__u32 reason;
 
-	if (!cfg)
-		return SLUICE_DROP_MAP_MISSING;
 	pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	ct_key_make(&pkt->ct_key, &tuple);
 	if (service_find(pkt, &service)) {
@@ -133,7 +137,7 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 	if (!can_masquerade(skb, pkt))
 		return SLUICE_DROP_SNAT_UNSUPPORTED;
 	masquerade(pkt, cfg);
-	return keep_port(pkt);
+	return keep_port(pkt, cfg);
 }
 
 #endif

@@ -63,47 +63,48 @@ static __always_inline bool quoted_source_set(struct __sk_buff *skb, struct slui
 
 /* An error to the node about what a masqueraded connection sent: translated back. */
 static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct sluice_packet *pkt,
-						 struct quote *quote)
+						 const struct sluice_config *cfg, struct quote *quote)
 {
 	const struct embedded *in = &quote->in;
 	struct tuple outside = { &quote->dst, &quote->src, in->dport_be, in->sport_be, in->proto };
 	struct behind behind;
-	__u32 reason = unmask(pkt, &outside, &behind);
+	__u32 reason = unmask(pkt, cfg, &outside, &behind);
 
 	if (reason)
 		return reason;
 	if (!quoted_source_set(skb, pkt, quote, &behind))
 		return SLUICE_DROP_REWRITE_FAILED;
 	judge_as(pkt, quote, true);
-	apply_entry(pkt, &behind.ct, true);
+	apply_entry(pkt, cfg, &behind.ct, true);
 	return SLUICE_DROP_NONE;
 }
 
 /* An error to a Service about what the originator got from it: for the backend. */
 static __always_inline __u32 related_to_backend(struct __sk_buff *skb, struct sluice_packet *pkt,
-						struct quote *quote, const struct ct_snapshot *front)
+						const struct sluice_config *cfg, struct quote *quote,
+						const struct ct_snapshot *front)
 {
 	struct tuple seen = { &quote->dst, &quote->src, quote->dport_be, quote->sport_be, quote->in.proto };
 	struct behind behind;
-	__u32 reason = behind_front(pkt, &seen, front, &behind);
+	__u32 reason = behind_front(pkt, cfg, &seen, front, &behind);
 
 	if (reason)
 		return reason == TO_NEW ? SLUICE_DROP_CT_INVALID : reason;
 	if (!quoted_source_set(skb, pkt, quote, &behind))
 		return SLUICE_DROP_REWRITE_FAILED;
 	judge_as(pkt, quote, false);
-	apply_entry(pkt, &behind.ct, false);
+	apply_entry(pkt, cfg, &behind.ct, false);
 	return SLUICE_DROP_NONE;
 }
 
 /* An error about a connection that conntrack has under the quoted tuple. False: it has none such. */
-static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice_packet *pkt, struct quote *quote,
-					    __u32 *reason)
+static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice_packet *pkt,
+					    const struct sluice_config *cfg, struct quote *quote, __u32 *reason)
 {
 	struct tuple tuple = { &quote->src, &quote->dst, quote->sport_be, quote->dport_be, quote->in.proto };
 	bool from_high = ct_key_make(&pkt->ct_key, &tuple), forward;
 	struct ct_snapshot ct;
-	enum ct_found found = ct_find(&pkt->ct_key, &ct);
+	enum ct_found found = ct_find(cfg, &pkt->ct_key, &ct);
 
 	if (unlikely(found == CT_TORN)) {
 		*reason = SLUICE_DROP_CT_BUSY;
@@ -112,7 +113,7 @@ static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice
 	if (found == CT_ABSENT || ct.nat.flags & SLUICE_CT_ALIAS)
 		return false;
 	if (ct.nat.flags & SLUICE_CT_FRONT) {
-		*reason = related_to_backend(skb, pkt, quote, &ct);
+		*reason = related_to_backend(skb, pkt, cfg, quote, &ct);
 		return true;
 	}
 	if (ct_expired(&ct, quote->in.proto, pkt->now_ns))
@@ -120,29 +121,26 @@ static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice
 	forward = from_high == !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH);
 	judge_as(pkt, quote, forward);
 	/* The error runs against what it quotes. */
-	apply_entry(pkt, &ct, forward);
+	apply_entry(pkt, cfg, &ct, forward);
 	*reason = SLUICE_DROP_NONE;
 	return true;
 }
 
-static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet *pkt)
+static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	const struct sluice_config *cfg = config_get();
 	struct quote quote;
 	__u32 reason;
 
-	if (!cfg)
-		return SLUICE_DROP_MAP_MISSING;
 	/* The node's own connections, but to Services, are not tracked. */
 	if (pkt->flags & SLUICE_PKT_OWN_NODE && !sent_to_snat(pkt, cfg))
 		return SLUICE_DROP_NONE;
 	if (quote_read(skb, pkt, &quote)) {
 		if (sent_to_node(pkt) || sent_to_snat(pkt, cfg)) {
-			reason = related_masqueraded(skb, pkt, &quote);
+			reason = related_masqueraded(skb, pkt, cfg, &quote);
 			if (reason != TO_STACK)
 				return reason;
 		}
-		if (related_tracked(skb, pkt, &quote, &reason))
+		if (related_tracked(skb, pkt, cfg, &quote, &reason))
 			return reason;
 	}
 	if (sent_to_node(pkt))

@@ -25,11 +25,6 @@ std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-// Of an entry that does not, the parts are read while it changes hands (see struct sluice_ct_entry).
-bool belongs_together(const sluice_ct_key& key, const sluice_ct_entry& entry) {
-  return entry.seal == sluice_ct_seal(sluice_ct_hash(&key), &entry.nat);
-}
-
 std::int64_t left_ns(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now) {
   const auto progress = sluice_ct_progress(entry.seal, entry.progress);
   return static_cast<std::int64_t>(entry.last_seen_ns + sluice_ct_lifetime_ns(key.proto, progress) - now);
@@ -46,9 +41,10 @@ bool of_gone_pod(const sluice_ct_key& key, const sluice_ct_entry& entry, const G
   return false;
 }
 
-// One that does not belong together for long is of no use to the programs either.
-bool over(const sluice_ct_key& key, const sluice_ct_entry& entry, std::uint64_t now, const GonePods& gone) {
-  return !belongs_together(key, entry) || left_ns(key, entry, now) < 0 || of_gone_pod(key, entry, gone);
+using Found = ConntrackTable::Found;
+
+bool over(const Found& found, std::uint64_t now, const GonePods& gone) {
+  return left_ns(found.key, found.entry, now) < 0 || of_gone_pod(found.key, found.entry, gone);
 }
 
 bool is_closed_for_a_while(const sluice_ct_entry& entry, std::uint64_t now) {
@@ -146,12 +142,10 @@ std::vector<std::int64_t> Conntrack::uses() const {
   return copy;
 }
 
-Result<bool> Conntrack::erase(const sluice_ct_key& key, const sluice_ct_entry& entry) const {
-  auto erased = maps_.conntrack.erase(key);
-  if (!erased || !*erased) return erased;
-  if (entry.owner < SLUICE_CT_OWNERS) use_[entry.owner].fetch_sub(1, std::memory_order_relaxed);
-  use_[SLUICE_CT_USE_ALL].fetch_sub(1, std::memory_order_relaxed);
-  return true;
+// Of what does not, the parts are read while it changes hands (see struct sluice_ct_entry).
+bool Conntrack::belongs_together(const Found& found) const {
+  const auto hash = sluice_ct_hash(&found.key, secret_.data());
+  return found.entry.seal == sluice_ct_seal(hash, &found.entry.nat);
 }
 
 // What was counted is of no one moment: a difference that what happened meanwhile may explain is left to the
@@ -175,38 +169,30 @@ Result<void> Conntrack::collect() {
   const auto begun = std::chrono::steady_clock::now();
   if (before[SLUICE_CT_USE_ALL] == 0 && gone.empty() && collected_at_ && begun - *collected_at_ < kEmptyTable)
     return {};
-  std::uint64_t removed = 0;
   std::vector<std::int64_t> counted(SLUICE_CT_USES);
   ServedKeys served;
+  std::uint64_t removed = 0;
   const auto now = now_ns();
   // Long before anybody's share is used up, what is closed is not kept for its TIME_WAIT.
-  const auto much = static_cast<std::int64_t>(maps_.conntrack.raw().max_entries() / kMuchOfTheTable);
-  const auto done_with = [&](const sluice_ct_key& key, const sluice_ct_entry& entry) {
-    const bool crowded = before[SLUICE_CT_USE_ALL] > 2 * much ||
-                         (entry.owner < SLUICE_CT_OWNERS && before[entry.owner] > much);
-    return over(key, entry, now, gone) || (crowded && is_closed_for_a_while(entry, now));
+  const auto much = static_cast<std::int64_t>(table_.room() / kMuchOfTheTable);
+  const auto is_crowded = [&](std::uint32_t owner) {
+    return before[SLUICE_CT_USE_ALL] > 2 * much || (owner < SLUICE_CT_OWNERS && before[owner] > much);
   };
-  auto done =
-      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
-        const auto count = [&](const sluice_ct_entry& stays) -> Result<void> {
-          if (stays.owner < SLUICE_CT_OWNERS) ++counted[stays.owner];
-          ++counted[SLUICE_CT_USE_ALL];
-          if (is_open_to_service(stays)) ++served[served_key(key, stays)];
-          return {};
-        };
-        if (!done_with(key, entry)) return count(entry);
-        // The programs may have begun the connection anew since the table was read.
-        auto again = maps_.conntrack.lookup(key);
-        if (!again) return tl::unexpected(again.error());
-        if (*again && !done_with(key, **again)) return count(**again);
-        auto erased = erase(key, *again ? **again : entry);
-        if (!erased) return tl::unexpected(erased.error());
-        if (!*erased) return {};
-        ++removed;
-        const auto owner = *again ? (*again)->owner : entry.owner;
-        if (owner < SLUICE_CT_OWNERS) --before[owner];
-        --before[SLUICE_CT_USE_ALL];
-        return {};
+  auto done = table_.sweep(
+      [&](const Found& found) {
+        // One that does not belong together for long is of no use to the programs either.
+        return !belongs_together(found) || over(found, now, gone) ||
+               (is_crowded(found.entry.owner) && is_closed_for_a_while(found.entry, now));
+      },
+      // The programs may have begun it anew since it was read.
+      ConntrackTable::Renewed::kStay,
+      [&](const Found& found, bool gone_now) {
+        auto& counts = gone_now ? before : counted;
+        const std::int64_t change = gone_now ? -1 : 1;
+        if (found.entry.owner < SLUICE_CT_OWNERS) counts[found.entry.owner] += change;
+        counts[SLUICE_CT_USE_ALL] += change;
+        removed += gone_now;
+        if (!gone_now && is_open_to_service(found.entry)) ++served[served_key(found.key, found.entry)];
       });
   if (!done) return done;
   correct(before, counted);
@@ -229,18 +215,17 @@ Conntrack::Served Conntrack::served() const {
 
 Result<void> Conntrack::forget(const Gone& gone) {
   if (gone.empty()) return {};
-  return maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
-    if (key.proto != IPPROTO_UDP || !(entry.nat.flags & SLUICE_CT_FRONT)) return {};
+  const auto is_gone = [&](const Found& found) {
+    const auto& [set, way, key, entry] = found;
+    if (key.proto != IPPROTO_UDP || !(entry.nat.flags & SLUICE_CT_FRONT)) return false;
     const service::Backend backend{Address::from_abi(entry.nat.addr), ntohs(entry.nat.port_be)};
-    for (const int end : {0, 1}) {  // one of them is the Service
-      const auto found =
+    return std::ranges::any_of(std::initializer_list<int>{0, 1}, [&](int end) {  // one of them is the Service
+      const auto known =
           gone.find({Address::from_abi(key.addr[end]), model::Protocol::kUdp, ntohs(key.port_be[end])});
-      if (found == gone.end() || !found->second.contains(backend)) continue;
-      auto erased = erase(key, entry);
-      return erased ? Result<void>{} : tl::unexpected(erased.error());
-    }
-    return {};
-  });
+      return known != gone.end() && known->second.contains(backend);
+    });
+  };
+  return table_.sweep(is_gone, ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
 }
 
 void Conntrack::pod_gone(const Address& address) {
@@ -258,7 +243,7 @@ ConntrackStatus Conntrack::status() const {
                             std::ranges::greater{}, &ConntrackStatus::Use::entries);
   status.heaviest.resize(kept);
   status.entries = static_cast<std::uint64_t>(std::max<std::int64_t>(use[SLUICE_CT_USE_ALL], 0));
-  status.max_entries = maps_.conntrack.raw().max_entries();
+  status.max_entries = table_.room();
   const std::lock_guard lock(mutex_);
   status.expired_total = expired_total_;
   return status;
@@ -267,12 +252,13 @@ ConntrackStatus Conntrack::status() const {
 Result<Connections> Conntrack::list(const ConnectionFilter& filter, std::size_t most) const {
   Connections found;
   const auto now = now_ns();
-  auto done =
-      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
-        if (is_view(entry) || over(key, entry, now, {}) || !matches(key, entry, filter)) return {};
-        if (++found.total <= most) found.list.push_back(describe(key, entry, now));
-        return {};
-      });
+  auto done = table_.visit([&](const Found& each) -> Result<void> {
+    if (is_view(each.entry) || !belongs_together(each) || over(each, now, {}) ||
+        !matches(each.key, each.entry, filter))
+      return {};
+    if (++found.total <= most) found.list.push_back(describe(each.key, each.entry, now));
+    return {};
+  });
   if (!done) return tl::unexpected(done.error());
   return found;
 }
@@ -280,13 +266,9 @@ Result<Connections> Conntrack::list(const ConnectionFilter& filter, std::size_t 
 Result<std::uint64_t> Conntrack::flush(const ConnectionFilter& filter) const {
   std::uint64_t ended = 0;
   auto done =
-      maps_.conntrack.visit([&](const sluice_ct_key& key, const sluice_ct_entry& entry) -> Result<void> {
-        if (!matches(key, entry, filter)) return {};
-        auto erased = erase(key, entry);
-        if (!erased) return tl::unexpected(erased.error());
-        if (*erased && !is_view(entry)) ++ended;
-        return {};
-      });
+      table_.sweep([&](const Found& found) { return matches(found.key, found.entry, filter); },
+                   ConntrackTable::Renewed::kGo,
+                   [&](const Found& found, bool removed) { ended += removed && !is_view(found.entry); });
   if (!done) return tl::unexpected(done.error());
   return ended;
 }

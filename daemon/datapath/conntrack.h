@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "daemon/datapath/conntrack_table.h"
 #include "daemon/datapath/datapath.h"
-#include "daemon/datapath/maps.h"
 #include "daemon/datapath/shared_array.h"
 #include "daemon/service/table.h"
 
 namespace sluice::datapath {
 
-// Entries for a machine with so much memory: one for each 32 KiB of it, of which an entry takes 144 bytes,
+// Entries for a machine with so much memory: one for each 32 KiB of it, of which an entry takes 128 bytes,
 // within SLUICE_CONNTRACK_MIN and _MAX.
 [[nodiscard]] std::uint32_t conntrack_size(std::uint64_t memory_bytes);
 
@@ -26,7 +28,9 @@ namespace sluice::datapath {
 class Conntrack {
  public:
   using Use = SharedArray<std::int64_t>;  // map "conntrack_use"
-  Conntrack(const Maps& maps, Use use) : maps_(maps), use_(std::move(use)) {}
+  using Secret = std::array<__u64, std::extent_v<decltype(sluice_config::conntrack_secret)>>;
+  Conntrack(ConntrackTable table, Use use, const Secret& secret)
+      : table_(table), use_(std::move(use)), secret_(secret) {}
 
   // Removes what outlived its lifetime and what pods that are gone have left, and puts the counters of owners
   // right. Of a table that is empty by its counter, it looks once a minute whether that is so.
@@ -48,11 +52,12 @@ class Conntrack {
 
  private:
   [[nodiscard]] std::vector<std::int64_t> uses() const;
-  [[nodiscard]] Result<bool> erase(const sluice_ct_key& key, const sluice_ct_entry& entry) const;
+  [[nodiscard]] bool belongs_together(const ConntrackTable::Found& found) const;
   void correct(const std::vector<std::int64_t>& before, const std::vector<std::int64_t>& counted) const;
 
-  const Maps& maps_;
+  ConntrackTable table_;
   Use use_;
+  Secret secret_;
   mutable std::mutex mutex_;
   std::map<Address, std::uint64_t> gone_pods_;  // address -> until when it was a pod's, CLOCK_MONOTONIC ns
   std::uint64_t expired_total_ = 0;

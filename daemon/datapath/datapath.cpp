@@ -3,10 +3,13 @@
 
 #include <bpf/libbpf.h>
 #include <spdlog/spdlog.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 
 #include "daemon/datapath/attach.h"
 #include "daemon/datapath/conntrack.h"
@@ -40,6 +43,7 @@ struct Ground {
   LiveStamp live;
   std::unique_ptr<GracePeriod> grace;
   Conntrack::Use conntrack_use;
+  Conntrack::Secret conntrack_secret;
   NetlinkSocket netlink;
 };
 
@@ -64,7 +68,8 @@ class KernelDatapath final : public Datapath {
         services_(ground_.maps, *ground_.grace, ground_.options.algorithm == Algorithm::kRandom),
         service_routes_(*ground_.settings),
         sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
-        conntrack_(ground_.maps, std::move(ground_.conntrack_use)),
+        conntrack_({ground_.maps, ground_.modules.sweep}, std::move(ground_.conntrack_use),
+                   ground_.conntrack_secret),
         events_(ground_.maps.events, ground_.settings) {}
 
   // Takes over what an earlier daemon left.
@@ -72,7 +77,6 @@ class KernelDatapath final : public Datapath {
     return ground_.settings
         ->change([&](sluice_config& config) {
           config.monitor = 0;  // its monitors are gone
-          config.conntrack_max = ground_.maps.conntrack.raw().max_entries();
         })
         .and_then([&] { return firewall_.adopt(); })
         .and_then([&] { return endpoints_.adopt(ground_.netlink); })
@@ -203,13 +207,29 @@ class KernelDatapath final : public Datapath {
   Events events_;
 };
 
+// Tells the programs about their table. The secret is made with it: entries are found by it.
+Result<Conntrack::Secret> prepare_conntrack(const Maps& maps, const Settings& settings) {
+  Conntrack::Secret made{};
+  if (getrandom(made.data(), sizeof made, 0) != sizeof made)
+    return failure_errno(errno, "make conntrack's secret (getrandom)");
+  auto done = settings.change([&](sluice_config& config) {
+    config.conntrack_groups = conntrack_groups(maps);
+    if (config.conntrack_secret[0]) return;
+    std::ranges::transform(made, config.conntrack_secret, [](auto word) { return word | 1; });
+  });
+  if (!done) return tl::unexpected(done.error());
+  return settings.get().map(
+      [](const sluice_config& config) { return std::to_array(config.conntrack_secret); });
+}
+
 Result<Ground> lay_ground(const Options& options) {
   auto pins = Pins::open(options.bpffs);
   if (!pins) return tl::unexpected(pins.error());
   raise_memlock_limit();
   const auto memory =
       static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  const auto wanted = options.conntrack_max ? options.conntrack_max : conntrack_size(memory);
+  const auto wanted =
+      conntrack_groups(options.conntrack_max ? options.conntrack_max : conntrack_size(memory));
   const ObjectOptions objects{pins->root(), wanted};
   auto modules = Modules::load(*pins, objects);
   if (!modules) return tl::unexpected(modules.error());
@@ -227,20 +247,24 @@ Result<Ground> lay_ground(const Options& options) {
   if (!conntrack_use) return tl::unexpected(conntrack_use.error());
   auto netlink = NetlinkSocket::make();
   if (!netlink) return tl::unexpected(netlink.error());
-  if (const auto size = maps->conntrack.raw().max_entries(); size != wanted)
+  auto settings = std::make_shared<const Settings>(std::move(*config));
+  auto conntrack_secret = prepare_conntrack(*maps, *settings);
+  if (!conntrack_secret) return tl::unexpected(conntrack_secret.error());
+  if (const auto groups = conntrack_groups(*maps); groups != wanted)
     spdlog::warn(
-        "conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots", size,
-        wanted);
+        "conntrack has room for {} entries, not {}: a live table keeps its size until the node reboots",
+        groups * SLUICE_CT_GROUP_ENTRIES, wanted * SLUICE_CT_GROUP_ENTRIES);
   return Ground{options,
                 std::move(*pins),
                 objects,
                 std::move(*modules),
                 std::move(*maps),
-                std::make_shared<Settings>(std::move(*config)),
+                std::move(settings),
                 *ways,
                 std::move(*live),
                 std::move(*grace),
                 std::move(*conntrack_use),
+                *conntrack_secret,
                 std::move(*netlink)};
 }
 

@@ -21,7 +21,8 @@ struct Maps {
   Map<sluice_mac_key, std::uint32_t> macs;
   Map<sluice_addr, std::uint32_t> locals;
   Map<sluice_route_key, sluice_route> routes;
-  Map<sluice_ct_key, sluice_ct_entry> conntrack;
+  Map<std::uint32_t, sluice_ct_group> conntrack_groups;
+  Map<std::uint32_t, sluice_ct_pool> conntrack;
   Map<std::uint32_t, std::int64_t> conntrack_use;
   Map<sluice_service_key, sluice_service> services;
   Map<sluice_source_key, std::uint32_t> service_sources;

@@ -19,6 +19,7 @@
 #include "refuse.skel.h"
 #include "router.skel.h"
 #include "socket.skel.h"
+#include "sweep.skel.h"
 
 namespace sluice::datapath {
 
@@ -54,11 +55,12 @@ constexpr Module embedded(std::uint32_t module) {
 }
 
 // Against the way of a packet: a module is replaced after those that it calls.
-constexpr std::array<Module, 8> kModules{
+constexpr std::array<Module, 9> kModules{
     embedded<deliver_bpf>(SLUICE_MODULE_DELIVER), embedded<router_bpf>(SLUICE_MODULE_ROUTER),
     embedded<bridge_bpf>(SLUICE_MODULE_BRIDGE),   embedded<refuse_bpf>(SLUICE_MODULE_REFUSE),
     embedded<nat_bpf>(SLUICE_MODULE_NAT),         embedded<socket_bpf>(SLUICE_MODULE_SOCKET),
-    embedded<probe_bpf>(SLUICE_MODULE_PROBE),     embedded<entry_bpf>(SLUICE_MODULE_ENTRY),
+    embedded<probe_bpf>(SLUICE_MODULE_PROBE),     embedded<sweep_bpf>(SLUICE_MODULE_SWEEP),
+    embedded<entry_bpf>(SLUICE_MODULE_ENTRY),
 };
 
 struct ModuleMaps {
@@ -152,7 +154,8 @@ Result<Modules> Modules::load(const Pins& pins, const ObjectOptions& options) {
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_HOST], "entry_host"); })
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_OVERLAY], "entry_overlay"); })
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_UPLINK], "entry_uplink"); })
-                  .and_then([&] { return take(modules.probe, "probe"); });
+                  .and_then([&] { return take(modules.probe, "probe"); })
+                  .and_then([&] { return take(modules.sweep, "sweep"); });
   for (std::size_t i = 0; done && i < kSocketPrograms.size(); ++i)
     done = take(modules.socket[i], kSocketPrograms[i]);
   if (!done) return tl::unexpected(done.error());

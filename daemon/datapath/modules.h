@@ -37,6 +37,7 @@ struct Modules {
   std::array<Program, SLUICE_HOOK_COUNT> entry;  // by hook; none for SLUICE_HOOK_PROBE
   std::array<Program, kSocketPrograms.size()> socket;
   Program probe;
+  Program sweep;
 };
 
 // A pinned program, each behind what it calls within its module. Those without a slot are attached or run,
@@ -46,7 +47,7 @@ struct ProgramInfo {
   std::uint32_t module;  // enum sluice_module of the object that it comes from
   std::optional<std::uint32_t> slot;
 };
-inline constexpr std::array<ProgramInfo, 19> kPrograms{{
+inline constexpr std::array<ProgramInfo, 20> kPrograms{{
     {"entry_pod", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_host", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_overlay", SLUICE_MODULE_ENTRY, std::nullopt},
@@ -66,6 +67,7 @@ inline constexpr std::array<ProgramInfo, 19> kPrograms{{
     {"getpeername4", SLUICE_MODULE_SOCKET, std::nullopt},
     {"getpeername6", SLUICE_MODULE_SOCKET, std::nullopt},
     {"probe", SLUICE_MODULE_PROBE, std::nullopt},
+    {"sweep", SLUICE_MODULE_SWEEP, std::nullopt},
 }};
 
 }  // namespace sluice::datapath

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::array<const char*, SLUICE_HOOK_COUNT> kHooks{"pod", "host", "overlay", "uplink", "probe"};
 constexpr std::array<const char*, SLUICE_MODULE_COUNT> kModuleNames{
-    "entry",   "nat",       "bridge", "router",  "firewall", "nat_commit",
-    "deliver", "candidate", "probe",  "nat_new", "refuse",   "socket"};
+    "entry",     "nat",   "bridge",  "router", "firewall", "nat_commit", "deliver",
+    "candidate", "probe", "nat_new", "refuse", "socket",   "sweep"};
 constexpr std::array<const char*, SLUICE_DROP_COUNT> kReasons{
 #define SLUICE_X(name, text) #name,
     SLUICE_DROP_REASONS(SLUICE_X)

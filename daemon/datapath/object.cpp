@@ -25,6 +25,12 @@ Result<void> check_pinned(const bpf_map* map, const bpf_map_info& pinned) {
       .and_then([&] { return differs("flags", pinned.map_flags, bpf_map__map_flags(map)); });
 }
 
+// Is it one of those with an element for each group of conntrack's?
+bool of_conntrack(const bpf_map* map) {
+  const std::string_view name = bpf_map__name(map);
+  return name == "conntrack" || name == "conntrack_groups";
+}
+
 // Instead of libbpf, which would open it by its path and compare it once more.
 Result<void> take(bpf_map* map, const Fd& pinned) {
   if (const int code = bpf_map__reuse_fd(map, pinned.get()); code < 0)
@@ -45,8 +51,8 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
       if (auto taken = take(map, known->second); !taken) return taken;
       continue;
     }
-    const bool conntrack = std::string_view(bpf_map__name(map)) == "conntrack";
-    if (conntrack) bpf_map__set_max_entries(map, options.conntrack_max);
+    const auto is_table = of_conntrack(map);
+    if (is_table) bpf_map__set_max_entries(map, options.conntrack_groups);
     auto fd = Pins::get(path);
     if (!fd && fd.error().code == ENOENT) continue;
     if (!fd) return tl::unexpected(fd.error());
@@ -55,7 +61,7 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
     if (const int code = bpf_obj_get_info_by_fd(fd->get(), &info, &length); code < 0)
       return failure_errno(code, fmt::format("ask the kernel about {}", path));
     // A live table cannot change its size without losing connections: it keeps the one it was made with.
-    if (conntrack) bpf_map__set_max_entries(map, info.max_entries);
+    if (is_table) bpf_map__set_max_entries(map, info.max_entries);
     if (auto same = check_pinned(map, info); !same) return same;
     const auto& known = options.pinned_maps->emplace(path, std::move(*fd)).first->second;
     if (auto taken = take(map, known); !taken) return taken;

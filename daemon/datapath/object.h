@@ -23,7 +23,7 @@ namespace sluice::datapath {
 // How objects are opened on this node.
 struct ObjectOptions {
   std::string pin_root;
-  std::uint32_t conntrack_max = 0;
+  std::uint32_t conntrack_groups = 0;
   // Pinned maps by path, opened and compared for an earlier object; the next ones take them as they are.
   std::shared_ptr<std::map<std::string, Fd>> pinned_maps = std::make_shared<std::map<std::string, Fd>>();
 };

@@ -7,9 +7,11 @@ import subprocess
 import threading
 import time
 
+from conntrack import conntrack_entries
+
 PINS = "/sys/fs/bpf/sluice/v1"
 # Their entries are what pods and policies need; the others are arrays, whose size is fixed.
-MAPS = ["ifaces", "macs", "locals", "routes", "peers", "peer_blocks", "tables", "port_classes", "conntrack", "fragments"]
+MAPS = ["ifaces", "macs", "locals", "routes", "peers", "peer_blocks", "tables", "port_classes", "fragments"]
 
 
 def holdings(cluster, node):
@@ -22,6 +24,7 @@ def holdings(cluster, node):
     root = f"/proc/{cluster.daemon_pid(node)}/root"
     links = json.loads(cluster.script("on", node, "ip", "-j", "link"))
     return {**{f"entries of {name}": entries(name) for name in MAPS},
+            "entries of conntrack": conntrack_entries(f"{root}{PINS}"),
             "endpoints": status["endpoints"], "addresses": status["addresses"]["used"],
             "pinned links": len(os.listdir(f"{root}{PINS}/links")),
             "pinned generations": len(os.listdir(f"{root}{PINS}/generations")),

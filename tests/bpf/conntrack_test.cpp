@@ -192,23 +192,20 @@ TEST_F(Conntrack, TheTimeIsRenewedAtMostOnceASecond) {
   EXPECT_EQ(judged(), before);
 }
 
-TEST_F(Conntrack, AFullTableRefusesNewConnectionsAndKeepsOldOnes) {
+TEST_F(Conntrack, FullSetsRefuseNewConnectionsAndKeepOldOnes) {
   deliver(forward("S"));
-  const std::uint32_t before = connections();
-  // Entries of other tuples up to the brim.
-  std::uint32_t made_count = 0;
-  for (std::uint32_t i = 0; i < 2 * kConntrackMax; ++i) {
-    const Tuple tuple{"10.9.0.1", static_cast<std::uint16_t>(i), "10.9.0.2",
-                      static_cast<std::uint16_t>(i >> 8), IPPROTO_SCTP};
-    const sluice_ct_key key = key_of(tuple);
-    const sluice_ct_entry entry = entry_of(key, {});
-    if (bpf_map_update_elem(map("conntrack"), &key, &entry, BPF_NOEXIST) == 0) ++made_count;
-  }
-  ASSERT_EQ(before + made_count, kConntrackMax);
-  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward("S"), [](Frame& f) { f.sport = 4001; })).outcome,
-            "dropped CT_FULL");
+  fill_sets_of(key_of(kTcp));
+  deliver(back("SA"));
   deliver(forward("A"));
   deliver(forward("S"));
+  const std::uint32_t full = connections();
+  EXPECT_EQ(full, 2U * SLUICE_CT_WAYS);
+  // The connection's place goes to another one, too.
+  erase_entry(key_of(kTcp));
+  fill_sets_of(key_of(kTcp));
+  EXPECT_EQ(send(SLUICE_HOOK_POD, forward("S")).outcome, "dropped CT_FULL");
+  EXPECT_EQ(connections(), full);
+  deliver(but(forward("S"), [](Frame& f) { f.sport = 4001; }));
 }
 
 TEST_F(Conntrack, ATupleThatAnAliasHasIsNotTaken) {

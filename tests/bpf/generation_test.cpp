@@ -200,7 +200,7 @@ TEST_F(Probe, HasNoEffect) {
 }
 
 TEST_F(Probe, AnswersNothingToWhatItDoesNotUnderstand) {
-  EXPECT_EQ(run_probe(Bytes(14 + sizeof(sluice_probe) - 1)), 0) << "too short";
+  EXPECT_EQ(run_program("probe", Bytes(14 + sizeof(sluice_probe) - 1)), 0) << "too short";
   EXPECT_EQ(probe(ask(SLUICE_MODULE_DELIVER)), 0) << "no firewall's slot";
 }
 

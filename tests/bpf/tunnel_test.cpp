@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tunnel's headers as the modules write and read them, and what they leave to the VXLAN device.
 #include <arpa/inet.h>
-#include <linux/if_ether.h>
-#include <linux/ip.h>
 #include <linux/udp.h>
 
 #include <cstring>

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/world.h"
 
-#include <linux/if_ether.h>
-#include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -100,6 +98,12 @@ class Sandbox : public ::testing::Environment {
 
 [[maybe_unused]] const auto* const kSandbox = ::testing::AddGlobalTestEnvironment(new Sandbox);
 
+void size_conntrack(const bpf_object* object) {
+  for (const char* name : {"conntrack_groups", "conntrack"})
+    if (bpf_map* map = bpf_object__find_map_by_name(object, name))
+      bpf_map__set_max_entries(map, kConntrackGroups);
+}
+
 Object open_image(const void* (*elf_bytes)(std::size_t*), const std::string& pins) {
   bpf_object_open_opts options{};
   options.sz = sizeof options;
@@ -108,8 +112,7 @@ Object open_image(const void* (*elf_bytes)(std::size_t*), const std::string& pin
   const void* bytes = elf_bytes(&size);
   Object object(bpf_object__open_mem(bytes, size, &options));
   need(object != nullptr, "bpf_object__open_mem");
-  if (bpf_map* conntrack = bpf_object__find_map_by_name(object.get(), "conntrack"))
-    bpf_map__set_max_entries(conntrack, kConntrackMax);
+  size_conntrack(object.get());
   return object;
 }
 
@@ -210,7 +213,8 @@ void World::SetUp() {
   config.vni = kVni;
   config.snat_port_min = SLUICE_SNAT_PORT_MIN;
   config.snat_port_max = SLUICE_SNAT_PORT_MAX;
-  config.conntrack_max = kConntrackMax;
+  config.conntrack_groups = kConntrackGroups;
+  std::ranges::copy(kConntrackSecret, config.conntrack_secret);
   std::ranges::copy(mac_of("gateway"), config.gateway_mac);
   put("config", zero, config);
   add_endpoint(kPodA, "10.1.0.2", "podA", made.pod_a);
@@ -303,9 +307,9 @@ Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
   return seen;
 }
 
-int World::run_program(const char* name) {
-  Bytes out;
-  return run(program(name), made.pod_a, Bytes(ETH_HLEN + sizeof(iphdr)), out).returned;
+int World::run_program(const char* name, const Bytes& data, Bytes* out) {
+  Bytes left;
+  return run(program(name), made.pod_a, data, out ? *out : left).returned;
 }
 
 std::uint32_t World::mean_ns(const char* program_name, const Bytes& frame, int times) {
@@ -313,15 +317,10 @@ std::uint32_t World::mean_ns(const char* program_name, const Bytes& frame, int t
   return run(program(program_name), made.pod_a, frame, out, times).mean_ns;
 }
 
-int World::run_probe(const Bytes& data) {
-  Bytes out;
-  return run(program("probe"), made.pod_a, data, out).returned;
-}
-
 int World::probe(const sluice_probe& asked) {
   Bytes data(14 + sizeof asked);
   std::memcpy(&data[14], &asked, sizeof asked);
-  return run_probe(data);
+  return run_program("probe", data);
 }
 
 void World::change_config(const std::function<void(sluice_config&)>& change) {
@@ -366,7 +365,7 @@ Firewall World::load_generation(const Generation& generation) {
   firewall->rodata->uses_blocks = generation.uses_blocks;
   firewall->rodata->uses_ports = generation.uses_ports;
   firewall->rodata->uses_port_tables = generation.uses_port_tables;
-  bpf_map__set_max_entries(firewall->maps.conntrack, kConntrackMax);
+  size_conntrack(firewall->obj);
   need(firewall_bpf__load(firewall.get()) == 0, "load the firewall");
   for (const std::uint32_t endpoint : {kPodA, kPodB})
     set_policy(firewall, endpoint, {{0, 0}, {0, 0}, SLUICE_POLICY_VALID, 0, {}, {}});

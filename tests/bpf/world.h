@@ -9,6 +9,8 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
 
 #include <array>
 #include <cerrno>
@@ -30,6 +32,9 @@ namespace sluice::bpftest {
 inline constexpr std::uint32_t kPodA = 1, kPodB = 2;
 inline constexpr std::uint32_t kVni = 83;
 inline constexpr std::uint32_t kConntrackMax = 8192;
+inline constexpr __u64 kConntrackSecret[] = {0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb,
+                                             0xd6e8feb86659fd93, 0xa0761d6478bd642f};
+inline constexpr std::uint32_t kConntrackGroups = kConntrackMax / SLUICE_CT_GROUP_ENTRIES;
 
 [[nodiscard]] std::uint64_t now_ns();
 
@@ -99,12 +104,13 @@ class World : public ::testing::Test {
   Seen send_from_wire(const Bytes& frame) { return run_entry("entry_uplink", interfaces().uplink, frame); }
   Seen send_tagged(const Bytes& frame) { return run_entry("tagged", interfaces().pod_a, frame); }
   void load(const void* (*elf_bytes)(std::size_t*));  // an object, by its skeleton's function
-  int run_program(const char* name);                  // its return value
+  // Its return value; `out`: what it made of the data.
+  int run_program(const char* name, const Bytes& data = Bytes(ETH_HLEN + sizeof(iphdr)),
+                  Bytes* out = nullptr);
   // What a run took, repeated with the same packet.
   std::uint32_t mean_ns(const char* program_name, const Bytes& frame, int times);
   // The probe's answer: 0 or SLUICE_PROBE_RESULT + reason.
   int probe(const sluice_probe& asked);
-  int run_probe(const Bytes& data);
 
   [[nodiscard]] int program(const char* name) const;
   [[nodiscard]] int map(const std::string& name) const;
@@ -132,6 +138,19 @@ class World : public ::testing::Test {
   [[nodiscard]] static sluice_ct_key key_of(const Tuple& tuple);
   std::optional<Connection> connection(const Tuple& tuple);  // expects it to be whole
   void put_connection(const Tuple& tuple, const Connection& connection);
+  void put_entry(const sluice_ct_key& key, const sluice_ct_entry& entry);
+  void erase_entry(const sluice_ct_key& key);
+  struct Way {
+    std::uint32_t set;  // of the group
+    std::uint32_t way;
+    std::uint32_t place;  // of the pool
+  };
+  std::optional<Way> way_of(const sluice_ct_key& key);
+  // Others take all ways of its sets that are free.
+  void fill_sets_of(const sluice_ct_key& key);
+  // Of its two sets the one that it goes into first.
+  static std::uint32_t set_of(const sluice_ct_key& key);
+  static std::uint16_t tag_of(const sluice_ct_key& key);
   void change_connection(const Tuple& tuple, const std::function<void(Connection&)>& change);
   // The entry as it stands in the map, as other CPUs may leave it.
   std::optional<sluice_ct_entry> entry(const Tuple& tuple);

@@ -14,6 +14,28 @@ namespace {
 
 constexpr std::uint32_t kZero = 0;
 
+// As the programs find it (bpf/lib/ct_table.h), written on its own.
+struct Place {
+  explicit Place(const sluice_ct_key& key) {
+    const std::uint64_t hash = sluice_ct_hash(&key, kConntrackSecret),
+                        mixed = (hash ^ hash >> 32) * SLUICE_HASH_6;
+    group = static_cast<std::uint32_t>((mixed >> 32) * kConntrackGroups >> 32);
+    sets[0] = (mixed >> 46) & 0xff;
+    sets[1] = sets[0] ^ (((mixed >> 38) & 0xff) | 1);
+    tag = static_cast<std::uint16_t>(SLUICE_CT_TAG | ((mixed >> 22) & 0x7fff));
+  }
+  std::uint32_t group;
+  std::array<std::uint32_t, 2> sets;
+  std::uint16_t tag;
+};
+
+std::uint16_t& tag_at(sluice_ct_group& group, std::uint32_t set, std::uint32_t way) {
+  return reinterpret_cast<std::uint16_t*>(group.tags[set].word)[way];
+}
+
+// A place of the pool that nobody has, and that nobody will be given.
+std::uint32_t take_place(sluice_ct_group& group) { return group.fresh++; }
+
 }  // namespace
 
 // Written on its own, not taken from the programs: lower (address, port) first, compared as bytes.
@@ -42,7 +64,7 @@ sluice_ct_entry entry_of(const sluice_ct_key& key, const Connection& connection)
   sluice_ct_entry made{};
   made.last_seen_ns = connection.last_seen_ns;
   made.nat = connection.nat;
-  made.seal = sluice_ct_seal(sluice_ct_hash(&key), &made.nat);
+  made.seal = sluice_ct_seal(sluice_ct_hash(&key, kConntrackSecret), &made.nat);
   made.stamp = sluice_ct_stamp(made.seal, connection.stamp);
   made.progress = sluice_ct_progress_word(made.seal, connection.progress);
   made.owner = connection.owner;
@@ -59,9 +81,70 @@ std::optional<Connection> World::connection(const Tuple& tuple) {
   return made;
 }
 
+std::uint32_t World::set_of(const sluice_ct_key& key) {
+  const Place place(key);
+  return place.group * SLUICE_CT_GROUP_SETS + place.sets[0];
+}
+
+std::uint16_t World::tag_of(const sluice_ct_key& key) { return Place(key).tag; }
+
+std::optional<World::Way> World::way_of(const sluice_ct_key& key) {
+  const Place place(key);
+  auto group = get<sluice_ct_group>("conntrack_groups", place.group).value();
+  const auto pool = get<sluice_ct_pool>("conntrack", place.group).value();
+  for (const auto set : place.sets)
+    for (std::uint32_t way = 0; way < SLUICE_CT_WAYS; ++way)
+      if (const auto at = group.tags[set].entry[way];
+          tag_at(group, set, way) && std::memcmp(&pool.pair[at].key, &key, sizeof key) == 0)
+        return Way{set, way, at};
+  return std::nullopt;
+}
+
+void World::put_entry(const sluice_ct_key& key, const sluice_ct_entry& entry) {
+  const Place place(key);
+  auto group = get<sluice_ct_group>("conntrack_groups", place.group).value();
+  auto at = way_of(key);
+  for (std::uint32_t i = 0; i < 2 * SLUICE_CT_WAYS && !at; ++i)
+    if (!tag_at(group, place.sets[i % 2], i / 2)) at = Way{place.sets[i % 2], i / 2, take_place(group)};
+  ASSERT_TRUE(at) << "both sets are full";
+  tag_at(group, at->set, at->way) = place.tag;
+  group.tags[at->set].entry[at->way] = static_cast<std::uint16_t>(at->place);
+  auto pool = get<sluice_ct_pool>("conntrack", place.group).value();
+  pool.pair[at->place] = {key, entry};
+  put("conntrack", place.group, pool);
+  put("conntrack_groups", place.group, group);
+}
+
+void World::fill_sets_of(const sluice_ct_key& key) {
+  const Place place(key);
+  auto group = get<sluice_ct_group>("conntrack_groups", place.group).value();
+  auto pool = get<sluice_ct_pool>("conntrack", place.group).value();
+  for (const auto set : place.sets) {
+    for (std::uint16_t way = 0; way < SLUICE_CT_WAYS; ++way) {
+      if (tag_at(group, set, way)) continue;
+      const auto at = take_place(group);
+      pool.pair[at] = {key_of({"10.9.0.1", way, "10.9.0.2", 1, IPPROTO_SCTP}), {}};
+      tag_at(group, set, way) = static_cast<std::uint16_t>(SLUICE_CT_TAG | ((place.tag + 1U + way) & 0x7fff));
+      group.tags[set].entry[way] = static_cast<std::uint16_t>(at);
+    }
+  }
+  put("conntrack", place.group, pool);
+  put("conntrack_groups", place.group, group);
+}
+
+// Its place of the pool stays unused.
+void World::erase_entry(const sluice_ct_key& key) {
+  const Place place(key);
+  auto group = get<sluice_ct_group>("conntrack_groups", place.group).value();
+  const auto at = way_of(key);
+  ASSERT_TRUE(at);
+  tag_at(group, at->set, at->way) = 0;
+  put("conntrack_groups", place.group, group);
+}
+
 void World::put_connection(const Tuple& tuple, const Connection& connection) {
   const sluice_ct_key key = key_of(tuple);
-  put("conntrack", key, entry_of(key, connection));
+  put_entry(key, entry_of(key, connection));
 }
 
 void World::change_connection(const Tuple& tuple, const std::function<void(Connection&)>& change) {
@@ -72,34 +155,34 @@ void World::change_connection(const Tuple& tuple, const std::function<void(Conne
 }
 
 std::optional<sluice_ct_entry> World::entry(const Tuple& tuple) {
-  return get<sluice_ct_entry>("conntrack", key_of(tuple));
+  const sluice_ct_key key = key_of(tuple);
+  const auto at = way_of(key);
+  if (!at) return std::nullopt;
+  return get<sluice_ct_pool>("conntrack", Place(key).group).value().pair[at->place].entry;
 }
 
 void World::change_entry(const Tuple& tuple, const std::function<void(sluice_ct_entry&)>& change) {
   auto found = entry(tuple);
   ASSERT_TRUE(found);
   change(*found);
-  put("conntrack", key_of(tuple), *found);
+  put_entry(key_of(tuple), *found);
 }
 
 std::uint32_t World::connections() {
   std::uint32_t count = 0;
-  sluice_ct_key key{}, next{};
-  for (const void* from = nullptr; bpf_map_get_next_key(map("conntrack"), from, &next) == 0; from = &key) {
-    key = next;
-    ++count;
+  for (std::uint32_t index = 0; index < kConntrackGroups; ++index) {
+    auto group = get<sluice_ct_group>("conntrack_groups", index).value();
+    for (std::uint32_t set = 0; set < SLUICE_CT_GROUP_SETS; ++set)
+      for (std::uint32_t way = 0; way < SLUICE_CT_WAYS; ++way) count += tag_at(group, set, way) != 0;
   }
   return count;
 }
 
 void World::forget_connections() {
-  sluice_ct_key key{};
-  std::set<std::uint32_t> counters{SLUICE_CT_USE_ALL};
-  while (bpf_map_get_next_key(map("conntrack"), nullptr, &key) == 0) {
-    if (const auto entry = get<sluice_ct_entry>("conntrack", key)) counters.insert(entry->owner);
-    erase("conntrack", key);
-  }
-  for (const auto counter : counters) put("conntrack_use", counter, std::int64_t{0});
+  for (std::uint32_t index = 0; index < kConntrackGroups; ++index)
+    put("conntrack_groups", index, sluice_ct_group{});
+  for (std::uint32_t owner = 0; owner < SLUICE_CT_USES; ++owner)
+    if (get<std::int64_t>("conntrack_use", owner).value()) put("conntrack_use", owner, std::int64_t{0});
 }
 
 void World::set_slot(sluice_module slot, int program) {

@@ -147,7 +147,6 @@ long redirect(std::uint32_t ifindex) {
 
 void set_slot(std::uint32_t slot, Program program) { slots.at(slot) = program; }
 void clear_map(const void* symbol) { maps()[symbol].entries.clear(); }
-std::size_t size_of(const void* symbol) { return maps()[symbol].entries.size(); }
 
 Departure run(Program first, const Arrival& arrival) {
   static Packet packet;  // not on the stack that longjmp() unwinds

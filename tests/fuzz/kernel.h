@@ -38,7 +38,6 @@ struct Departure {
 
 void set_slot(std::uint32_t slot, Program program);
 void clear_map(const void* symbol);
-[[nodiscard]] std::size_t size_of(const void* symbol);  // of a map
 template <typename Key, typename Value>
 void put(const void* symbol, std::uint32_t type, const Key& key, const Value& value) {
   kernel_update({symbol, type, sizeof key, sizeof value, 1u << 20}, &key, &value, BPF_ANY);

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -31,8 +32,8 @@ int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_use, fragments,
-    generation, services, service_slots, backends, tunnel_flows;
+extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_groups,
+    conntrack_use, fragments, generation, services, service_slots, backends, tunnel_flows;
 }
 
 namespace sluice::fuzz {
@@ -112,7 +113,8 @@ bool make_cluster() {
   node.uplink_ifindex = kUplinkIf;
   node.vni = kVni;
   node.tunnel_port_be = htons(4789);
-  node.conntrack_max = 1u << 20;
+  node.conntrack_groups = 1;
+  std::fill_n(node.conntrack_secret, std::size(node.conntrack_secret), SLUICE_HASH_1);
   node.monitor = SLUICE_MONITOR_DROPS | SLUICE_MONITOR_VERDICTS;
   const auto mac = Mac::of_pod(*Address::parse("10.1.0.1")).bytes();
   std::copy(mac.begin(), mac.end(), node.gateway_mac);
@@ -251,6 +253,7 @@ void send(const Control& control, std::uint8_t linear, Bytes frame) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace sluice::fuzz;
   [[maybe_unused]] static const bool made = make_cluster();
+  clear_map(&conntrack_groups);
   clear_map(&conntrack);
   clear_map(&conntrack_use);
   clear_map(&fragments);
@@ -263,7 +266,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     size -= kHead + length;
   }
   const auto uses = *get<std::int64_t>(&conntrack_use, BPF_MAP_TYPE_ARRAY, SLUICE_CT_USE_ALL);
-  check(uses == static_cast<std::int64_t>(size_of(&conntrack)),
-        "an entry of conntrack is not counted, or one too many");
+  std::int64_t entries = 0;
+  for (const auto& tags : get<sluice_ct_group>(&conntrack_groups, BPF_MAP_TYPE_ARRAY, 0)->tags)
+    for (const auto word : tags.word) entries += std::popcount(word & 0x8000800080008000);
+  check(uses == entries, "an entry of conntrack is not counted, or one too many");
   return 0;
 }

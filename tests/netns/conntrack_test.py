@@ -16,6 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
+from conntrack import conntrack_entries  # noqa: E402
 from sluice_node import Namespace, Node, run, wait_for  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, tcp_reaches, udp_reaches  # noqa: E402
 
@@ -151,13 +152,12 @@ class ConntrackTest(sluice_test.SluiceTest):
             self.assertTrue(tcp_reaches(self.good, self.other.address, TARGET))
             self.assertTrue(udp_reaches(self.other, WORLD, TARGET))
         time.sleep(1.5)  # a collection in between
-        dump = subprocess.run(["bpftool", "map", "dump", "pinned", f"{self.node.bpffs}/sluice/v1/conntrack"], capture_output=True,
-                              text=True, check=True).stdout
-        self.assertEqual(dump.count("last_seen_ns"), self.conntrack()["entries"])
+        entries = conntrack_entries(f"{self.node.bpffs}/sluice/v1")
+        self.assertEqual(entries, self.conntrack()["entries"])
         # A daemon that begins finds them as they are.
         self.node.kill_daemon()
         self.start_daemon()
-        self.assertEqual(dump.count("last_seen_ns"), self.conntrack()["entries"])
+        self.assertEqual(entries, self.conntrack()["entries"])
 
     def test_list_and_flush(self):
         stream = TcpStream(self.good, self.other.address, TARGET)

@@ -224,7 +224,14 @@ TEST_F(Lifecycle, AttachingAnInterfaceThatIsNotThereLeavesNothing) {
 }
 
 TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
-  const Fd conntrack(bpf_obj_get(pin("conntrack").c_str()));
+  const Fd groups(bpf_obj_get(pin("conntrack_groups").c_str()));
+  const Fd conntrack(bpf_obj_get(pin("conntrack").c_str())), config(bpf_obj_get(pin("config").c_str()));
+  const std::uint32_t zero = 0;
+  sluice_config node{};
+  ASSERT_EQ(bpf_map_lookup_elem(config.get(), &zero, &node), 0);
+  for (const auto word : node.conntrack_secret) EXPECT_EQ(word & 1, 1U);
+  sluice_ct_group group{};
+  sluice_ct_pool pool{};
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * SLUICE_NS_PER_S;
@@ -236,10 +243,14 @@ TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
     sluice_ct_entry entry{};
     entry.last_seen_ns = now_ns - idle_s * SLUICE_NS_PER_S;
     entry.nat.flags = flags;
-    entry.seal = sluice_ct_seal(sluice_ct_hash(&key), &entry.nat);
+    entry.seal = sluice_ct_seal(sluice_ct_hash(&key, node.conntrack_secret), &entry.nat);
     entry.progress = sluice_ct_progress_word(entry.seal, progress);
     entry.seal += torn;
-    return bpf_map_update_elem(conntrack.get(), &key, &entry, 0);
+    group.tags[port].word[port / 4] = std::uint64_t{SLUICE_CT_TAG} << port % 4 * 16;
+    group.tags[port].entry[port] = static_cast<std::uint16_t>(group.fresh);
+    pool.pair[group.fresh++] = {key, entry};
+    if (const int code = bpf_map_update_elem(conntrack.get(), &zero, &pool, 0); code != 0) return code;
+    return bpf_map_update_elem(groups.get(), &zero, &group, 0);
   };
   constexpr std::uint64_t kIdle = SLUICE_CT_UDP_NEW_S + 10;
   ASSERT_EQ(insert(1, kIdle, 0, 0), 0);
@@ -353,11 +364,11 @@ TEST_F(Start, WithoutABpffsSaysHowToMountOne) {
 TEST_F(Start, APinnedMapOfAnotherLayoutIsRefusedAndNothingTouched) {
   const auto root = fmt::format("{}/sluice/v{}", sandbox_.bpffs(), SLUICE_ABI_VERSION);
   std::filesystem::create_directories(root);
-  const Fd other(bpf_map_create(BPF_MAP_TYPE_HASH, "conntrack", 4, sizeof(sluice_ct_entry), 16, nullptr));
+  const Fd other(bpf_map_create(BPF_MAP_TYPE_ARRAY, "conntrack", 4, sizeof(sluice_ct_entry), 16, nullptr));
   ASSERT_EQ(bpf_obj_pin(other.get(), (root + "/conntrack").c_str()), 0);
   const auto refused = datapath::Datapath::open(options());
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message.find("conntrack has key size 4"), std::string::npos)
+  EXPECT_NE(refused.error().message.find("conntrack has value size 56"), std::string::npos)
       << refused.error().message;
   EXPECT_TRUE(std::filesystem::is_empty(root + "/progs"));
   EXPECT_FALSE(std::filesystem::exists(root + "/packet"));

@@ -14,11 +14,14 @@
 namespace sluice {
 namespace {
 
+constexpr __u64 kSecret[] = {0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb, 0xd6e8feb86659fd93,
+                             0xa0761d6478bd642f};
+
 struct Fields {
   sluice_ct_key key{};
   sluice_ct_nat nat{};
 
-  [[nodiscard]] std::uint64_t seal() const { return sluice_ct_seal(sluice_ct_hash(&key), &nat); }
+  [[nodiscard]] std::uint64_t seal() const { return sluice_ct_seal(sluice_ct_hash(&key, kSecret), &nat); }
 };
 
 sluice_addr v4(std::uint32_t host_order) {

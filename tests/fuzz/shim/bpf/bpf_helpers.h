@@ -23,6 +23,9 @@ enum { LIBBPF_PIN_BY_NAME = 1 };
 #define bpf_map_lookup_elem(map, key) kernel_lookup(KERNEL_MAP(map), key)
 #define bpf_map_update_elem(map, key, value, flags) kernel_update(KERNEL_MAP(map), key, value, flags)
 #define bpf_map_delete_elem(map, key) kernel_delete(KERNEL_MAP(map), key)
+/* One CPU: nobody waits. */
+#define bpf_spin_lock(lock) ((void)(lock))
+#define bpf_spin_unlock(lock) ((void)(lock))
 #define bpf_tail_call(skb, map, slot) kernel_tail_call(skb, slot)
 #define bpf_tail_call_static(skb, map, slot) kernel_tail_call(skb, slot)
 #define bpf_ringbuf_reserve(map, size, flags) kernel_reserve(size)
