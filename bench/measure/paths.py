@@ -98,18 +98,18 @@ def two_nodes(options):
     for node in (one, two):
         node.write_namespace("x")
         node.start_daemon()
-    a, b = (one.add_pod("x", name, {"app": "bench"}) for name in "ab")
+    a, b, client = (one.add_pod("x", name, {"app": "bench"}) for name in ("a", "b", "client"))
     c = two.add_pod("x", "c", {"app": "bench"})
     policies(one, [("c", c.address)])
-    policies(two, [("a", a.address), ("b", b.address)])
+    policies(two, [("a", a.address), ("b", b.address), ("client", client.address)])
     for node, pod in ((one, "a"), (two, "c")):
         wait_for("the policy", lambda: node.get(f"/v1/endpoints/x/{pod}/policy")["isolatedEgress"])
         node.wait_moved()
-    return one, two, a, b, c
+    return one, two, a, b, c, client
 
 
 def contenders(options):
-    one, two, a, b, c = two_nodes(options)
+    one, two, a, b, c, client = two_nodes(options)
     serve(one, b)
     bare_a, bare_b = bare_pair(mtu_of(a))
     bridged_a, bridged_b = bridged_pair(mtu_of(a))
@@ -117,9 +117,10 @@ def contenders(options):
             "vxlan": (*tunnelled_pair(), "10.97.0.2"),
             "bridge": (bridged_a, bridged_b, "10.98.0.2"), "nodes": (one, two, "192.0.2.2")}
     made = {name: Contender(options.build, *where) for name, where in ends.items()}
-    for address in (b.address, c.address, CLUSTER_IP):
-        wait_for(f"{address} to be reached", lambda: connects(a, address))
-    made["service"] = Contender(options.build, a, None, CLUSTER_IP)
+    for pod, address in ((a, b.address), (a, c.address), (client, CLUSTER_IP)):
+        wait_for(f"{address} to be reached", lambda: connects(pod, address))
+    # A client of its own: a pod that goes both ways from the same ports has to give some of its connections another one.
+    made["service"] = Contender(options.build, client, None, CLUSTER_IP)
     return made
 
 
