@@ -216,14 +216,16 @@ Conntrack::Served Conntrack::served() const {
 Result<void> Conntrack::forget(const Gone& gone) {
   if (gone.empty()) return {};
   const auto is_gone = [&](const Found& found) {
-    const auto& [set, way, key, entry] = found;
-    if (key.proto != IPPROTO_UDP || !(entry.nat.flags & SLUICE_CT_FRONT)) return false;
-    const service::Backend backend{Address::from_abi(entry.nat.addr), ntohs(entry.nat.port_be)};
-    return std::ranges::any_of(std::initializer_list<int>{0, 1}, [&](int end) {  // one of them is the Service
+    const auto& key = found.key;
+    const auto& nat = found.entry.nat;
+    if (key.proto != IPPROTO_UDP || !(nat.flags & SLUICE_CT_FRONT)) return false;
+    const service::Backend backend{Address::from_abi(nat.addr), ntohs(nat.port_be)};
+    for (const int end : {0, 1}) {  // one of them is the Service
       const auto known =
           gone.find({Address::from_abi(key.addr[end]), model::Protocol::kUdp, ntohs(key.port_be[end])});
-      return known != gone.end() && known->second.contains(backend);
-    });
+      if (known != gone.end() && known->second.contains(backend)) return true;
+    }
+    return false;
   };
   return table_.sweep(is_gone, ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/conntrack_table.h"
 
-#include <bpf/bpf.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,15 +8,12 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <utility>
-
-#include "daemon/datapath/bpf_error.h"
 
 namespace sluice::datapath {
 
 namespace {
-
-constexpr std::size_t kEthernetHeader = 14;
 
 bool is_taken(const sluice_ct_tags& tags, std::uint32_t way) {
   return (tags.word[way / 4] >> (way % 4 * 16) & SLUICE_CT_TAG) != 0;
@@ -102,15 +98,9 @@ Result<void> ConntrackTable::remove(const std::vector<Found>& some, Renewed rene
   for (const auto& each : some)
     asked.push_back(
         {each.set, each.way, 0, each.entry.seal, renewed == Renewed::kGo ? 0 : each.entry.last_seen_ns});
-  std::vector<std::byte> packet(kEthernetHeader + asked.size() * sizeof(sluice_sweep));
-  std::memcpy(packet.data() + kEthernetHeader, asked.data(), asked.size() * sizeof(sluice_sweep));
-  LIBBPF_OPTS(bpf_test_run_opts, options);
-  options.data_in = options.data_out = packet.data();
-  options.data_size_in = options.data_size_out = static_cast<std::uint32_t>(packet.size());
-  options.repeat = 1;
-  if (const int code = bpf_prog_test_run_opts(sweep_.fd.get(), &options); code < 0)
-    return failure_errno(code, "remove connections from conntrack (BPF_PROG_TEST_RUN)");
-  std::memcpy(asked.data(), packet.data() + kEthernetHeader, asked.size() * sizeof(sluice_sweep));
+  auto run =
+      run_program(sweep_, std::as_writable_bytes(std::span(asked)), "remove connections from conntrack");
+  if (!run) return tl::unexpected(run.error());
   for (std::size_t i = 0; i < some.size(); ++i) told(some[i], asked[i].removed != 0);
   return {};
 }

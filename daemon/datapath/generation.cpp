@@ -47,17 +47,8 @@ std::string describe(const sluice_probe& probe) {
 
 // The candidate's verdict as SLUICE_PROBE_RESULT + enum sluice_drop_reason, or 0.
 Result<std::uint32_t> run_probe(const Program& probe, sluice_probe input) {
-  constexpr std::size_t kEthernetHeader = 14;
-  std::array<std::byte, kEthernetHeader + sizeof input> packet{};
   input.module = SLUICE_MODULE_CANDIDATE;
-  std::memcpy(packet.data() + kEthernetHeader, &input, sizeof input);
-  LIBBPF_OPTS(bpf_test_run_opts, options);
-  options.data_in = packet.data();
-  options.data_size_in = packet.size();
-  options.repeat = 1;
-  if (const int code = bpf_prog_test_run_opts(probe.fd.get(), &options); code < 0)
-    return failure_errno(code, "run the candidate generation (BPF_PROG_TEST_RUN)");
-  return options.retval;
+  return run_program(probe, std::as_writable_bytes(std::span(&input, 1)), "run the candidate generation");
 }
 
 }  // namespace

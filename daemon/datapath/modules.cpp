@@ -130,6 +130,20 @@ Result<Program> open_program(const std::string& path) {
   return Program{std::move(*fd), info.id, std::chrono::nanoseconds(info.load_time)};
 }
 
+Result<std::uint32_t> run_program(const Program& program, std::span<std::byte> input, const char* what) {
+  constexpr std::size_t kEthernetHeader = 14;
+  std::vector<std::byte> packet(kEthernetHeader + input.size());
+  std::ranges::copy(input, packet.begin() + kEthernetHeader);
+  LIBBPF_OPTS(bpf_test_run_opts, options);
+  options.data_in = options.data_out = packet.data();
+  options.data_size_in = options.data_size_out = static_cast<std::uint32_t>(packet.size());
+  options.repeat = 1;
+  if (const int code = bpf_prog_test_run_opts(program.fd.get(), &options); code < 0)
+    return failure_errno(code, fmt::format("{} (BPF_PROG_TEST_RUN)", what));
+  std::copy(packet.begin() + kEthernetHeader, packet.end(), input.begin());
+  return options.retval;
+}
+
 Result<Modules> Modules::load(const Pins& pins, const ObjectOptions& options) {
   auto maps = open_maps(pins);
   if (!maps && maps.error().code != ENOENT) return tl::unexpected(maps.error());

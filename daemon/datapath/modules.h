@@ -4,8 +4,10 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "bpf/abi.h"
@@ -23,6 +25,10 @@ struct Program {
 };
 
 [[nodiscard]] Result<Program> open_program(const std::string& path);
+// Runs it once by BPF_PROG_TEST_RUN: `input` stands behind an Ethernet header, and is afterwards as the
+// program left it. Gives what the program returned. `what`: for the error.
+[[nodiscard]] Result<std::uint32_t> run_program(const Program& program, std::span<std::byte> input,
+                                                const char* what);
 
 // The socket module's, each named as the hook of a cgroup that it is for.
 inline constexpr std::array<const char*, 7> kSocketPrograms{

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <cstring>
-#include <set>
 
 #include "tests/bpf/world.h"
 
