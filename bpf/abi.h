@@ -435,6 +435,7 @@ enum sluice_service_flags {
 	SLUICE_SERVICE_MASQUERADE = 1 << 0,	/* the backend sees the node as the client */
 	SLUICE_SERVICE_SILENT = 1 << 1,		/* without a backend: dropped, not refused */
 	SLUICE_SERVICE_RANDOM = 1 << 2,		/* a connection's slot is another one from minute to minute */
+	SLUICE_SERVICE_LOOPBACK = 1 << 3,	/* the node's processes reach it on 127.0.0.0/8 as well: node ports, hostPorts */
 };
 
 /* A connection's backend is `service_slots`[first + hash % count]. A new choice is written into slots that nothing

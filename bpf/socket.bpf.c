@@ -59,9 +59,10 @@ static __always_inline enum outcome to_backend(struct bpf_sock_addr *ctx, const 
 	if (!service_get(&key, &service)) {
 		if (!is_loopback(end->addr_be))
 			return LEFT_ALONE;
-		/* The node's ports are served on localhost as well. */
+		/* Node ports and hostPorts are served on localhost as well. Other Services at the node's address are not:
+		 * their authors would take over what the node's daemons serve on localhost. */
 		addr_copy(&key.addr, &cfg->node_ipv4);
-		if (!service_get(&key, &service))
+		if (!service_get(&key, &service) || !(service.flags & SLUICE_SERVICE_LOOPBACK))
 			return LEFT_ALONE;
 	}
 	if (!source_allowed(&service, &cfg->node_ipv4))

@@ -70,7 +70,8 @@ std::map<std::uint8_t, Services::Wanted> Services::elements_of(const service::Fr
   const auto affinity = target.affinity_seconds.value_or(0);
   const auto id = affinity != 0 ? id_of(target.service) : 0;
   const std::uint32_t both = random_ ? SLUICE_SERVICE_RANDOM : 0;
-  const std::uint32_t inside = both | (target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0);
+  const std::uint32_t inside = both | (target.internal_elsewhere ? SLUICE_SERVICE_SILENT : 0) |
+                               (target.on_loopback ? SLUICE_SERVICE_LOOPBACK : 0);
   elements.emplace(SLUICE_SCOPE_INSIDE, Wanted{target.internal, inside, affinity, id, target.source_ranges});
   if (!target.from_outside) return elements;
   std::uint32_t outside = both | (target.external_elsewhere ? SLUICE_SERVICE_SILENT : 0);

@@ -51,7 +51,10 @@ class FamilyClaims {
     claim(Origin::kExternalIp, service_.external_ips, port, open);
     model::ServicePort on_node = port;
     on_node.port = port.node_port;
-    if (port.node_port != 0) claim(Origin::kNodePort, node.addresses, on_node, open);
+    target.on_loopback = true;
+    if (port.node_port != 0)
+      claim(Origin::kNodePort, node.addresses, on_node, std::make_shared<const Target>(target));
+    target.on_loopback = false;
     target.source_ranges = source_ranges_;
     claim(Origin::kLoadBalancerIp, service_.load_balancer_ips, port,
           source_ranges_.empty() ? open : std::make_shared<const Target>(target));
@@ -103,6 +106,7 @@ std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, 
     target.service = "hostPort of " + host_ports.pod;
     target.internal = target.external = pools.of({{host_ports.address, port.container_port}});
     target.from_outside = true;
+    target.on_loopback = port.on_every_address();
     const auto shared = std::make_shared<const Target>(std::move(target));
     const auto protocol = static_cast<model::Protocol>(port.protocol);
     for (const auto& address : port.on_every_address() ? node.addresses : std::vector{port.host_ip})

@@ -45,6 +45,7 @@ struct Target {
   bool internal_elsewhere = false, external_elsewhere = false;
   bool from_outside = false;  // whether packets from outside the cluster are served at all: not a cluster IP
   bool masquerade = false;    // what comes from outside: externalTrafficPolicy Cluster
+  bool on_loopback = false;   // the node's processes reach it on 127.0.0.0/8, too
   std::optional<std::uint32_t> affinity_seconds;
   std::vector<Prefix> source_ranges;  // from outside only; empty: everybody
   bool operator==(const Target&) const = default;

@@ -241,6 +241,13 @@ class SocketNodeServicesTest(NodeServices):
         for address in (ONE, TWO, "127.0.0.1"):
             self.assert_served(self.one, address, NODE_PORT, self.b)
 
+    def test_what_the_node_serves_on_localhost_is_taken_by_node_ports_only(self):
+        ports = [{"name": p.lower(), "protocol": p, "port": TARGET, "targetPort": TARGET} for p in ("TCP", "UDP")]
+        for claim in ({"externalIPs": [ONE]}, {"balancers": [ONE], "type": "LoadBalancer"}):
+            with self.subTest(claim):
+                self.serve((self.b.address, self.two), ports=ports, **claim)
+                self.assert_served(self.one, "127.0.0.1", TARGET, self.one)
+
     def test_source_ranges_are_the_nodes_too(self):
         balanced = {"balancers": ["10.96.88.88"], "type": "LoadBalancer"}
         self.serve((self.b.address, self.two), loadBalancerSourceRanges=[f"{WORLD}/32"], **balanced)

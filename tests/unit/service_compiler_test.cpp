@@ -74,8 +74,34 @@ TEST_F(ServiceCompiler, ExternalTrafficPolicyClusterMasqueradesAndUsesEverybody)
     EXPECT_EQ(target.internal, target.external) << address;
   }
   EXPECT_EQ(at(kClusterIp).internal, at(kExternal).internal);
-  EXPECT_EQ(compiler.table().at(tcp(kNode, 30080)), compiler.table().at(tcp(kExternal, 80)))
+  EXPECT_EQ(compiler.table().at(tcp(kBalancer, 80)), compiler.table().at(tcp(kExternal, 80)))
       << "frontends of a port with the same target share it";
+}
+
+// Kubernetes issue 112559: an external IP that is the node's address took over what its daemons serve on
+// localhost.
+TEST_F(ServiceCompiler, OnlyNodePortsAreServedOnTheNodesLoopback) {
+  update(exposed(), {on("here", "10.0.1.1")});
+  EXPECT_TRUE(at(kNode, 30080).on_loopback);
+  for (const auto* address : {kClusterIp, kExternal, kBalancer})
+    EXPECT_FALSE(at(address).on_loopback) << address;
+}
+
+TEST_F(ServiceCompiler, OfHostPortsOnlyThoseOnEveryAddressAreServedOnTheNodesLoopback) {
+  const auto port = [](const char* host_ip, std::uint16_t number) {
+    HostPort made;
+    made.protocol = static_cast<std::uint8_t>(model::Protocol::kTcp);
+    made.host_port = number;
+    made.container_port = 8080;
+    made.host_ip = Address::parse(host_ip).value();
+    return made;
+  };
+  Input input;
+  input.host_ports =
+      HostPorts{"shop/web-0", *Address::parse("10.0.1.1"), {port("0.0.0.0", 8000), port(kNode, 8001)}};
+  compiler.update("hostPort of shop/web-0", std::move(input));
+  EXPECT_TRUE(at(kNode, 8000).on_loopback);
+  EXPECT_FALSE(at(kNode, 8001).on_loopback);
 }
 
 TEST_F(ServiceCompiler, ExternalTrafficPolicyLocalIsForTheOutsideOnly) {
