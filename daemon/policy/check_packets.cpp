@@ -76,7 +76,7 @@ class Generator {
   Generator(const Cluster& cluster, std::uint64_t seed) : cluster_(cluster), seed_(seed), random_(seed) {
     for (const auto& [name, ns] : cluster.namespaces) namespaces_.push_back(&ns);
     for (const auto& [id, endpoint] : cluster.endpoints) {
-      const auto pod = cluster.pods.find(endpoint.ns + "/" + endpoint.pod);
+      const auto pod = cluster.pods.find(endpoint.key());
       if (pod == cluster.pods.end() || pod->second->ips.empty()) continue;
       local_pods_.emplace_back(id, pod->second.get());
       for (const auto& address : pod->second->ips) locals_.try_emplace(address, id);

@@ -17,6 +17,13 @@ struct LocalEndpoint {
   std::uint32_t id = 0;  // of the datapath; not 0
   std::string ns;  // both empty: a container that is no pod; no policy selects it and no selector matches it
   std::string pod;
+  // Not empty: a sandbox of an earlier pod of that name, whose last labels Cluster::pods has under key().
+  std::string earlier_uid = {};
+
+  // In Cluster::pods. Not there: a pod that is not known; nothing is admitted from it or to it.
+  [[nodiscard]] std::string key() const {
+    return ns + "/" + pod + (earlier_uid.empty() ? "" : "@" + earlier_uid);
+  }
 };
 
 struct Cluster {

@@ -53,6 +53,7 @@ struct Compiler::State {
   struct KnownEndpoint {
     std::shared_ptr<const model::Pod> pod;
     std::shared_ptr<Identity> identity;
+    bool is_pod = false;  // without an identity: a pod that is not known, which is closed
   };
 
   struct PeerAddress {
@@ -134,10 +135,11 @@ bool Compiler::State::follow_endpoints(const Cluster& cluster) {
   std::map<std::uint32_t, KnownEndpoint> now;
   bool changed = cluster.endpoints.size() != endpoints.size();
   for (const auto& [id, endpoint] : cluster.endpoints) {
-    const auto pod = cluster.pods.find(endpoint.ns + "/" + endpoint.pod);
-    KnownEndpoint known{pod == cluster.pods.end() ? nullptr : pod->second, nullptr};
+    const auto pod = cluster.pods.find(endpoint.key());
+    KnownEndpoint known{pod == cluster.pods.end() ? nullptr : pod->second, nullptr, !endpoint.pod.empty()};
     const auto before = endpoints.find(id);
-    if (before != endpoints.end() && before->second.pod == known.pod) {
+    if (before != endpoints.end() && before->second.pod == known.pod &&
+        before->second.is_pod == known.is_pod) {
       known.identity = before->second.identity;
     } else {
       changed = true;
@@ -289,15 +291,17 @@ void Compiler::State::add_tables(const ClassIndex& index, Ruleset& ruleset) {
   tables.begin();
   for (const auto& [id, endpoint] : endpoints) {
     EndpointPolicy& policy = ruleset.endpoints[id];
-    if (!endpoint.identity) continue;
-    policy.peer_class = class_of_all(ruleset, endpoint.pod->ips);
-    const Identity& identity = *endpoint.identity;
+    if (!endpoint.identity && !endpoint.is_pod) continue;
+    // A pod that is not known has no rules, so nothing is admitted.
+    static const Identity kUnknown{};
+    const Identity& identity = endpoint.identity ? *endpoint.identity : kUnknown;
+    if (endpoint.identity) policy.peer_class = class_of_all(ruleset, endpoint.pod->ips);
     Tables::NamedPorts own;
     for (const auto& port : identity.ports)
       own[{kEveryone, {port.name, static_cast<std::uint8_t>(port.protocol)}}].insert(port.port);
     for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
       const auto isolates = [&](const CompiledPolicy* source) { return source->isolates(direction); };
-      if (std::ranges::none_of(identity.selected_by, isolates)) continue;
+      if (endpoint.identity && std::ranges::none_of(identity.selected_by, isolates)) continue;
       (direction == SLUICE_INGRESS ? policy.isolated_ingress : policy.isolated_egress) = true;
       const auto& named_ports = direction == SLUICE_INGRESS ? own : of_peers;
       policy.table[direction] = tables.number_of(direction, identity.selected_by, named_ports, atoms);

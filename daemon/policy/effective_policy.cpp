@@ -65,8 +65,12 @@ EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint)
   EffectivePolicy effective;
   const auto found = cluster.endpoints.find(endpoint);
   if (found == cluster.endpoints.end()) return effective;
-  const auto pod = cluster.pods.find(found->second.ns + "/" + found->second.pod);
-  if (pod == cluster.pods.end()) return effective;
+  const auto pod = cluster.pods.find(found->second.key());
+  if (pod == cluster.pods.end()) {
+    // A pod that is not known is closed; a container that is no pod has no policies.
+    effective.isolated_ingress = effective.isolated_egress = !found->second.pod.empty();
+    return effective;
+  }
   for (const bool ingress : {true, false}) {
     for (const auto& [key, policy] : cluster.policies) {
       if (policy->ns != pod->second->ns || !policy->pod_selector.matches(pod->second->labels)) continue;

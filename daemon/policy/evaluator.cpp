@@ -37,8 +37,15 @@ PodsByAddress pods_of(const Cluster& cluster, const std::vector<Flow>& flows) {
 const Pod* pod_of(const Cluster& cluster, std::uint32_t endpoint) {
   const auto found = cluster.endpoints.find(endpoint);
   if (found == cluster.endpoints.end()) return nullptr;
-  const auto pod = cluster.pods.find(found->second.ns + "/" + found->second.pod);
+  const auto pod = cluster.pods.find(found->second.key());
   return pod == cluster.pods.end() ? nullptr : pod->second.get();
+}
+
+// A pod whose object was never seen: nobody can say which policies select it.
+bool is_unknown(const Cluster& cluster, std::uint32_t endpoint) {
+  const auto found = cluster.endpoints.find(endpoint);
+  return found != cluster.endpoints.end() && !found->second.pod.empty() &&
+         pod_of(cluster, endpoint) == nullptr;
 }
 
 // One end of a flow, seen from the other: an address, and the pod that has it, if one does.
@@ -136,8 +143,10 @@ sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByA
   if (flow.source_endpoint != 0 && flow.source_endpoint == flow.destination_endpoint) return SLUICE_DROP_NONE;
   const Party source{flow.source, pods.at(flow.source)};
   const Party destination{flow.destination, pods.at(flow.destination)};
+  if (is_unknown(cluster, flow.source_endpoint)) return SLUICE_DROP_POLICY_EGRESS;
   if (!admitted({cluster, flow, false, pod_of(cluster, flow.source_endpoint), destination}))
     return SLUICE_DROP_POLICY_EGRESS;
+  if (is_unknown(cluster, flow.destination_endpoint)) return SLUICE_DROP_POLICY_INGRESS;
   if (!admitted({cluster, flow, true, pod_of(cluster, flow.destination_endpoint), source}))
     return SLUICE_DROP_POLICY_INGRESS;
   return SLUICE_DROP_NONE;

@@ -51,6 +51,28 @@ TEST_F(CompilerTest, WithoutPoliciesEveryPeerIsKnownAndInClassZero) {
   EXPECT_TRUE(ruleset->port_classes.empty());
 }
 
+// Nobody can say which policies select a pod whose object was never seen.
+TEST_F(CompilerTest, APodThatIsNotKnownIsClosedAndAContainerThatIsNoPodIsOpen) {
+  cluster.endpoints[7] = {7, "shop", "never-seen"};
+  for (const auto& policies :
+       {std::vector<NetworkPolicy>(), std::vector<NetworkPolicy>{ingress("shop", "", {{{}, {}}})}}) {
+    const auto ruleset = compile(policies);
+    for (const std::uint16_t port : std::vector<std::uint16_t>{1, 80, 65535}) {
+      const Address peer = *Address::parse("10.0.1.1");
+      const Address unknown = *Address::parse("10.0.0.7");
+      const Flow out{unknown, peer, 6, port, 7, 0};
+      const Flow in{peer, unknown, 6, port, 0, 7};
+      EXPECT_EQ(evaluate(cluster, out), SLUICE_DROP_POLICY_EGRESS);
+      EXPECT_EQ(evaluate(cluster, in), SLUICE_DROP_POLICY_INGRESS);
+      EXPECT_EQ(model_verdict(*ruleset, out), SLUICE_DROP_POLICY_EGRESS);
+      EXPECT_EQ(model_verdict(*ruleset, in), SLUICE_DROP_POLICY_INGRESS);
+    }
+    EXPECT_EQ(evaluate(cluster, flow(cluster, "box > bank/front tcp/1")), SLUICE_DROP_NONE);
+    const auto shown = effective_policy(cluster, 7);
+    EXPECT_TRUE(shown.isolated_ingress && shown.isolated_egress && shown.rules.empty());
+  }
+}
+
 TEST_F(CompilerTest, NothingChangedIsTheSameRuleset) {
   const auto before = compile({ingress("shop", "", {{{pods("")}, {tcp(80)}}})});
   EXPECT_EQ(compiler.compile(cluster), before);
