@@ -105,8 +105,8 @@ class KubeConfigTest : public testing::Test {
 class KubeTlsTest : public KubeConfigTest {
  protected:
   // Serves as 127.0.0.1 and asks clients for a certificate of the same authority.
-  void serve(const char* alternative_name = "IP:127.0.0.1") {
-    server_ = make_identity("apiserver", &authority_, alternative_name);
+  void serve(const char* alternative_name = "IP:127.0.0.1", const char* subject = "apiserver") {
+    server_ = make_identity(subject, &authority_, alternative_name);
     tls::Store clients(X509_STORE_new());
     X509_STORE_add_cert(clients.get(), authority_.certificate.get());
     api_ = std::make_unique<FakeApiServer>(std::make_unique<httplib::SSLServer>(
@@ -198,6 +198,18 @@ TEST_F(KubeTlsTest, RefusesAServerOfAnotherName) {
   EXPECT_TRUE(api_->requests("/api/v1/pods", false).empty());
 }
 
+// An authority vouches for the alternative names; the subject is free text.
+TEST_F(KubeTlsTest, RefusesAServerThatIsNamedByItsSubjectAlone) {
+  serve(nullptr, "localhost");
+  auto by_name = config();
+  ASSERT_TRUE(by_name.set_server("https://localhost:" + std::to_string(api_->port())));
+  EXPECT_TRUE(fails(by_name, "its certificate does not name localhost among its alternative names"));
+  EXPECT_TRUE(api_->requests("/api/v1/pods", false).empty());
+  serve("DNS:localhost", "localhost");
+  ASSERT_TRUE(by_name.set_server("https://localhost:" + std::to_string(api_->port())));
+  EXPECT_TRUE(connects(by_name));
+}
+
 TEST_F(KubeTlsTest, TakesACertificateThatWasReplaced) {
   serve();
   auto with_file = config();
@@ -241,7 +253,11 @@ TEST_F(KubeConfigTest, RefusesWhatItCannotDo) {
             std::string::npos);
   EXPECT_NE(error("server: 'https://a'", "username: me").find("username is not supported"),
             std::string::npos);
-  EXPECT_NE(error("server: 'https://a', proxy-url: 'http://p'", "").find("proxy-url is not"),
+  EXPECT_NE(error("server: 'https://a', proxy-url: 'http://p'", "")
+                .find("proxy-url is not supported; use an address that the node reaches without a proxy"),
+            std::string::npos);
+  EXPECT_NE(error("server: 'https://a', tls-server-name: 'b'", "")
+                .find("tls-server-name is not supported; use as `server` an address that"),
             std::string::npos);
   EXPECT_NE(error("server: 'https://a', certificate-authority-data: '?'", "").find("is not base64"),
             std::string::npos);

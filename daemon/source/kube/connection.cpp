@@ -156,6 +156,8 @@ Result<void> Connection::open_tls() {
     client->set_ca_cert_path("", kNoFolder);
   }
   client->enable_server_certificate_verification(!config_.insecure_skip_tls_verify);
+  if (!config_.insecure_skip_tls_verify && !tls::expect_host(context, config_.host))
+    return failure("TLS cannot be set up for {}", config_.url());
   client_ = std::move(client);
   return {};
 }
@@ -169,7 +171,9 @@ std::string Connection::describe_failure(int httplib_error) const {
     case httplib::Error::SSLServerVerification: {
       const auto* client = dynamic_cast<const httplib::SSLClient*>(client_.get());
       const long result = client == nullptr ? X509_V_OK : client->get_openssl_verify_result();
-      if (result == X509_V_OK) return fmt::format("its certificate does not name {}", config_.host);
+      if (result == X509_V_OK || result == X509_V_ERR_HOSTNAME_MISMATCH ||
+          result == X509_V_ERR_IP_ADDRESS_MISMATCH)
+        return fmt::format("its certificate does not name {} among its alternative names", config_.host);
       return fmt::format("its certificate is not accepted: {} (is the certificate authority the cluster's?)",
                          X509_verify_cert_error_string(result));
     }

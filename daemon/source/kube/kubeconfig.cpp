@@ -75,9 +75,13 @@ class Reader {
 
  private:
   Result<void> read_cluster(const YAML::Node& cluster) {
-    for (const char* key : {"proxy-url", "tls-server-name"}) {
-      if (auto none = refuse(cluster, key, "use an address that its certificate names"); !none) return none;
-    }
+    if (auto none = refuse(cluster, "proxy-url", "use an address that the node reaches without a proxy");
+        !none)
+      return none;
+    if (auto none = refuse(cluster, "tls-server-name",
+                           "use as `server` an address that the API server's certificate names");
+        !none)
+      return none;
     if (auto set = config_.set_server(scalar(cluster, "server")); !set) return set;
     config_.insecure_skip_tls_verify = scalar(cluster, "insecure-skip-tls-verify") == "true";
     return material(cluster, "certificate-authority", config_.ca);

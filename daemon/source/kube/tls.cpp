@@ -3,6 +3,7 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 
 #include <array>
 
@@ -54,6 +55,14 @@ Result<Store> store(const std::string& pem) {
       return failure("cannot be used as an authority: {}", last_error());
   }
   return result;
+}
+
+bool expect_host(SSL_CTX* context, const std::string& host) {
+  auto* parameters = SSL_CTX_get0_param(context);
+  X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+  if (X509_VERIFY_PARAM_set1_ip_asc(parameters, host.c_str()) == 1) return true;
+  ERR_clear_error();
+  return X509_VERIFY_PARAM_set1_host(parameters, host.data(), host.size()) == 1;
 }
 
 }  // namespace sluice::source::tls

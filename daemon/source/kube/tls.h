@@ -29,4 +29,8 @@ using Store = std::unique_ptr<X509_STORE, Freer<X509_STORE_free>>;
 [[nodiscard]] Result<Key> key(const std::string& pem);
 [[nodiscard]] Result<Store> store(const std::string& pem);
 
+// The server's certificate must have `host`, a name or an address, among its alternative names. httplib would
+// also take the subject's common name, which an authority need not have checked (RFC 9525, section 2).
+[[nodiscard]] bool expect_host(SSL_CTX* context, const std::string& host);
+
 }  // namespace sluice::source::tls
