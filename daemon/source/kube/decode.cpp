@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/kube/decode.h"
 
+#include <tuple>
+
 #include "daemon/source/files.h"
 
 namespace sluice::source {
@@ -10,21 +12,49 @@ namespace {
 constexpr int kJsonDepthMost = 128;
 constexpr std::size_t kMessageMost = 300;
 
+bool is_too_deep(std::string_view text) {
+  int depth = 0;
+  bool in_string = false, escaped = false;
+  for (const char c : text) {
+    if (in_string) {
+      if (c == '"' && !escaped) in_string = false;
+      escaped = c == '\\' && !escaped;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > kJsonDepthMost) return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<nlohmann::json> decode(std::string_view text) {
-  using Json = nlohmann::json;
-  bool too_deep = false;
-  const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    // From here on nothing is kept, so the text's depth costs neither stack nor much memory.
-    if (depth > kJsonDepthMost) too_deep = true;
-    if (too_deep) return false;
-    return !(event == Json::parse_event_t::key && parsed == "managedFields");
-  };
-  auto json = Json::parse(text.begin(), text.end(), filter, /*allow_exceptions=*/false);
-  if (too_deep) return failure("the JSON is nested deeper than {}", kJsonDepthMost);
+  if (is_too_deep(text)) return failure("the JSON is nested deeper than {}", kJsonDepthMost);
+  // Without a callback: for each object that ends in an array nlohmann's parser with one walks that array.
+  auto json = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return failure("the answer is not JSON");
   return json;
+}
+
+nlohmann::json decode_identity(std::string_view beginning) {
+  using Json = nlohmann::json;
+  Json metadata = Json::object();
+  std::string outer, inner;
+  const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::key && depth == 1) outer = parsed.get<std::string>();
+    if (event == Json::parse_event_t::key && depth == 2) inner = parsed.get<std::string>();
+    const bool told = event == Json::parse_event_t::value && depth == 2 && outer == "metadata";
+    if (told && (inner == "name" || inner == "namespace" || inner == "uid")) metadata[inner] = parsed;
+    return true;
+  };
+  // It is cut off, so that parsing it fails in the end.
+  const auto failed = Json::parse(beginning.begin(), beginning.end(), filter, /*allow_exceptions=*/false);
+  std::ignore = failed;
+  return {{"metadata", std::move(metadata)}};
 }
 
 std::string text_at(const nlohmann::json& json, const char* outer, const char* inner) {

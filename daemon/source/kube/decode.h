@@ -11,12 +11,15 @@
 
 namespace sluice::source {
 
-// metadata.managedFields, often half of an object, is left out; so is what is nested absurdly deep (an
-// error).
+// What is nested absurdly deep is an error. The time is a matter of the text's length alone.
 [[nodiscard]] Result<nlohmann::json> decode(std::string_view text);
 
 // A string of a JSON object's member of a member, "" if it is none: text_at(json, "metadata", "name").
 [[nodiscard]] std::string text_at(const nlohmann::json& json, const char* outer, const char* inner);
+
+// {"metadata": {"name": …, "namespace": …, "uid": …}} of an object of which only the beginning is there. The
+// API server writes an object's metadata before anything that may be long.
+[[nodiscard]] nlohmann::json decode_identity(std::string_view beginning);
 
 [[nodiscard]] model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind);
 

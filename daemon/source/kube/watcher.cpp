@@ -6,6 +6,7 @@
 #include "daemon/model/parse.h"
 #include "daemon/source/kube/decode.h"
 #include "daemon/source/kube/lines.h"
+#include "daemon/source/kube/list_items.h"
 
 namespace sluice::source {
 
@@ -16,8 +17,14 @@ using namespace std::chrono_literals;
 // The server sends a bookmark about each minute, so a watch that is silent for longer is broken.
 constexpr Connection::Timeouts kTimeouts{.connect = 5s, .read = 90s};
 constexpr unsigned kPageObjects = 500;
-constexpr std::size_t kPageMost = 256 << 20;
-constexpr std::size_t kLineMost = 16 << 20;
+// A page's text is read and let go an object at a time; this only ends an answer without an end.
+constexpr std::size_t kPageMost = std::size_t{1} << 30;
+// The API server takes requests of up to 3 MiB and stores 1.5 MiB, in a form that can be some times shorter
+// than JSON. An event is an object and a few words.
+constexpr std::size_t kObjectMost = 8 << 20;
+constexpr std::size_t kLineMost = kObjectMost + 1024;
+constexpr std::size_t kEnvelopeMost = 64 << 10;
+constexpr std::size_t kBeginning = 64 << 10;  // of an object that is too long: its name is within
 constexpr unsigned kRefusedMost = 3;
 constexpr int kGone = 410;
 // A watch that the server ends sooner with nothing said counts as a failure, or we would open them in a tight
@@ -117,38 +124,76 @@ Watcher::Outcome Watcher::list() {
   return {};
 }
 
-// Pages are parsed one by one, so that never more than one is held as text or JSON.
+// Objects are parsed one by one as they arrive, so that never more than one is held as text or JSON: what a
+// page takes is not a matter of how long its objects are.
 Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std::string& continue_token) {
   std::string path = path_of(kind_);
   if (paged_) path += fmt::format("?limit={}", kPageObjects);
   if (!continue_token.empty()) path += "&continue=" + percent_encode(continue_token);
-  std::string body;
+  ListItems items(kObjectMost, kEnvelopeMost);
+  std::size_t size = 0;
+  std::string problem;
+  const auto take = [&](std::string_view text, bool whole) {
+    if (stopping()) return false;
+    auto taken = list_item(text, whole, listed);
+    if (!taken) problem = taken.error().message;
+    return taken.has_value();
+  };
   const auto response = connection.get(path, {{}, [&](std::string_view data) {
-                                                body.append(data);
-                                                return body.size() <= kPageMost;
+                                                size += data.size();
+                                                const auto end = items.feed(data, take);
+                                                if (end == ListItems::End::kEnvelopeTooLong)
+                                                  problem = no_list();
+                                                return size <= kPageMost && end == ListItems::End::kNone;
                                               }});
+  if (!problem.empty()) return {.error = "list: " + problem};
   if (!response) return {.error = "list: " + response.error().message};
   if (response->status == kGone && !continue_token.empty()) paged_ = false;
   if (response->status != 200)
     return {.error = "list: " + response->error, .retry_after = response->retry_after};
 
-  const auto json = decode(body);
+  const auto json = decode(items.envelope());
   if (!json) return {.error = "list: " + json.error().message};
-  body = {};
   listed.version = text_at(*json, "metadata", "resourceVersion");
   continue_token = text_at(*json, "metadata", "continue");
-  const auto items = json->is_object() ? json->find("items") : json->end();
-  if (listed.version.empty() || items == json->end() || !(items->is_array() || items->is_null()))
-    return {.error = fmt::format("list: {} answered with something that is no list", config_.url())};
-  for (const auto& item : *items) {
-    auto parsed = model::parse_object(item, kind_);
-    if (parsed) {
-      log_warnings(parsed->warnings);
-      listed.objects.push_back(std::move(parsed->object));
-    } else {
-      listed.rejected.insert_or_assign(key_of(item, kind_), reject(item, parsed.error()));
-    }
+  const auto array = json->is_object() ? json->find("items") : json->end();
+  // Items that are left in it are such that nobody was told of.
+  if (listed.version.empty() || array == json->end() || !(array->is_array() || array->is_null()) ||
+      !array->empty())
+    return {.error = "list: " + no_list()};
+  return {};
+}
+
+std::string Watcher::no_list() const {
+  return fmt::format("{} answered with something that is no list", config_.url());
+}
+
+Result<void> Watcher::list_item(std::string_view text, bool whole, Listed& listed) {
+  if (!whole) return list_long_item(text, listed);
+  const auto item = decode(text);
+  if (!item) return tl::unexpected(item.error());
+  auto parsed = model::parse_object(*item, kind_);
+  if (parsed) {
+    log_warnings(parsed->warnings);
+    listed.objects.push_back(std::move(parsed->object));
+  } else {
+    listed.rejected.insert_or_assign(key_of(*item, kind_), reject(*item, parsed.error()));
   }
+  return {};
+}
+
+// It is rejected alone. What it says is not known but for its name, so that a policy isolates all that it
+// could select: its namespace.
+Result<void> Watcher::list_long_item(std::string_view beginning, Listed& listed) {
+  auto item = decode_identity(beginning.substr(0, kBeginning));
+  const auto key = key_of(item, kind_);
+  if (key.name.empty())
+    return failure("an object exceeds {} bytes and does not begin with its name", kObjectMost);
+  item["spec"] = {{"podSelector", nlohmann::json::object()}, {"policyTypes", {"Ingress", "Egress"}}};
+  const Error error{fmt::format("{} is longer than {} bytes of JSON; make several of it",
+                                model::to_string(key), kObjectMost),
+                    0};
+  listed.rejected.insert_or_assign(key, reject(item, error));
   return {};
 }
 

@@ -50,6 +50,9 @@ class Watcher {
   Outcome attempt();
   Outcome list();
   Outcome list_page(Connection& connection, Listed& listed, std::string& continue_token);
+  Result<void> list_item(std::string_view text, bool whole, Listed& listed);
+  Result<void> list_long_item(std::string_view beginning, Listed& listed);
+  [[nodiscard]] std::string no_list() const;
   void tell(Listed listed);
   Outcome watch();
   bool handle(std::string_view line, Outcome& outcome);
