@@ -75,11 +75,22 @@ static __always_inline struct outcome to_vxlan_device(struct __sk_buff *skb, con
 	return sent(bpf_redirect(cfg->vxlan_ifindex, 0));
 }
 
+/* An initialiser would become a constant without a name in .rodata, for which Linux 5.10 refuses the object's BTF. */
+static __always_inline void hop_init(struct bpf_redir_neigh *hop)
+{
+	__u32 family = AF_INET;
+
+	asm volatile("" : "+r"(family));
+	__builtin_memset(hop, 0, sizeof(*hop));
+	hop->nh_family = family;
+}
+
 static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const struct sluice_packet *pkt,
 						const struct sluice_config *cfg, struct sluice_stats *st)
 {
-	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
+	struct bpf_redir_neigh hop;
 
+	hop_init(&hop);
 	switch (tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh)) {
 	case TUNNEL_WRAPPED:
 		st->direct_out++;
@@ -96,7 +107,7 @@ static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const str
 static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const struct sluice_packet *pkt,
 						const struct sluice_config *cfg)
 {
-	struct bpf_redir_neigh hop = { .nh_family = AF_INET };
+	struct bpf_redir_neigh hop;
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.ipv4_src = addr_v4(pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) ?
@@ -110,6 +121,7 @@ static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const str
 	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return refused(SLUICE_DROP_NO_ROUTE);
+	hop_init(&hop);
 	hop.ipv4_nh = fib.ipv4_dst;
 	return sent(bpf_redirect_neigh(fib.ifindex, &hop, sizeof(hop), 0));
 }

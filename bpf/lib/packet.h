@@ -173,6 +173,8 @@ static __always_inline int drop(struct __sk_buff *skb, const struct sluice_packe
 {
 	const struct report what = { SLUICE_EVENT_DROP, module, reason, 0 };
 
+	/* So that the compiler keeps the mask: verifiers before Linux 6.10 do not see the bound without it. */
+	asm volatile("" : "+r"(reason));
 	stats_of(pkt)->drops[reason & (SLUICE_DROP_SLOTS - 1)]++;
 	report(skb, pkt, &what);
 	return TC_ACT_SHOT;
