@@ -7,11 +7,30 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+/*
+ * Would a node take the packet for one of the tunnel's? Masqueraded, it would come from this node, and what it carries
+ * could name any pod of this node as its source. Judged for each packet, by the destination after translation, so that
+ * neither a Service nor a connection from before leads there. The node's own packets do not come this way: only those
+ * that its stack forwards do.
+ */
+static __always_inline bool forges_tunnel(const struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg;
+
+	if (pkt->proto != IPPROTO_UDP || pkt->flags & SLUICE_PKT_OWN_NODE ||
+	    (pkt->route.kind != SLUICE_ROUTE_NODE && pkt->route.kind != SLUICE_ROUTE_HOST))
+		return false;
+	cfg = config_get();
+	return !cfg || (cfg->tunnel_port_be && pkt->dport_be == cfg->tunnel_port_be);
+}
+
 static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 {
 	const struct sluice_config *cfg;
 
 	packet_route(pkt);
+	if (unlikely(forges_tunnel(pkt)))
+		return SLUICE_DROP_TUNNEL_SOURCE;
 	switch (pkt->route.kind) {
 	case SLUICE_ROUTE_PODS:
 		return SLUICE_DROP_ENDPOINT_GONE;

@@ -202,6 +202,25 @@ TEST_F(Tunnel, WhatIsNotSimpleOrNotOfTheTunnelIsLeftToTheStackAsItCame) {
   EXPECT_EQ(direct(), (Direct{0, 0}));
 }
 
+TEST_F(Tunnel, NoPodAndNobodyOutsideSendsToANodesTunnelPortByThisNode) {
+  const char* nodes[] = {"192.0.2.2", "192.0.2.3", "192.0.2.1"};
+  for (const char* node : nodes) {
+    SCOPED_TRACE(node);
+    add_route(node, 32, std::string(node) == "192.0.2.1" ? SLUICE_ROUTE_HOST : SLUICE_ROUTE_NODE, node);
+    const Frame forged{.src = "10.1.0.2", .dst = node, .sport = 4000, .dport = kPort};
+    EXPECT_EQ(send(SLUICE_HOOK_POD, forged).outcome, "dropped TUNNEL_SOURCE");
+    const Frame first = but(forged, [](Frame& f) { f.more = true, f.payload = 16; });
+    EXPECT_EQ(send(SLUICE_HOOK_POD, first).outcome, "dropped TUNNEL_SOURCE");
+    const Frame later = but(forged, [](Frame& f) { f.offset = 24; });
+    EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped TUNNEL_SOURCE");
+    EXPECT_NE(send(SLUICE_HOOK_POD, but(forged, [](Frame& f) { f.dport = kPort + 1; })).outcome,
+              "dropped TUNNEL_SOURCE");
+  }
+  change_config([](sluice_config& config) { config.node_ipv4 = {}; });
+  const Frame bare{.src = "10.1.0.2", .dst = "192.0.2.2", .sport = 4001, .dport = kPort};
+  EXPECT_EQ(send(SLUICE_HOOK_POD, bare).outcome, "dropped TUNNEL_SOURCE") << "without masquerade";
+}
+
 TEST_F(Tunnel, CongestionIsMarkedOutsideAsRfc6040HasIt) {
   for (const auto outer : {kNotEct, kEct0, kEct1}) {
     const auto seen = send_from_wire(wrapped(with_tos(build(kRemote), 0xb8 | kEct0), {.tos = outer}));
