@@ -9,6 +9,10 @@
 /* Beside the drop reasons: the sender is told that nobody serves it. */
 #define TO_REFUSE (SLUICE_DROP_SLOTS + 2)
 
+#define TCP_FLAGS_OFFSET 13	/* in the header */
+#define TCP_FLAG_BIT_SYN 0x02
+#define SOCKET_LISTENS 10	/* TCP_LISTEN of the kernel */
+
 static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct sluice_packet *pkt)
 {
 	__u8 type;
@@ -19,6 +23,65 @@ static __always_inline bool can_masquerade(struct __sk_buff *skb, const struct s
 	return pkt->proto == IPPROTO_ICMP && !(pkt->flags & SLUICE_PKT_FRAGMENT_LATER) &&
 	       !bpf_skb_load_bytes(skb, pkt->l4_offset, &type, sizeof(type)) &&
 	       (type == ICMP_ECHO || type == ICMP_ECHO_REPLY);
+}
+
+/* A backend or a masquerade port is chosen for what can open a connection only: of TCP a SYN, or, for a connection that
+ * conntrack has lost, a plain segment in its middle. Whatever answers or ends a connection opens none. */
+static __always_inline bool can_open(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	__u8 flags;
+
+	if (pkt->proto != IPPROTO_TCP || pkt->flags & SLUICE_PKT_TCP_SYN)
+		return true;
+	if (pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST | SLUICE_PKT_FRAGMENT_LATER))
+		return false;
+	return !bpf_skb_load_bytes(skb, pkt->l4_offset + TCP_FLAGS_OFFSET, &flags, sizeof(flags)) &&
+	       !(flags & TCP_FLAG_BIT_SYN);
+}
+
+/* Does a socket of the node have a connection with the packet's sender, at the packet's ports? */
+static __always_inline bool node_has_connection(struct __sk_buff *skb, const struct sluice_packet *pkt)
+{
+	struct bpf_sock_tuple tuple = {
+		.ipv4 = { addr_v4(&pkt->src), addr_v4(&pkt->dst), pkt->sport_be, pkt->dport_be },
+	};
+	struct bpf_sock *socket;
+	bool connected = false;
+
+	if (pkt->proto == IPPROTO_TCP) {
+		socket = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (socket) {
+			connected = socket->state != SOCKET_LISTENS;
+			bpf_sk_release(socket);
+		}
+	} else if (pkt->proto == IPPROTO_UDP) {
+		socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (socket) {
+			connected = socket->dst_ip4 == addr_v4(&pkt->src);
+			bpf_sk_release(socket);
+		}
+	}
+	return connected;
+}
+
+/*
+ * The node's own connections are not tracked, and may use a port that a Service has at the node's address. So a packet to
+ * such a Service that opens no connection, or that a socket of the node waits for, is the node's. From inside, only the
+ * node's main address is looked at that closely: cluster IPs come this way, too.
+ */
+static __always_inline bool is_for_node(struct __sk_buff *skb, const struct sluice_packet *pkt,
+					const struct sluice_config *cfg)
+{
+	struct sluice_route route;
+
+	if (pkt->hook == SLUICE_HOOK_HOST)
+		return false;
+	if (pkt->proto == IPPROTO_TCP && !(pkt->flags & SLUICE_PKT_TCP_SYN)) {
+		route_get(&pkt->dst, &route);
+		return route.kind == SLUICE_ROUTE_HOST;
+	}
+	return (pkt->hook == SLUICE_HOOK_UPLINK || addr_equal(&pkt->dst, &cfg->node_ipv4)) &&
+	       node_has_connection(skb, pkt);
 }
 
 /* No secret: all nodes choose alike. */
@@ -125,7 +188,9 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 
 	pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	ct_key_make(&pkt->ct_key, &tuple);
-	if (service_find(pkt, &service)) {
+	if (service_find(pkt, &service) && !is_for_node(skb, pkt, cfg)) {
+		if (!can_open(skb, pkt))
+			return SLUICE_DROP_CT_INVALID;
 		reason = open_service(skb, pkt, &service);
 		if (reason)
 			return reason;
@@ -136,6 +201,8 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 		return SLUICE_DROP_NONE;
 	if (!can_masquerade(skb, pkt))
 		return SLUICE_DROP_SNAT_UNSUPPORTED;
+	if (!can_open(skb, pkt))
+		return SLUICE_DROP_CT_INVALID;
 	masquerade(pkt, cfg);
 	return keep_port(pkt, cfg);
 }

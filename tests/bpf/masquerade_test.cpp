@@ -286,5 +286,11 @@ TEST_F(Masquerade, PortsAreThoseOfTheConfiguration) {
   EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(IPPROTO_UDP, 61000)).outcome, "to_stack");
 }
 
+TEST_F(Masquerade, WhatAnswersOrEndsAConnectionTakesNoPort) {
+  for (const char* flags : {"SA", "FA", "R", "RA"})
+    EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP, flags)).outcome, "dropped CT_INVALID") << flags;
+  EXPECT_EQ(connections(), 0U);
+}
+
 }  // namespace
 }  // namespace sluice::bpftest

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services and the node itself, packet by packet: its stack as the client, and as the backend of what comes
 // from outside. 10.1.0.0 is the address by which it is masqueraded to.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "tests/bpf/service_fixture.h"
 
 namespace sluice::bpftest {
@@ -164,6 +168,73 @@ TEST_F(NodeService, AnAnswerToAnotherNodeLeavesByTheUplink) {
   const Seen reply = send(SLUICE_HOOK_POD, back);
   EXPECT_EQ(reply.outcome, "out_uplink");
   expect_has(reply, "192.0.2.1:30080>192.0.2.2:443");
+}
+
+// The node's own connections are not tracked, and may have a port that a Service has at the node's address.
+TEST_F(NodeService, AnAnswerOrAnEndFromOutsideOpensNoConnectionToAService) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  for (const char* flags : {"SA", "A", "FA", "R", "RA"}) {
+    const Bytes frame = build(from_world(kNodePort, flags));
+    const Seen seen = send(SLUICE_HOOK_UPLINK, frame);
+    EXPECT_EQ(seen.outcome, "to_stack") << flags;
+    EXPECT_EQ(seen.bytes, frame) << "untouched";
+  }
+  EXPECT_EQ(connections(), 0U);
+  // At an address that the node does not have, nobody waits for an answer. In the middle of a connection that
+  // another node had, the table gives the same backend.
+  serve("203.0.113.9", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  const auto to_balancer = [](const char* flags) {
+    return but(from_world(kNodePort, flags), [](Frame& f) { f.dst = "203.0.113.9"; });
+  };
+  for (const char* flags : {"SA", "FA", "R"})
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, to_balancer(flags)).outcome, "dropped CT_INVALID") << flags;
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, to_balancer("A")).outcome, "delivered");
+}
+
+TEST_F(NodeService, AnAnswerFromInsideOpensNoConnectionToAService) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}});
+  Frame frame = answered("10.1.0.2", "192.0.2.1", kNodePort);
+  for (const char* flags : {"SA", "A", "FA", "R"}) {
+    frame.flags = flags;
+    const Seen seen = send(SLUICE_HOOK_POD, frame);
+    EXPECT_EQ(seen.outcome, "to_stack") << flags;
+    expect_has(seen, "10.1.0.2:8080>192.0.2.1:30080");
+  }
+  frame.src = "10.2.0.9";
+  frame.flags = "SA";
+  EXPECT_EQ(send(SLUICE_HOOK_OVERLAY, frame).outcome, "to_stack");
+  EXPECT_EQ(connections(), 0U);
+}
+
+TEST_F(NodeService, WhatASocketOfTheNodeWaitsForIsTheNodes) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}});
+  for (const int type : {SOCK_DGRAM, SOCK_STREAM}) {
+    const auto proto = static_cast<std::uint8_t>(type == SOCK_DGRAM ? IPPROTO_UDP : IPPROTO_TCP);
+    const Frame frame = but(from_world(kNodePort), [&](Frame& f) { f.src = "192.0.2.99", f.proto = proto; });
+    const int socket = ::socket(AF_INET, type | SOCK_NONBLOCK, 0);
+    sockaddr_in here{}, there{};
+    here.sin_family = there.sin_family = AF_INET;
+    here.sin_port = htons(kNodePort);
+    there.sin_port = htons(443);
+    here.sin_addr.s_addr = ipv4_be("192.0.2.1");
+    there.sin_addr.s_addr = ipv4_be("192.0.2.99");
+    ASSERT_EQ(::bind(socket, reinterpret_cast<sockaddr*>(&here), sizeof here), 0) << strerror(errno);
+    if (type == SOCK_STREAM) {
+      ASSERT_EQ(::connect(socket, reinterpret_cast<sockaddr*>(&there), sizeof there), -1);
+      ASSERT_EQ(errno, EINPROGRESS);
+    } else {
+      EXPECT_EQ(send(SLUICE_HOOK_UPLINK, frame).outcome, "delivered") << "a socket that waits for anybody";
+      forget_connections();
+      ASSERT_EQ(::connect(socket, reinterpret_cast<sockaddr*>(&there), sizeof there), 0) << strerror(errno);
+    }
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, frame).outcome, "to_stack") << int{proto};
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, but(frame, [](Frame& f) { f.sport = 444; })).outcome, "delivered");
+    ::close(socket);
+    forget_connections();
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, frame).outcome, "delivered") << "nobody waits for it";
+    forget_connections();
+  }
 }
 
 TEST_F(NodeService, NobodyReachesTheNodesMasqueradeAddress) {

@@ -302,6 +302,10 @@ long bpf_fib_lookup(void*, struct bpf_fib_lookup* fib, int, __u32) {
   return BPF_FIB_LKUP_RET_SUCCESS;
 }
 long bpf_redirect(__u32 ifindex, __u64) { return redirect(ifindex); }
+// The node has no connections of its own.
+bpf_sock* bpf_skc_lookup_tcp(void*, bpf_sock_tuple*, __u32, __u64, __u64) { return nullptr; }
+bpf_sock* bpf_sk_lookup_udp(void*, bpf_sock_tuple*, __u32, __u64, __u64) { return nullptr; }
+long bpf_sk_release(void*) { return 0; }
 long bpf_redirect_peer(__u32 ifindex, __u64) { return redirect(ifindex); }
 long bpf_redirect_neigh(__u32 ifindex, bpf_redir_neigh*, int, __u64) { return redirect(ifindex); }
 }

@@ -38,6 +38,9 @@ long bpf_skb_get_tunnel_key(struct __sk_buff *skb, struct bpf_tunnel_key *key, _
 long bpf_skb_set_tunnel_key(struct __sk_buff *skb, struct bpf_tunnel_key *key, __u32 size, __u64 flags);
 long bpf_fib_lookup(void *skb, struct bpf_fib_lookup *fib, int size, __u32 flags);
 long bpf_redirect(__u32 ifindex, __u64 flags);
+struct bpf_sock *bpf_skc_lookup_tcp(void *skb, struct bpf_sock_tuple *tuple, __u32 size, __u64 netns, __u64 flags);
+struct bpf_sock *bpf_sk_lookup_udp(void *skb, struct bpf_sock_tuple *tuple, __u32 size, __u64 netns, __u64 flags);
+long bpf_sk_release(void *socket);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
 long bpf_redirect_neigh(__u32 ifindex, struct bpf_redir_neigh *hop, int size, __u64 flags);
 
