@@ -14,6 +14,7 @@ namespace sluice {
 namespace {
 
 constexpr std::uint16_t kFirstUserPort = 1024;
+constexpr std::uint16_t kKubeletPort = 10250;
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -41,6 +42,22 @@ void read_masquerade(DaemonOptions& o) {
     throw CLI::ValidationError("--masquerade-ports", "'" + o.masquerade_ports +
                                                          "' is not like 61000-65535, from " +
                                                          std::to_string(kFirstUserPort) + " on");
+}
+
+// What the node itself needs, on each of its addresses.
+std::vector<service::ReservedPorts> reserved_ports(const DaemonOptions& o) {
+  using model::Protocol;
+  std::vector<service::ReservedPorts> ports{
+      {Protocol::kUdp, o.datapath.vxlan_port, o.datapath.vxlan_port, "the tunnel (--vxlan-port)"},
+      {Protocol::kTcp, kKubeletPort, kKubeletPort, "kubelet"},
+      {std::nullopt, o.datapath.snat_port_min, o.datapath.snat_port_max,
+       "masqueraded connections (--masquerade-ports)"}};
+  const auto& health = o.server.health_address;
+  std::uint16_t port = 0;
+  if (const auto colon = health.rfind(':'); colon != std::string::npos)
+    std::from_chars(health.data() + colon + 1, health.data() + health.size(), port);
+  if (port != 0) ports.push_back({Protocol::kTcp, port, port, "sluiced (--health-address)"});
+  return ports;
 }
 
 }  // namespace
@@ -97,7 +114,18 @@ DaemonOptions parse_options(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--masquerade", o.masquerade,
                  "on: pods leave the cluster under the node's address; off: under their own, which routers "
-                 "outside must know; a pod's annotation sluice.dev/masquerade (true, false) goes before it")
+                 "outside must know")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option("--masquerade-annotation", o.masquerade_annotation,
+                 "on: a pod's annotation sluice.dev/masquerade (true, false) goes before --masquerade, so "
+                 "whoever may make pods decides; off: it is ignored")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option(
+         "--external-ips", o.external_ips,
+         "on: Services are served on their spec.externalIPs, unless an address is a node's, a pod's or "
+         "the API server's; off: on none")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
   app.add_option("--non-masquerade-cidrs", o.non_masquerade,
@@ -139,6 +167,9 @@ DaemonOptions parse_options(int argc, char** argv) {
   o.datapath.tunnel_direct = o.tunnel_direct == "on";
   o.datapath.algorithm = o.algorithm == "random" ? Algorithm::kRandom : Algorithm::kMaglev;
   if (o.datapath.cgroup == "none") o.datapath.cgroup.clear();
+  c.masquerade_annotation = o.masquerade_annotation == "on";
+  c.external_ips = o.external_ips == "on";
+  c.reserved_ports = reserved_ports(o);
   o.server.socket = o.run_dir + "/sluice.sock";
   return o;
 }

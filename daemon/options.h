@@ -19,11 +19,13 @@ struct DaemonOptions {
   std::string api_server;
   std::string run_dir = kDefaultRunDir;
   std::string log_level = "info";
-  std::string attach = "auto";       // auto | tcx | clsact
-  std::string algorithm = "maglev";  // maglev | random
-  std::string tunnel_direct = "on";  // on | off
-  std::string masquerade = "on";     // on | off
-  std::string masquerade_ports;      // "61000-65535"; empty: these
+  std::string attach = "auto";                // auto | tcx | clsact
+  std::string algorithm = "maglev";           // maglev | random
+  std::string tunnel_direct = "on";           // on | off
+  std::string masquerade = "on";              // on | off
+  std::string masquerade_annotation = "off";  // on | off
+  std::string external_ips = "on";            // on | off
+  std::string masquerade_ports;               // "61000-65535"; empty: these
   std::vector<std::string> non_masquerade;
   controller::Options controller;
   datapath::Options datapath;

@@ -159,6 +159,7 @@ Answer Controller::status() {
              {"services",
               {{"synced", state_.services_synced()},
                {"frontends", service_compiler_.table().size()},
+               {"rejected", service_compiler_.rejected().size()},
                {"applied", !services_dirty_},
                {"cgroup", sockets.cgroup},
                {"noCgroupReason", sockets.why_not}}},

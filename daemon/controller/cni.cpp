@@ -219,7 +219,8 @@ datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) c
 }
 
 bool Controller::keeps_source(const model::Pod* pod) const {
-  return !(pod != nullptr ? pod->masquerade.value_or(options_.masquerade) : options_.masquerade);
+  const bool asked = options_.masquerade_annotation && pod != nullptr;
+  return !(asked ? pod->masquerade.value_or(options_.masquerade) : options_.masquerade);
 }
 
 Answer Controller::attachment_answer(const ipam::Attachment& attachment, const Mac& host_mac) const {

@@ -39,6 +39,9 @@ struct Options {
   unsigned mtu = 0;                    // of pods; 0: the uplink's less the tunnel's overhead
   bool masquerade = true;              // pods towards the world, unless their annotation says otherwise
   std::vector<Prefix> non_masquerade;  // destinations for which they never are
+  bool masquerade_annotation = false;  // may a pod's annotation go before `masquerade`?
+  bool external_ips = true;            // may a Service have external IPs?
+  std::vector<service::ReservedPorts> reserved_ports;  // of the node, which no Service may have
   double housekeeping_s = 5;
   std::string state_dir = kDefaultStateDir;
 };
@@ -124,6 +127,7 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_policy();
   void reconcile_services();
   void compile_services();
+  [[nodiscard]] service::Surroundings surroundings();
   void compile_host_ports();
   void apply_services();
   void answer_health_checks();
@@ -182,6 +186,9 @@ class Controller final : public source::Sink, public server::Api {
   bool services_dirty_ = true;
   std::set<std::string> host_port_keys_;  // of service_compiler_
   Clock::time_point services_retry_at_{};
+  std::string services_problem_;                         // told last; empty: none
+  std::vector<service::ReservedPorts> ephemeral_ports_;  // of the node's own connections
+  Clock::time_point ephemeral_ports_at_{};               // when to look again
   server::HealthChecks health_checks_;
   service::HealthChecks health_checks_set_;  // what it was told last
   std::string health_checks_problem_;        // empty: none

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "daemon/controller/controller.h"
 
@@ -11,8 +12,18 @@ namespace sluice::controller {
 namespace {
 
 constexpr const char* kZone = "topology.kubernetes.io/zone";
+constexpr const char* kApiServer = "default/kubernetes";
+constexpr std::chrono::seconds kEphemeralPortsRefresh{5};
 constexpr std::chrono::seconds kServicesRetry{1};
 constexpr std::chrono::seconds kHealthChecksRetry{5};
+
+// Of the network namespace that the daemon is in: the node's. Empty: it cannot be read.
+std::string sysctl(const char* name) {
+  std::ifstream file(fmt::format("/proc/sys/net/ipv4/{}", name));
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
 
 }  // namespace
 
@@ -23,6 +34,7 @@ void Controller::compile_services() {
     if (const auto zone = own->second.labels.find(kZone); zone != own->second.labels.end())
       view.zone = zone->second;
   if (node_config_) view.addresses = node_config_->node_addresses;
+  view.around = surroundings();
   service_compiler_.set_node(std::move(view));
   compile_host_ports();
   for (const auto& key : state_.take_service_changes()) {
@@ -32,6 +44,28 @@ void Controller::compile_services() {
     for (const auto& [name, slice] : state_.slices_of(key)) input.slices.push_back(slice);
     service_compiler_.update(key, std::move(input));
   }
+}
+
+service::Surroundings Controller::surroundings() {
+  if (Clock::now() >= ephemeral_ports_at_) {
+    ephemeral_ports_ =
+        service::ephemeral_ports(sysctl("ip_local_port_range"), sysctl("ip_local_reserved_ports"));
+    ephemeral_ports_at_ = Clock::now() + kEphemeralPortsRefresh;
+  }
+  service::Surroundings around;
+  around.external_ips = options_.external_ips;
+  around.reserved = options_.reserved_ports;
+  around.reserved.insert(around.reserved.end(), ephemeral_ports_.begin(), ephemeral_ports_.end());
+  for (const auto& [name, node] : state_.nodes()) {
+    around.pod_ranges.insert(around.pod_ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());
+    if (name != options_.node_name) around.other_nodes.insert(node.addresses.begin(), node.addresses.end());
+  }
+  for (const auto& [name, slice] : state_.slices_of(kApiServer))
+    for (const auto& endpoint : slice->endpoints)
+      for (const auto& port : slice->ports)
+        if (!endpoint.addresses.empty() && port.port)
+          around.api_servers.insert({endpoint.addresses.front(), port.protocol, *port.port});
+  return around;
 }
 
 void Controller::compile_host_ports() {
@@ -66,11 +100,15 @@ void Controller::reconcile_services() {
 void Controller::apply_services() {
   if (auto done = datapath_->apply_services(service_compiler_.table()); !done) {
     services_retry_at_ = Clock::now() + kServicesRetry;
-    spdlog::error(
-        "Services not applied: {}; what was in force before stays so for those concerned, next try in {} s",
-        done.error().message, kServicesRetry.count());
+    if (services_problem_ != done.error().message)
+      spdlog::error(
+          "not all Services applied: {}; what was in force before stays so for those concerned, tried again "
+          "every {} s",
+          done.error().message, kServicesRetry.count());
+    services_problem_ = done.error().message;
     return;
   }
+  services_problem_.clear();
   services_dirty_ = false;
 }
 
@@ -129,6 +167,7 @@ server::Answer Controller::services() {
     return {200,
             {{"services", std::move(list)},
              {"healthChecks", std::move(checks)},
+             {"rejected", service_compiler_.rejected()},
              {"synced", state_.services_synced()},
              {"applied", !services_dirty_}}};
   });

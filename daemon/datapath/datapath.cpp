@@ -133,8 +133,10 @@ class KernelDatapath final : public Datapath {
   }
   Result<void> apply_services(const service::Table& table) override {
     // Before a packet is sent there it is known what to do with it, and after it was.
-    auto done =
-        services_.apply(table).and_then([&] { return service_routes_.apply(ground_.netlink, table); });
+    auto done = services_.apply(table);
+    // Also if some could not be applied: the others are to be reached.
+    auto routed = service_routes_.apply(ground_.netlink, table);
+    if (done) done = std::move(routed);
     if (auto forgotten = conntrack_.forget(services_.take_gone()); !forgotten)
       spdlog::warn("UDP connections to backends that are gone stay until they are idle: {}",
                    forgotten.error().message);

@@ -173,13 +173,29 @@ Result<void> Services::drop_inherited() {
   return {};
 }
 
+Result<void> Services::erase_unwanted(const service::Table& table) {
+  for (auto it = inherited_->elements.begin(); it != inherited_->elements.end();) {
+    if (table.contains(it->first) || elements_.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    for (const auto& [scope, region] : it->second)
+      if (auto done = maps_.services.erase(key_of(it->first, scope)); !done)
+        return tl::unexpected(done.error());
+    it = inherited_->elements.erase(it);
+  }
+  return {};
+}
+
 Result<void> Services::apply(const service::Table& table) {
   if (!adopted_)
     if (auto done = adopt(); !done) return done;
+  // One that has no room does not stop the others. What goes makes room, so it is tried again after that.
+  std::vector<service::Table::value_type> failed;
   for (const auto& [frontend, target] : table) {
     const auto known = applied_.find(frontend);
     if (known != applied_.end() && known->second == target) continue;
-    if (auto done = write(frontend, target); !done) return done;
+    if (auto done = write(frontend, target); !done) failed.emplace_back(frontend, target);
   }
   for (auto it = applied_.begin(); it != applied_.end();) {
     const auto frontend = it->first;
@@ -187,6 +203,17 @@ Result<void> Services::apply(const service::Table& table) {
     if (table.contains(frontend)) continue;
     if (auto done = write(frontend, nullptr); !done) return done;
   }
+  if (!failed.empty() && inherited_)
+    if (auto done = erase_unwanted(table); !done) return done;
+  std::string first_problem;
+  std::size_t unserved = 0;
+  for (const auto& [frontend, target] : failed) {
+    auto done = write(frontend, target);
+    if (done) continue;
+    if (unserved++ == 0) first_problem = fmt::format("{}: {}", target->service, done.error().message);
+  }
+  if (unserved > 0)
+    return failure("{} frontends are not as they should be, first that of {}", unserved, first_problem);
   return inherited_ ? drop_inherited() : Result<void>{};
 }
 

@@ -26,7 +26,8 @@ class Services {
       : maps_(maps), grace_(grace), random_(random), sources_(maps, grace) {}
 
   // Writes what differs from the last call, each frontend in one step; after the start, what differs from
-  // what an earlier daemon left. On failure what was written stays, and the next call goes on from there.
+  // what an earlier daemon left. One that cannot be written does not stop
+  // the others: the error tells the first and how many there are, and the next call tries them again.
   [[nodiscard]] Result<void> apply(const service::Table& table);
   // Backends that UDP frontends have no more since the last call.
   using Gone = std::map<service::Frontend, std::set<service::Backend>>;
@@ -82,6 +83,8 @@ class Services {
   // Takes over the region if it says the same as the pool.
   [[nodiscard]] bool claim(const service::Pool& pool, const Region& present);
   [[nodiscard]] Result<void> drop_inherited();
+  // Of what an earlier daemon left, the frontends that are in the table no more.
+  [[nodiscard]] Result<void> erase_unwanted(const service::Table& table);
   [[nodiscard]] Result<Region> fill(const service::Pool& pool);
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
   void let_go(const Element& element);

@@ -3,17 +3,73 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <tuple>
 #include <utility>
+
+#include "daemon/service/maglev.h"
 
 namespace sluice::service {
 
 namespace {
 
+const char* name_of(Origin origin) {
+  switch (origin) {
+    case Origin::kClusterIp:
+      return "cluster IP";
+    case Origin::kNodePort:
+      return "nodePort at";
+    case Origin::kHostPort:
+      return "hostPort at";
+    case Origin::kLoadBalancerIp:
+      return "load balancer address";
+    case Origin::kExternalIp:
+      return "external IP";
+  }
+  return "";
+}
+
+// Takes what may be claimed, and counts what may not: one sentence for many ports or addresses.
+class Collector {
+ public:
+  explicit Collector(const NodeView& node) : node_(node) {}
+
+  void add(Claim claim) {
+    const auto why = refusal(claim.origin, claim.frontend, node_);
+    if (!why) {
+      claims_.push_back(std::move(claim));
+      return;
+    }
+    const auto [found, added] = refused_.try_emplace({claim.origin, *why}, claim.frontend, 0);
+    if (!added) ++found->second.second;
+  }
+  [[nodiscard]] Claims take() {
+    Claims all;
+    for (const auto& [what, refused] : refused_) {
+      const auto& [first, more] = refused;
+      const auto address = first.address.to_string();
+      all.refused.push_back(fmt::format("{} {} port {}/{}{} is not served: {}", name_of(what.first), address,
+                                        first.port, model::to_string(first.protocol),
+                                        more == 0 ? "" : fmt::format(" (and {} more)", more), what.second));
+    }
+    std::ranges::stable_sort(claims_, {},
+                             [](const Claim& claim) { return std::tie(claim.frontend, claim.origin); });
+    const auto repeated = std::ranges::unique(claims_, {}, &Claim::frontend);
+    claims_.erase(repeated.begin(), repeated.end());
+    all.list = std::move(claims_);
+    return all;
+  }
+
+ private:
+  const NodeView& node_;
+  std::vector<Claim> claims_;
+  std::map<std::pair<Origin, std::string>, std::pair<Frontend, std::size_t>> refused_;
+};
+
 // The claims of one Service in one family.
 class FamilyClaims {
  public:
-  FamilyClaims(const model::Service& service, Family family, std::vector<Claim>& claims)
+  FamilyClaims(const model::Service& service, Family family, Collector& claims)
       : service_(service), family_(family), claims_(claims) {
     // As kube-proxy: ranges of the other family alone do not close this one.
     for (const auto& range : service.source_ranges) {
@@ -64,43 +120,78 @@ class FamilyClaims {
   void claim(Origin origin, const std::vector<Address>& addresses, const model::ServicePort& port,
              const std::shared_ptr<const Target>& target) {
     for (const auto& address : addresses) {
-      if (family_of(address) == family_)
-        claims_.push_back({{address, port.protocol, port.port}, origin, target});
+      if (family_of(address) == family_) claims_.add({{address, port.protocol, port.port}, origin, target});
     }
   }
 
   const model::Service& service_;
   Family family_;
-  std::vector<Claim>& claims_;
+  Collector& claims_;
   std::vector<Prefix> source_ranges_;
 };
 
-std::vector<Claim> each_once(std::vector<Claim> claims) {
-  std::ranges::stable_sort(claims, {},
-                           [](const Claim& claim) { return std::tie(claim.frontend, claim.origin); });
-  const auto repeated = std::ranges::unique(claims, {}, &Claim::frontend);
-  claims.erase(repeated.begin(), repeated.end());
-  return claims;
+bool has_family(const model::Service& service, Family family) {
+  // As kube-proxy: no cluster IP of a family, no frontends of it either.
+  return std::ranges::any_of(service.cluster_ips,
+                             [&](const Address& address) { return family_of(address) == family; });
 }
 
 }  // namespace
 
-std::vector<Claim> claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
-                             Pools& pools) {
-  std::vector<Claim> claims;
-  if (service.left_alone) return claims;
+std::size_t frontends_of(const model::Service& service, const NodeView& node) {
+  if (service.left_alone) return 0;
+  const auto node_ports = static_cast<std::size_t>(
+      std::ranges::count_if(service.ports, [](const auto& port) { return port.node_port != 0; }));
+  std::size_t frontends = 0;
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
-    // As kube-proxy: no cluster IP of a family, no frontends of it either.
-    const auto is_of_family = [&](const Address& address) { return family_of(address) == family; };
-    if (std::ranges::none_of(service.cluster_ips, is_of_family)) continue;
+    if (!has_family(service, family)) continue;
+    const auto of = [&](const std::vector<Address>& addresses) {
+      return static_cast<std::size_t>(std::ranges::count(addresses, family, family_of));
+    };
+    frontends += service.ports.size() *
+                     (of(service.cluster_ips) + of(service.external_ips) + of(service.load_balancer_ips)) +
+                 node_ports * of(node.addresses);
+  }
+  return frontends;
+}
+
+std::optional<std::string> too_large(const model::Service& service, const Slices& slices,
+                                     const NodeView& node) {
+  const auto frontends = frontends_of(service, node);
+  if (frontends > kMostFrontendsOfService)
+    return fmt::format(
+        "it is not served: its ports and addresses make {} frontends, and a Service may have {}; split it",
+        frontends, kMostFrontendsOfService);
+  std::size_t endpoints = 0;
+  std::size_t offered = 1;  // ports by which one port of the Service may be served
+  for (const auto& slice : slices) {
+    endpoints += slice->endpoints.size();
+    offered = std::max(offered, slice->ports.size());
+  }
+  const auto ports = frontends == 0 ? 0 : std::min(service.ports.size(), offered);
+  const auto slots = ports * maglev_size(std::min(endpoints, kMaxBackends));
+  if (slots > kMostSlotsOfService)
+    return fmt::format(
+        "it is not served: its ports and endpoints make {} slots of backends, and a Service may have {}; "
+        "split it",
+        slots, kMostSlotsOfService);
+  return std::nullopt;
+}
+
+Claims claims_of(const model::Service& service, const Slices& slices, const NodeView& node, Pools& pools) {
+  Collector claims(node);
+  if (service.left_alone) return claims.take();
+  if (auto why = too_large(service, slices, node)) return {{}, {std::move(*why)}};
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    if (!has_family(service, family)) continue;
     FamilyClaims of_family(service, family, claims);
     for (const auto& port : service.ports) of_family.add(port, slices, node, pools);
   }
-  return each_once(std::move(claims));
+  return claims.take();
 }
 
-std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools) {
-  std::vector<Claim> claims;
+Claims claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools) {
+  Collector claims(node);
   for (const auto& port : host_ports.ports) {
     Target target;
     target.service = "hostPort of " + host_ports.pod;
@@ -111,9 +202,9 @@ std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, 
     const auto protocol = static_cast<model::Protocol>(port.protocol);
     for (const auto& address : port.on_every_address() ? node.addresses : std::vector{port.host_ip})
       if (family_of(address) == family_of(host_ports.address))
-        claims.push_back({{address, protocol, port.host_port}, Origin::kHostPort, shared});
+        claims.add({{address, protocol, port.host_port}, Origin::kHostPort, shared});
   }
-  return each_once(std::move(claims));
+  return claims.take();
 }
 
 std::optional<HealthCheck> health_check_of(const model::Service& service, const Slices& slices,

@@ -10,14 +10,10 @@
 
 #include "common/host_port.h"
 #include "daemon/service/endpoints.h"
+#include "daemon/service/ownership.h"
 #include "daemon/service/pools.h"
 
 namespace sluice::service {
-
-// What an address is to the Service. Of two claims to a frontend the smaller origin has it: what the API
-// server and the load balancer's controller assign is not for the author of another Service to take by an
-// external IP.
-enum class Origin : std::uint8_t { kClusterIp, kLoadBalancerIp, kExternalIp, kNodePort, kHostPort };
 
 struct Claim {
   Frontend frontend;
@@ -33,10 +29,19 @@ struct HostPorts {
   bool operator==(const HostPorts&) const = default;
 };
 
-// By frontend, each once.
-[[nodiscard]] std::vector<Claim> claims_of(const model::Service& service, const Slices& slices,
-                                           const NodeView& node, Pools& pools);
-[[nodiscard]] std::vector<Claim> claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools);
+struct Claims {
+  std::vector<Claim> list;           // by frontend, each once
+  std::vector<std::string> refused;  // what may not be claimed, one sentence for each address and reason
+};
+[[nodiscard]] Claims claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
+                               Pools& pools);
+[[nodiscard]] Claims claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools);
+
+// How many frontends the Service asks for, in no more time than it takes to count its fields.
+[[nodiscard]] std::size_t frontends_of(const model::Service& service, const NodeView& node);
+// Why the Service is too large to be served at all; none: it is not.
+[[nodiscard]] std::optional<std::string> too_large(const model::Service& service, const Slices& slices,
+                                                   const NodeView& node);
 
 // None: the Service has no healthCheckNodePort that counts (externalTrafficPolicy Local only).
 [[nodiscard]] std::optional<HealthCheck> health_check_of(const model::Service& service, const Slices& slices,

@@ -39,6 +39,7 @@ void Compiler::update(const std::string& key, Input input) {
     const auto found = services_.find(key);
     if (found == services_.end()) return;
     found->second.input = {};
+    charge(*found);
     compile(*found);
     services_.erase(found);
     return;
@@ -46,13 +47,70 @@ void Compiler::update(const std::string& key, Input input) {
   const auto [found, added] = services_.try_emplace(key);
   if (!added && found->second.input == input) return;
   found->second.input = std::move(input);
+  charge(*found);
   compile(*found);
 }
 
 void Compiler::set_node(NodeView node) {
   if (node == node_) return;
   node_ = std::move(node);
+  for (auto& service : services_) charge(service);
   for (auto& service : services_) compile(service);
+}
+
+// Others of the namespace are compiled here if they come to fit, or do so no longer.
+void Compiler::charge(Services::value_type& service) {
+  auto& [key, known] = service;
+  const auto asked = known.input.service ? frontends_of(*known.input.service, node_) : 0;
+  // Too large by itself: not served, and takes nothing from the others.
+  const auto counts = asked > kMostFrontendsOfService ? 0 : asked;
+  if (counts == known.frontends) return;
+  const auto ns = key.substr(0, key.find('/'));
+  Budget& budget = budgets_[ns];
+  const bool was_full = budget.asked > kMostFrontendsOfNamespace;
+  budget.asked = budget.asked - known.frontends + counts;
+  known.frontends = counts;
+  if (counts != 0) {
+    budget.keys.insert(key);
+  } else {
+    budget.keys.erase(key);
+    known.admitted = true;
+  }
+  if (was_full || budget.asked > kMostFrontendsOfNamespace) share(budget);
+  if (budget.keys.empty()) budgets_.erase(ns);
+}
+
+void Compiler::share(const Budget& budget) {
+  std::size_t left = kMostFrontendsOfNamespace;
+  for (const auto& key : budget.keys) {
+    auto& service = *services_.find(key);
+    const bool fits = service.second.frontends <= left;
+    if (fits) left -= service.second.frontends;
+    if (service.second.admitted == fits) continue;
+    service.second.admitted = fits;
+    compile(service);
+  }
+}
+
+void Compiler::refuse(const std::string& key, Known& known, std::vector<std::string> refused) {
+  const auto whose = known.input.service ? "Service " + key : key;
+  for (auto& each : refused) {
+    each = whose + ": " + each;
+    if (std::ranges::find(known.refused, each) == known.refused.end()) warnings_.push_back(each);
+  }
+  known.refused = std::move(refused);
+}
+
+std::vector<std::string> Compiler::rejected() const {
+  std::vector<std::string> all;
+  for (const auto& [key, known] : services_)
+    all.insert(all.end(), known.refused.begin(), known.refused.end());
+  Conflicts conflicts;
+  for (const auto& [frontend, claimants] : claimants_)
+    for (std::size_t i = 1; i < claimants.size(); ++i)
+      add(conflicts, claimants[i], claimants.front(), frontend);
+  tell(conflicts, all);
+  return all;
 }
 
 Changes Compiler::take_changes() {
@@ -66,6 +124,8 @@ Changes Compiler::take_changes() {
     }
   }
   before_.clear();
+  tell(conflicts_, warnings_);
+  conflicts_.clear();
   changes.warnings.swap(warnings_);
   return changes;
 }
@@ -92,9 +152,19 @@ void Compiler::replace_health_check(const std::string& key, Known& known) {
 void Compiler::compile(Services::value_type& service) {
   auto& [key, known] = service;
   replace_health_check(key, known);
-  std::vector<Claim> now;
-  if (known.input.service) now = claims_of(*known.input.service, known.input.slices, node_, pools_);
-  if (known.input.host_ports) now = claims_of(*known.input.host_ports, node_, pools_);
+  Claims claims;
+  if (!known.admitted) {
+    claims.refused.push_back(
+        fmt::format("it is not served: the Services of a namespace may have {} frontends, and those before "
+                    "it by name leave too few",
+                    kMostFrontendsOfNamespace));
+  } else if (known.input.service) {
+    claims = claims_of(*known.input.service, known.input.slices, node_, pools_);
+  } else if (known.input.host_ports) {
+    claims = claims_of(*known.input.host_ports, node_, pools_);
+  }
+  refuse(key, known, std::move(claims.refused));
+  std::vector<Claim> now = std::move(claims.list);
   const std::vector<Claim> before = std::move(known.claims);
   keep_targets(before, now);
   known.claims = std::move(now);
@@ -140,9 +210,22 @@ void Compiler::warn(const Frontend& frontend, const Claimants& before, const Cla
     const auto was = std::ranges::find(before, now[i].key, &Claimant::key);
     // Whom another displaces did have it; so the first of `before` needs no exception.
     const bool told = was != before.end() && before.front().key == now.front().key;
-    if (!told)
-      warnings_.push_back(fmt::format("{}: {} is not served for it, {} has it", name_of(now[i]),
-                                      text_of(frontend), name_of(now.front())));
+    if (!told) add(conflicts_, now[i], now.front(), frontend);
+  }
+}
+
+void Compiler::add(Conflicts& conflicts, const Claimant& without, const Claimant& owner,
+                   const Frontend& frontend) {
+  const auto [found, added] =
+      conflicts.try_emplace({name_of(without), name_of(owner)}, frontend, std::size_t{0});
+  if (!added) ++found->second.second;
+}
+
+void Compiler::tell(const Conflicts& conflicts, std::vector<std::string>& into) {
+  for (const auto& [who, what] : conflicts) {
+    const auto more = what.second == 0 ? std::string() : fmt::format(" (and {} more)", what.second);
+    into.push_back(fmt::format("{}: {}{} is not served for it, {} has it", who.first, text_of(what.first),
+                               more, who.second));
   }
 }
 

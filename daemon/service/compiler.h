@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,11 @@ struct Input {
 };
 
 struct Changes {
-  Table set;                          // new ones, and those with another target
-  std::vector<Frontend> removed;      // sorted
-  std::vector<std::string> warnings;  // a Service began to be without a frontend that another has
+  Table set;                      // new ones, and those with another target
+  std::vector<Frontend> removed;  // sorted
+  // A Service began to be without a frontend: another has it, or it may not be claimed. One for each pair of
+  // Services, one for each reason.
+  std::vector<std::string> warnings;
 };
 
 // No I/O and no clock. The table depends on the present inputs and node only, not on how they came about.
@@ -41,6 +44,8 @@ class Compiler {
   [[nodiscard]] const Table& table() const { return table_; }
   // Of two Services with one port (which the API server prevents) the first by namespace and name has it.
   [[nodiscard]] HealthChecks health_checks() const;
+  // Everything that Services and hostPorts ask for and do not get, as in the warnings.
+  [[nodiscard]] std::vector<std::string> rejected() const;
   // Since the last call. A frontend that changed and changed back is not among them.
   [[nodiscard]] Changes take_changes();
 
@@ -48,6 +53,9 @@ class Compiler {
   struct Known {
     Input input;
     std::vector<Claim> claims;
+    std::vector<std::string> refused;
+    std::size_t frontends = 0;            // asked for
+    bool admitted = true;                 // within what its namespace may have
     std::uint16_t health_check_port = 0;  // of health_checks_; 0: none
   };
   using Services = std::map<std::string, Known>;
@@ -60,7 +68,20 @@ class Compiler {
   // The first has the frontend: the smallest origin, of several the smallest key.
   using Claimants = std::vector<Claimant>;
 
+  // What its namespace may have: of its Services those that fit, in the order of their names.
+  struct Budget {
+    std::size_t asked = 0;
+    std::set<std::string> keys;
+  };
   void compile(Services::value_type& service);
+  void charge(Services::value_type& service);
+  void share(const Budget& budget);
+  void refuse(const std::string& key, Known& known, std::vector<std::string> refused);
+  // Of one who does not get a frontend, and whoever has it: the first such frontend, and how many more.
+  using Conflicts = std::map<std::pair<std::string, std::string>, std::pair<Frontend, std::size_t>>;
+  static void add(Conflicts& conflicts, const Claimant& without, const Claimant& owner,
+                  const Frontend& frontend);
+  static void tell(const Conflicts& conflicts, std::vector<std::string>& into);
   void replace_health_check(const std::string& key, Known& known);
   void replace(const std::string& key, const Frontend& frontend, const Claim* claim);
   [[nodiscard]] static std::string name_of(const Claimant& claimant);
@@ -69,6 +90,8 @@ class Compiler {
   NodeView node_;
   Pools pools_;
   Services services_;
+  std::map<std::string, Budget> budgets_;  // by namespace
+  Conflicts conflicts_;                    // since the last take_changes()
   std::map<Frontend, Claimants> claimants_;
   std::map<std::uint16_t, std::map<std::string, HealthCheck>> health_checks_;  // by port and Service's key
   Table table_;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/service/ownership.h"
 #include "daemon/service/table.h"
 
 namespace sluice::service {
@@ -18,6 +19,7 @@ struct NodeView {
   std::string name;
   std::string zone;                // label topology.kubernetes.io/zone; empty: not known
   std::vector<Address> addresses;  // where node ports are served
+  Surroundings around = {};        // what no Service may take
   bool operator==(const NodeView&) const = default;
 };
 

@@ -47,9 +47,9 @@ class MasqueradeTest(sluice_test.SluiceTest):
             namespace.delete()
         cls.node.delete()
 
-    def restart(self, *options):
+    def restart(self, *options, annotation="on"):
         self.node.kill_daemon(signal.SIGTERM)
-        self.node.start_daemon(*options)
+        self.node.start_daemon(f"--masquerade-annotation={annotation}", *options)
         self.node.settle()
 
     def seen(self, pod, address=NEAR):
@@ -74,6 +74,12 @@ class MasqueradeTest(sluice_test.SluiceTest):
         self.assertEqual(self.pod.address, self.seen(self.pod))
         self.assertEqual(self.bare.address, self.seen(self.bare))
         self.assertEqual(NODE, self.seen(self.masked))
+
+    def test_the_annotation_counts_only_where_the_administrator_permits_it(self):
+        self.restart(annotation="off")
+        self.assertEqual(NODE, self.seen(self.bare))
+        self.restart("--masquerade=off", annotation="off")
+        self.assertEqual(self.masked.address, self.seen(self.masked))
 
     def test_an_annotation_may_change(self):
         self.restart()

@@ -123,7 +123,7 @@ PlainTable specify(const Inputs& inputs, const NodeView& node) {
   PlainTable table;
   // In the order in which frontends are given away: who comes later gets what is left.
   for (const Origin origin :
-       {Origin::kClusterIp, Origin::kLoadBalancerIp, Origin::kExternalIp, Origin::kNodePort}) {
+       {Origin::kClusterIp, Origin::kNodePort, Origin::kLoadBalancerIp, Origin::kExternalIp}) {
     for (const auto& [key, input] : inputs) {
       if (!input.service || input.service->left_alone) continue;
       const model::Service& service = *input.service;
@@ -138,6 +138,7 @@ PlainTable specify(const Inputs& inputs, const NodeView& node) {
         for (const auto& port : service.ports) {
           const std::uint16_t number = origin == Origin::kNodePort ? port.node_port : port.port;
           if (number == 0) continue;
+          if (origin == Origin::kExternalIp && std::ranges::count(node.addresses, address) > 0) continue;
           table.emplace(Frontend{address, port.protocol, number}, specify_one(input, port, v4, origin, node));
         }
       }
