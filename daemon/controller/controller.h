@@ -179,7 +179,8 @@ class Controller final : public source::Sink, public server::Api {
   std::map<std::uint32_t, datapath::Endpoint> retired_;         // by ifindex, until the link is gone
   std::map<std::uint32_t, Clock::time_point> links_of_nobody_;  // by ifindex: since when
   std::optional<datapath::NodeConfig> node_config_;
-  std::vector<std::string> reasons_;  // changes not applied yet
+  std::vector<std::string> node_addresses_refused_;  // of other nodes, as told last
+  std::vector<std::string> reasons_;                 // changes not applied yet
   bool policy_dirty_ = true;
   bool node_dirty_ = true;
   bool policy_live_ = false;  // a ruleset of this daemon is in force

@@ -6,6 +6,7 @@
 
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
+#include "daemon/controller/node_addresses.h"
 
 namespace sluice::controller {
 
@@ -73,9 +74,14 @@ void Controller::reconcile_node() {
                    : uplink == links->end()        ? kMtuWithoutUplink
                    : uplink->mtu > kTunnelOverhead ? uplink->mtu - kTunnelOverhead
                                                    : uplink->mtu;
-  for (const auto& [name, node] : state_.nodes())
-    if (name != options_.node_name && !node.pod_cidrs.empty() && !node.addresses.empty())
-      config.remotes.push_back({name, node.pod_cidrs, node.addresses});
+  using Remotes = std::vector<datapath::NodeConfig::Remote>;
+  auto others = other_nodes(state_.nodes(), options_.node_name, config.node_addresses,
+                            node_config_ ? node_config_->remotes : Remotes{});
+  config.remotes = std::move(others.remotes);
+  for (const auto& refused : others.refused)
+    if (std::ranges::find(node_addresses_refused_, refused) == node_addresses_refused_.end())
+      spdlog::warn("{}", refused);
+  node_addresses_refused_ = std::move(others.refused);
 
   config.non_masquerade = options_.non_masquerade;
 

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of the addresses that Node objects tell are believed. A kubelet writes its own, so that one node must
+// not be able to take over a pod's address, or another node's.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "daemon/datapath/datapath.h"
+#include "daemon/model/objects.h"
+
+namespace sluice::controller {
+
+struct OtherNodes {
+  std::vector<datapath::NodeConfig::Remote> remotes;  // by name, without those that have no address left
+  std::vector<std::string> refused;                   // one sentence for each address that is not believed
+};
+
+// `own` is this node, whose `addresses` are those of its interfaces. Of two nodes with one address the one
+// has it that had it `before`, else the first by name.
+[[nodiscard]] OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
+                                     const std::vector<Address>& addresses,
+                                     const std::vector<datapath::NodeConfig::Remote>& before);
+
+}  // namespace sluice::controller

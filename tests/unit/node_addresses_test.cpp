@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/controller/node_addresses.h"
+
+#include <gmock/gmock.h>
+
+namespace sluice::controller {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+Address ip(const char* text) { return *Address::parse(text); }
+
+model::Node node(const char* cidr, std::initializer_list<const char*> addresses) {
+  model::Node made;
+  made.pod_cidrs = {*Prefix::parse(cidr)};
+  for (const char* address : addresses) made.addresses.push_back(ip(address));
+  return made;
+}
+
+class OtherNodesTest : public testing::Test {
+ protected:
+  [[nodiscard]] OtherNodes told() const { return other_nodes(nodes, "here", {ip("192.0.2.1")}, before); }
+  std::map<std::string, model::Node> nodes{{"here", node("10.0.1.0/24", {"192.0.2.1"})},
+                                           {"there", node("10.0.2.0/24", {"192.0.2.2"})}};
+  std::vector<datapath::NodeConfig::Remote> before;
+};
+
+TEST_F(OtherNodesTest, AnAddressOfItsOwnIsBelieved) {
+  const auto others = told();
+  ASSERT_EQ(others.remotes.size(), 1U);
+  EXPECT_THAT(others.remotes[0].addresses, ElementsAre(ip("192.0.2.2")));
+  EXPECT_THAT(others.refused, IsEmpty());
+}
+
+TEST_F(OtherNodesTest, APodsAddressOrThisNodesIsNot) {
+  nodes["evil"] = node("10.0.3.0/24", {"10.0.2.7", "192.0.2.1", "192.0.2.3"});
+  const auto others = told();
+  ASSERT_EQ(others.remotes.size(), 2U);
+  EXPECT_THAT(others.remotes[0].addresses, ElementsAre(ip("192.0.2.3")));
+  EXPECT_THAT(
+      others.refused,
+      ElementsAre(
+          "Node evil: its InternalIP 10.0.2.7 is ignored: it is in the podCIDR 10.0.2.0/24 of Node there",
+          "Node evil: its InternalIP 192.0.2.1 is ignored: Node here has it"));
+}
+
+TEST_F(OtherNodesTest, OfTwoWithOneAddressTheFirstKnownKeepsIt) {
+  before = told().remotes;
+  nodes["a-newcomer"] = node("10.0.3.0/24", {"192.0.2.2"});
+  const auto others = told();
+  ASSERT_EQ(others.remotes.size(), 1U);
+  EXPECT_EQ(others.remotes[0].name, "there");
+  EXPECT_THAT(others.refused,
+              ElementsAre("Node a-newcomer: its InternalIP 192.0.2.2 is ignored: Node there has it"));
+  nodes.erase("there");
+  EXPECT_EQ(told().remotes.at(0).name, "a-newcomer");
+}
+
+}  // namespace
+}  // namespace sluice::controller
