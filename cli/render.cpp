@@ -254,8 +254,10 @@ std::string render_services(const json& answer) {
                !flag(each, "fromOutside") ? "-"
                                           : ends(list(each, "backendsFromOutside")) +
                                                 (flag(each, "masquerade") ? " (masqueraded)" : "")});
-  return table.text() +
-         (flag(answer, "applied") ? "" : "Not all of this is in force: see the log of sluiced.\n");
+  std::string out = table.text();
+  for (const auto& each : list(answer, "rejected")) out += "Rejected: " + each.get<std::string>() + "\n";
+  if (!flag(answer, "applied")) out += "Not all of this is in force: see the log of sluiced.\n";
+  return out;
 }
 
 std::string render_service(const json& answer) {
