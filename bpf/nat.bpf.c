@@ -56,8 +56,11 @@ int nat(struct __sk_buff *skb)
 		pkt->ports_tried = 0;
 		/* Nothing within the segment is a Service or leaves the cluster. */
 		if (pkt->flags & SLUICE_PKT_BRIDGED) {
+			struct tuple tuple = packet_tuple(pkt);
+
 			pkt->next = SLUICE_MODULE_NAT_COMMIT;
-			pkt->ct_key.side = 0;
+			/* The search for a connection may have left another key. */
+			ct_key_make(&pkt->ct_key, &tuple);
 			reason = SLUICE_DROP_NONE;
 		} else {
 			go_to(skb, SLUICE_MODULE_NAT_NEW);

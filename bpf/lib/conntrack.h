@@ -116,6 +116,19 @@ static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto,
 	       ct_idle(ct, now_ns, sluice_ct_lifetime_ns(proto, ct_progress(ct)));
 }
 
+/* A closing connection whose originator sends a SYN is taken for over after this long without a packet. */
+#define CT_HALF_CLOSED_NS (120 * SLUICE_NS_PER_S)
+
+/* Does the connection, which has not expired, go on although a SYN came? Anybody outside can forge one. If the
+ * connection is over for its client, the server's challenge ACK draws a reset, and the SYN that is repeated begins anew. */
+static __always_inline bool ct_outlives_syn(const struct ct_snapshot *ct, __u64 now_ns)
+{
+	__u32 progress = ct_progress(ct);
+
+	return progress & SLUICE_CT_REPLIED && !(progress & SLUICE_CT_CLOSED) &&
+	       !(progress & SLUICE_CT_FIN_ORIGIN && ct_idle(ct, now_ns, CT_HALF_CLOSED_NS));
+}
+
 /* Did the live generation admit the connection? */
 static __always_inline bool ct_admitted(const struct ct_snapshot *ct)
 {
@@ -150,7 +163,12 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 	if (likely(word == ct->entry->progress && !(pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST)) &&
 		   !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS)))
 		return false;
+	if (pkt->flags & SLUICE_PKT_TCP_SYN)
+		return false;
 	progress = ct_progress(ct);
+	/* The end that a reset was for did not take it if the connection goes on. */
+	if (progress & SLUICE_CT_CLOSED && !sluice_ct_time_wait(progress) && pkt->flags & SLUICE_PKT_ADMITTED)
+		progress &= ~SLUICE_CT_CLOSED;
 	if (reply)
 		progress |= SLUICE_CT_REPLIED;
 	else if (progress & SLUICE_CT_REPLIED)

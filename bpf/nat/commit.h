@@ -49,7 +49,7 @@ static __always_inline long resolve(struct sluice_packet *pkt, const struct slui
 		return is_remembered(pkt, &ct) && pkt->ports_tried < OWN_PORT_TRIES ? TAKEN : -EEXIST;
 	if (!same_service(pkt, &ct))
 		return TAKEN;
-	if (pkt->flags & SLUICE_PKT_TCP_SYN)
+	if (pkt->flags & SLUICE_PKT_TCP_SYN && !ct_outlives_syn(&ct, pkt->now_ns))
 		return -EEXIST;
 	if (masquerade != !!(ct.nat.flags & SLUICE_CT_MASQUERADE))
 		return SLUICE_DROP_CT_BUSY;

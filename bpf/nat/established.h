@@ -202,6 +202,8 @@ static __always_inline __u32 to_backend(struct __sk_buff *skb, struct sluice_pac
 
 	if (reason)
 		return reason;
+	if (pkt->flags & SLUICE_PKT_TCP_SYN && !ct_outlives_syn(&behind.ct, pkt->now_ns))
+		return TO_NEW;
 	if (!destination_set(skb, pkt, &behind.addr, behind.port_be) ||
 	    (behind.client_port_be != pkt->sport_be && !source_port_set(skb, pkt, behind.client_port_be)))
 		return SLUICE_DROP_REWRITE_FAILED;
@@ -231,7 +233,7 @@ static __always_inline __u32 track_own_node(struct __sk_buff *skb, struct sluice
 	case CT_TORN:
 		return SLUICE_DROP_CT_BUSY;
 	case CT_FOUND:
-		if (ct.nat.flags & SLUICE_CT_FRONT && !(pkt->flags & SLUICE_PKT_TCP_SYN)) {
+		if (ct.nat.flags & SLUICE_CT_FRONT) {
 			reason = to_backend(skb, pkt, cfg, &ct);
 			break;
 		}
@@ -256,13 +258,10 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	struct ct_snapshot ct;
 	enum ct_found found;
 
-	/* A SYN opens a connection whatever conntrack has of its tuple. */
-	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN))
-		return TO_NEW;
 	found = ct_find(cfg, &pkt->ct_key, &ct);
-	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. */
+	/* Dropped, not judged as new: a reply would be judged, and entered, the wrong way round. A SYN is none. */
 	if (unlikely(found == CT_TORN))
-		return SLUICE_DROP_CT_BUSY;
+		return pkt->flags & SLUICE_PKT_TCP_SYN ? TO_NEW : SLUICE_DROP_CT_BUSY;
 	if (unlikely(found == CT_ABSENT))
 		return TO_NEW;
 	reply = from_high != !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH);
@@ -274,7 +273,7 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 			pkt->ct_key.side = SLUICE_CT_OWN_SIDE;
 			found = ct_find(cfg, &pkt->ct_key, &ct);
 			if (found == CT_TORN)
-				return SLUICE_DROP_CT_BUSY;
+				return pkt->flags & SLUICE_PKT_TCP_SYN ? TO_NEW : SLUICE_DROP_CT_BUSY;
 			if (found == CT_ABSENT)
 				return TO_NEW;
 		}
@@ -286,6 +285,9 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 			return TO_NEW;
 	}
 	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns)))
+		return TO_NEW;
+	/* A SYN against the connection's direction is judged in its own. */
+	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN) && (reply || !ct_outlives_syn(&ct, pkt->now_ns)))
 		return TO_NEW;
 	established(pkt, cfg, &ct, reply);
 	return SLUICE_DROP_NONE;

@@ -114,6 +114,42 @@ TEST_F(Conntrack, FinOfBothSidesClosesAndRstToo) {
   EXPECT_EQ(progress(), SLUICE_CT_REPLIED | SLUICE_CT_CLOSED);
 }
 
+TEST_F(Conntrack, ASynChangesNothingThatLives) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  deliver(forward("A"));
+  age(kTcp, 100);
+  const auto before = connection(kTcp)->last_seen_ns;
+  const auto judgements = judged();
+  deliver(forward("S"));
+  EXPECT_EQ(judged(), judgements + 1) << "judged all the same";
+  deliver(back("S"));
+  EXPECT_EQ(progress(), kEstablished);
+  EXPECT_EQ(connection(kTcp)->nat.flags, 0) << "its direction stays";
+  EXPECT_EQ(connection(kTcp)->last_seen_ns, before);
+  // Its originator has closed it, and nobody has spoken since.
+  deliver(forward("FA"));
+  age(kTcp, 121);
+  deliver(forward("S"));
+  EXPECT_EQ(progress(), 0U);
+}
+
+TEST_F(Conntrack, AResetThatWasNotTakenClosesNothing) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  deliver(forward("A"));
+  for (const Frame& reset : {forward("R"), back("R")}) {
+    deliver(reset);
+    EXPECT_TRUE(progress() & SLUICE_CT_CLOSED);
+    deliver(back("A"));
+    EXPECT_EQ(progress(), kEstablished) << "the connection goes on";
+  }
+  deliver(forward("FA"));
+  deliver(back("FA"));
+  deliver(forward("A"));
+  EXPECT_TRUE(progress() & SLUICE_CT_CLOSED) << "the last acknowledgement";
+}
+
 TEST_F(Conntrack, LifetimesByState) {
   struct Row {
     const char* sentence;
@@ -149,7 +185,7 @@ TEST_F(Conntrack, LifetimesByState) {
     const std::uint64_t before = judged();
     deliver(frame);
     EXPECT_EQ(judged(), before) << "alive two seconds before its end";
-    change_connection(tuple, [&](Connection& c) { c.progress |= SLUICE_CT_FIN_REPLY; });
+    change_connection(tuple, [&](Connection& c) { c.progress = row.progress | SLUICE_CT_FIN_REPLY; });
     age(tuple, row.seconds + 1);
     deliver(frame);
     EXPECT_EQ(judged(), before + 1) << "a new connection a second after it";

@@ -249,6 +249,18 @@ TEST_F(Service, ATupleIsFreeAgainOnceItsConnectionIsClosed) {
   }
 }
 
+TEST_F(Service, ASynLeavesALivingConnectionWithItsBackend) {
+  serve(kService, kPort, {{"10.1.0.3"}});
+  send(SLUICE_HOOK_POD, out(IPPROTO_TCP));
+  send(SLUICE_HOOK_POD, answer(IPPROTO_TCP));
+  send(SLUICE_HOOK_POD, out(IPPROTO_TCP, "A"));
+  serve(kService, kPort, {{"10.2.0.9"}});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "delivered") << "to the backend that it has";
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP, "A")).outcome, "delivered");
+  send(SLUICE_HOOK_POD, answer(IPPROTO_TCP, 4000, "R"));
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "out_tunnel") << "it is over";
+}
+
 TEST_F(Service, ErrorsAreTranslatedBothWays) {
   serve(kService, kPort, {{"10.1.0.3"}});
   send(SLUICE_HOOK_POD, out(IPPROTO_UDP));

@@ -78,11 +78,14 @@ TEST_F(Stack, ConnectionsThatCameOtherwiseDoNotGoThere) {
 
 TEST_F(Stack, WhichWayCountsAnewWithEveryConnection) {
   const Frame beside = but(call("10.1.0.3"), [](Frame& f) { f.from = "podB"; });
+  const Frame reset = but(reply("10.1.0.3"), [](Frame& f) { f.flags = "R"; });
   for (int turn = 0; turn < 2; ++turn) {
     ASSERT_EQ(send(SLUICE_HOOK_POD, beside).outcome, "delivered");
     EXPECT_EQ(send(SLUICE_HOOK_POD, reply("10.1.0.3")).outcome, "delivered");
+    EXPECT_EQ(send(SLUICE_HOOK_POD, reset).outcome, "delivered") << "the next one is another connection";
     ASSERT_EQ(send(SLUICE_HOOK_HOST, call("10.1.0.3")).outcome, "delivered");
     EXPECT_EQ(send(SLUICE_HOOK_POD, reply("10.1.0.3")).outcome, "to_stack");
+    EXPECT_EQ(send(SLUICE_HOOK_POD, reset).outcome, "to_stack");
   }
 }
 
