@@ -35,7 +35,7 @@ Result<void> Controller::adopt() {
     if (endpoint == pinned->end())
       unpinned.push_back(attachment);
     else
-      state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
+      state_.attach(attachment.endpoint, sandbox_of(attachment));
   }
   for (const auto& attachment : unpinned) heal_attachment(attachment);
   // A damaged record of an endpoint that is no more holds nothing.
@@ -52,6 +52,31 @@ Result<void> Controller::adopt() {
   return {};
 }
 
+ClusterState::Sandbox Controller::sandbox_of(const ipam::Attachment& attachment) {
+  return {attachment.pod_namespace, attachment.pod_name, attachment.pod_uid, attachment.ipv4,
+          attachment.last_pod};
+}
+
+// What the rules of an attachment depend on is on disk too: the daemon after this one may find that the Pod
+// object is gone while the sandbox lives.
+void Controller::record_pods() {
+  auto wanted = state_.take_pods_to_record();
+  wanted.merge(not_recorded_);
+  not_recorded_.clear();
+  if (wanted.empty()) return;
+  std::vector<ipam::Attachment> changed;
+  for (const auto& [key, attachment] : ipam_.attachments())
+    if (wanted.contains(attachment.endpoint)) changed.push_back(attachment);
+  for (auto& attachment : changed) {
+    attachment.last_pod = state_.last_known(attachment.endpoint);
+    if (auto done = ipam_.update(attachment); !done) {
+      spdlog::error("labels of {}/{}: {}; tried again in some seconds", attachment.pod_namespace,
+                    attachment.pod_name, done.error().message);
+      not_recorded_.insert(attachment.endpoint);
+    }
+  }
+}
+
 // A record without an endpoint: ADD was cut short after the record was written, or the pins are gone.
 void Controller::heal_attachment(const ipam::Attachment& attachment) {
   auto netlink = NetlinkSocket::make();
@@ -62,7 +87,7 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
       spdlog::error("endpoint of container {} has lost its programs and could not get them back: {}",
                     attachment.key.container_id, done.error().message);
     SLUICE_FAULT_POINT("adopt.attachment_healed");
-    state_.attach(attachment.endpoint, attachment.pod_namespace, attachment.pod_name, attachment.ipv4);
+    state_.attach(attachment.endpoint, sandbox_of(attachment));
     return;
   }
   spdlog::info("released {}: its ADD (container {}) was cut short", attachment.ipv4.to_string(),
@@ -156,14 +181,15 @@ void Controller::reconcile_damaged() {
     const auto* pod = state_.pod_at(endpoint.ipv4, options_.node_name);
     if (pod == nullptr) {
       spdlog::error(
-          "endpoint {} ({}) has a damaged record and no Pod has its address: its packets are dropped; delete "
+          "endpoint {} ({}) has a damaged record and no Pod, or more than one, has its address: its packets "
+          "are dropped; delete "
           "the pod",
           endpoint.id, endpoint.ipv4.to_string());
       return false;
     }
     spdlog::warn("endpoint {} ({}) has a damaged record; by its address it is pod {}/{}", endpoint.id,
                  endpoint.ipv4.to_string(), pod->ns, pod->name);
-    state_.attach(endpoint.id, std::string(pod->ns), std::string(pod->name), endpoint.ipv4);
+    state_.attach(endpoint.id, {pod->ns, pod->name, pod->uid, endpoint.ipv4, nullptr});
     policy_dirty_ = true;
     return false;
   });

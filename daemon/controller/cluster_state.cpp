@@ -77,10 +77,9 @@ void ClusterState::put(model::Object object) {
     changes_.push_back(what + " changed");
   } else if (auto* pod = std::get_if<model::Pod>(&object)) {
     const auto key = name_of(pod->ns, pod->name);
-    auto& known = pods_[key];
-    if (known && *known == *pod) return;
-    known = std::make_shared<const model::Pod>(std::move(*pod));
-    refresh_pod(key);
+    const auto known = pods_.find(key);
+    if (known != pods_.end() && *known->second == *pod) return;
+    put_pod(std::make_shared<const model::Pod>(std::move(*pod)), key);
   } else if (auto* policy = std::get_if<model::NetworkPolicy>(&object)) {
     auto& known = cluster_.policies[name_of(policy->ns, policy->name)];
     if (known && *known == *policy) return;
@@ -135,7 +134,7 @@ void ClusterState::erase(const model::ObjectKey& key) {
       changed = cluster_.policies.erase(name) > 0;
       break;
     case model::Kind::kPod:
-      if (pods_.erase(name) > 0) refresh_pod(name);
+      if (pods_.contains(name)) put_pod(nullptr, name);
       return;
     case model::Kind::kService:
       if (services_.erase(name) > 0) service_changes_.insert(name);
@@ -145,71 +144,6 @@ void ClusterState::erase(const model::ObjectKey& key) {
       return;
   }
   if (changed) changes_.push_back(model::to_string(key) + " deleted");
-}
-
-void ClusterState::refresh_pod(const std::string& key) {
-  const auto told = pods_.find(key);
-  const auto held = addresses_.find(key);
-  auto& slot = cluster_.pods[key];
-  std::shared_ptr<const model::Pod> wanted = told == pods_.end() ? nullptr : told->second;
-  if (held != addresses_.end() && !held->second.empty()) {
-    // An attachment outlives the API object for as long as the runtime takes to call DEL; until then the pod
-    // keeps the labels that it was last known with, and so its rules.
-    if (!wanted) wanted = slot;
-    if (wanted) {
-      std::vector<Address> ips;
-      for (const auto& [endpoint, address] : held->second) ips.push_back(address);
-      if (wanted->ips != ips) {
-        auto copy = std::make_shared<model::Pod>(*wanted);
-        copy->ips = std::move(ips);
-        wanted = std::move(copy);
-      }
-    }
-  }
-  const bool same = (!slot && !wanted) || (slot && wanted && *slot == *wanted);
-  const bool gone = !wanted;
-  if (!same) {
-    slot = std::move(wanted);
-    changes_.push_back("Pod " + key + (gone ? " deleted" : " changed"));
-  }
-  if (gone) cluster_.pods.erase(key);
-}
-
-void ClusterState::attach(std::uint32_t endpoint, const std::string& ns, const std::string& pod,
-                          const Address& ipv4) {
-  cluster_.endpoints[endpoint] = {endpoint, ns, pod};
-  changes_.push_back("endpoint " + std::to_string(endpoint) + " attached");
-  if (pod.empty()) return;
-  const auto key = name_of(ns, pod);
-  addresses_[key][endpoint] = ipv4;
-  refresh_pod(key);
-}
-
-void ClusterState::detach(std::uint32_t endpoint) {
-  const auto found = cluster_.endpoints.find(endpoint);
-  if (found == cluster_.endpoints.end()) return;
-  const auto key = name_of(found->second.ns, found->second.pod);
-  cluster_.endpoints.erase(found);
-  changes_.push_back("endpoint " + std::to_string(endpoint) + " detached");
-  const auto held = addresses_.find(key);
-  if (held == addresses_.end()) return;
-  held->second.erase(endpoint);
-  if (held->second.empty()) addresses_.erase(held);
-  refresh_pod(key);
-}
-
-const model::Pod* ClusterState::pod(const std::string& ns, const std::string& name) const {
-  const auto found = pods_.find(name_of(ns, name));
-  return found == pods_.end() ? nullptr : found->second.get();
-}
-
-const model::Pod* ClusterState::pod_at(const Address& address, const std::string& node) const {
-  for (const auto& [key, pod] : pods_) {
-    const bool here = pod->node_name.empty() || pod->node_name == node;
-    if (here && !pod->finished && std::find(pod->ips.begin(), pod->ips.end(), address) != pod->ips.end())
-      return pod.get();
-  }
-  return nullptr;
 }
 
 std::vector<std::string> ClusterState::take_changes() { return std::exchange(changes_, {}); }

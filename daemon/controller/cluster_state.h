@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the source has told, joined with the attachments of this node: the policy::Cluster that rules are made
 // of. A pod attached here has the address that IPAM gave it, from the moment of ADD, whatever its status says
-// yet. Services and EndpointSlices are kept beside it: rules do not depend on them, nor wait for them.
+// yet. A sandbox belongs to a pod by its UID: it keeps the labels that this pod was last known with when the
+// object is gone, cannot be used any more, or is another pod of the same name. Services and EndpointSlices
+// are kept beside it: rules do not depend on them, nor wait for them.
 #pragma once
 
 #include <initializer_list>
@@ -9,6 +11,8 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -29,8 +33,19 @@ class ClusterState {
   using Slices = std::map<std::string, std::shared_ptr<const model::EndpointSlice>>;
 
   void apply(Event event);
-  void attach(std::uint32_t endpoint, const std::string& ns, const std::string& pod, const Address& ipv4);
+  struct Sandbox {
+    std::string ns, pod;  // empty: no Kubernetes pod
+    std::string uid;      // empty: the runtime did not tell; that of `last` then
+    Address ipv4;
+    std::shared_ptr<const model::Pod> last;  // as it was last known; none: never seen
+  };
+  void attach(std::uint32_t endpoint, Sandbox sandbox);
   void detach(std::uint32_t endpoint);
+  // In them only attachments have addresses: what an object says of one is from before a restart of the node.
+  void set_pod_cidrs(const std::vector<Prefix>& cidrs);
+  // The sandboxes whose pod changed since the last call: their records are to be written again.
+  [[nodiscard]] std::set<std::uint32_t> take_pods_to_record() { return std::exchange(to_record_, {}); }
+  [[nodiscard]] std::shared_ptr<const model::Pod> last_known(std::uint32_t endpoint) const;
 
   // All is known that rules and attachments depend on; all that Services depend on.
   [[nodiscard]] bool synced() const {
@@ -44,6 +59,7 @@ class ClusterState {
   [[nodiscard]] const std::map<std::string, model::Node>& nodes() const { return nodes_; }
   // As the source tells it, without the address of its attachment.
   [[nodiscard]] const model::Pod* pod(const std::string& ns, const std::string& name) const;
+  // The one that has the address by what its object says; none: no pod, or more than one that lives.
   [[nodiscard]] const model::Pod* pod_at(const Address& address, const std::string& node) const;
 
   // What changed since the last call, in words ("NetworkPolicy shop/db changed"); empty: nothing that rules
@@ -65,12 +81,27 @@ class ClusterState {
   void put_slice(model::EndpointSlice slice);
   void erase_slice(const std::string& name);
   [[nodiscard]] bool knows(std::initializer_list<model::Kind> kinds) const;
-  void refresh_pod(const std::string& key);  // the cluster's pod from the source's and the attachments
+  // The cluster's pods of that name from the source's and the attachments, and those of all names whose
+  // objects have an address in common with it.
+  void refresh_pod(const std::string& key);
+  void refresh_one(const std::string& key);
+  void collect_rivals(const std::string& key, std::set<std::string>& rivals) const;
+  void claim(const std::string& key, bool claims);
+  void put_pod(std::shared_ptr<const model::Pod> pod, const std::string& key);
+  void set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod);
+  [[nodiscard]] bool is_attached(const std::string& key, const model::Pod& pod) const;
+  [[nodiscard]] bool owns(const std::string& key, const Address& address) const;
 
   policy::Cluster cluster_;
   std::map<std::string, model::Node> nodes_;
-  std::map<std::string, std::shared_ptr<const model::Pod>> pods_;      // as told, by "namespace/name"
-  std::map<std::string, std::map<std::uint32_t, Address>> addresses_;  // of attachments, by "namespace/name"
+  std::map<std::string, std::shared_ptr<const model::Pod>> pods_;  // as told, by "namespace/name"
+  std::map<std::uint32_t, Sandbox> sandboxes_;                     // by endpoint
+  std::map<std::string, std::set<std::uint32_t>> sandboxes_of_;    // by "namespace/name"; none is empty
+  std::map<std::string, std::set<std::string>> made_of_;           // keys of cluster_.pods, by the same
+  std::unordered_multimap<Address, const std::string*> claims_;    // of objects: address -> key of pods_
+  std::multiset<Address> held_;                                    // by sandboxes
+  std::vector<Prefix> pod_cidrs_;
+  std::set<std::uint32_t> to_record_;
   std::vector<std::string> changes_;
   bool nodes_changed_ = false;
   Services services_;

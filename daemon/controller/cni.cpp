@@ -84,14 +84,11 @@ Answer Controller::cni_add(const json& body) {
   if (!wanted.pod_name.empty() && lookup_) {
     const auto known = on_thread([&] {
       const auto* pod = state_.pod(wanted.pod_namespace, wanted.pod_name);
-      return Answer{pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid) ? 200 : 404, {}};
+      return Answer{pod != nullptr && pod->has_uid(wanted.pod_uid) ? 200 : 404, {}};
     });
     if (known.http == 404) {
       auto asked = lookup_(wanted.pod_namespace, wanted.pod_name);
       if (asked && *asked) fresh = std::move(**asked);
-      // A mirror pod has another UID than the static pod that the runtime knows: what the server says now is
-      // final.
-      request->looked_up = asked && asked->has_value();
     }
   }
   const auto queued = on_thread([&] {
@@ -109,14 +106,17 @@ void Controller::progress_adds() {
     const auto& wanted = request->wanted;
     const bool late = Clock::now() >= request->deadline;
     const auto* pod = wanted.pod_name.empty() ? nullptr : state_.pod(wanted.pod_namespace, wanted.pod_name);
-    const bool certain =
-        pod != nullptr && (wanted.pod_uid.empty() || pod->uid == wanted.pod_uid || request->looked_up);
+    // A pod is its UID: that of the same name may be the one before it.
+    const bool certain = pod != nullptr && pod->has_uid(wanted.pod_uid);
     std::string missing;
     if (!state_.synced() || !node_config_ || node_config_->pod_cidrs.empty())
       missing = not_ready();
-    else if (!wanted.pod_name.empty() && !certain && !(late && pod != nullptr))
+    else if (!wanted.pod_name.empty() && !certain)
       missing = "Pod " + wanted.pod_namespace + "/" + wanted.pod_name +
-                " is not known yet, so neither are its rules";
+                (wanted.pod_uid.empty() ? "" : " with UID " + wanted.pod_uid) + " is not known yet" +
+                (pod == nullptr ? "" : " (an object of that name has UID " + pod->uid + ")") +
+                ", so neither are its rules; the runtime tries again. Is the API server reachable? With a "
+                "YAML folder: is there a Pod object with that UID, or without one?";
     else if (!wanted.host_ports.empty() && !state_.services_synced())
       missing = "not all Services are known yet, so neither is whether the pod's host ports are free";
     else if (!late && !retired_.empty() && !ipam_.next_free()) {
@@ -159,6 +159,8 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   auto link = netlink->link(request->wanted.host_ifname);
   if (!link) return fail(server::kCniInternal, link.error());
   request->wanted.host_ifindex = static_cast<std::uint32_t>(link->index);
+  if (const auto* pod = state_.pod(request->wanted.pod_namespace, request->wanted.pod_name))
+    request->wanted.last_pod = std::make_shared<const model::Pod>(*pod);
   auto attachment = ipam_.allocate(request->wanted);
   if (!attachment) return fail(server::kCniNoAddress, attachment.error());
   SLUICE_FAULT_POINT("add.address_allocated");
@@ -167,7 +169,7 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
     return fail(server::kCniInternal, done.error());
   }
   SLUICE_FAULT_POINT("add.endpoint_attached");
-  state_.attach(attachment->endpoint, attachment->pod_namespace, attachment->pod_name, attachment->ipv4);
+  state_.attach(attachment->endpoint, sandbox_of(*attachment));
   if (!attachment->host_ports.empty()) {
     services_retry_at_ = Clock::now();
     reconcile_services();
@@ -212,7 +214,7 @@ void Controller::finish_adds(const Result<datapath::Applied>& applied) {
 
 datapath::Endpoint Controller::endpoint_of(const ipam::Attachment& attachment) const {
   // Of a pod that is not known another plugin may need the ingress.
-  const auto* pod = state_.pod(attachment.pod_namespace, attachment.pod_name);
+  const auto* pod = attachment.last_pod.get();
   return {attachment.endpoint, attachment.host_ifname,       attachment.host_ifindex,
           attachment.ipv4,     Mac::of_pod(attachment.ipv4), pod == nullptr || pod->egress_limited,
           keeps_source(pod)};

@@ -136,8 +136,7 @@ void Controller::refresh_tunnel() {
 void Controller::reconcile_masquerade() {
   std::set<std::uint32_t> ids;
   for (const auto& [key, attachment] : ipam_.attachments())
-    if (keeps_source(state_.pod(attachment.pod_namespace, attachment.pod_name)))
-      ids.insert(attachment.endpoint);
+    if (keeps_source(attachment.last_pod.get())) ids.insert(attachment.endpoint);
   if (auto done = datapath_->set_keeps_source(ids); !done) spdlog::error("{}", done.error().message);
 }
 
@@ -196,6 +195,7 @@ void Controller::loop() {
     for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
     if (!reasons_.empty()) policy_dirty_ = true;
     if (state_.take_nodes_changed()) node_dirty_ = true;
+    record_pods();
 
     const bool housekeeping = Clock::now() >= housekeeping_at_;
     if (housekeeping)

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -88,7 +89,6 @@ class Controller final : public source::Sink, public server::Api {
   struct PendingAdd {
     ipam::Attachment wanted;
     Clock::time_point deadline;
-    bool looked_up = false;  // the source was asked for this very pod
     std::promise<server::Answer> answer;
   };
   struct Added {  // attached, waiting for its rules
@@ -107,6 +107,8 @@ class Controller final : public source::Sink, public server::Api {
   Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath);
   Result<void> adopt();
   void adopt_endpoint(const datapath::Endpoint& endpoint);
+  [[nodiscard]] static ClusterState::Sandbox sandbox_of(const ipam::Attachment& attachment);
+  void record_pods();
   void heal_attachment(const ipam::Attachment& attachment);
 
   void loop();
@@ -168,6 +170,7 @@ class Controller final : public source::Sink, public server::Api {
   policy::Compiler compiler_;
   service::Compiler service_compiler_;
   ClusterState state_;
+  std::set<std::uint32_t> not_recorded_;  // endpoints whose pod could not be written to their record
   source::Source* source_ = nullptr;
   PodLookup lookup_;
   const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();

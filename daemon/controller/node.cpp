@@ -96,6 +96,9 @@ void Controller::reconcile_node() {
   }
   if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
   ipam_.set_pod_cidrs(config.pod_cidrs);
+  state_.set_pod_cidrs(config.pod_cidrs);
+  for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
+  if (!reasons_.empty()) policy_dirty_ = true;
   spdlog::info("node {} configured: podCIDR {}, uplink {}, pod MTU {}, {} other nodes", options_.node_name,
                config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink,
                config.pod_mtu, config.remotes.size());

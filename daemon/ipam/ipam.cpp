@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <tuple>
 
 #include "common/fault_point.h"
 #include "daemon/ipam/record.h"
@@ -43,6 +44,16 @@ std::string describe(const std::vector<Prefix>& cidrs) {
 }
 
 }  // namespace
+
+bool Attachment::operator==(const Attachment& other) const {
+  const auto parts = [](const Attachment& a) {
+    return std::tie(a.key, a.endpoint, a.ipv4, a.netns, a.host_ifname, a.host_ifindex, a.pod_namespace,
+                    a.pod_name, a.pod_uid, a.network, a.host_ports);
+  };
+  const bool same_pod =
+      last_pod && other.last_pod ? *last_pod == *other.last_pod : last_pod == other.last_pod;
+  return same_pod && parts(*this) == parts(other);
+}
 
 Result<Ipam> Ipam::open(const std::string& folder) {
   std::error_code error;
@@ -121,7 +132,7 @@ Result<Ipam::Free> Ipam::next_free() const {
   if (pool_.cidrs().empty())
     return failure(
         "this node has no IPv4 podCIDR with room for pods yet; look at spec.podCIDRs of its Node object");
-  const auto address = pool_.next_address();
+  const auto address = pool_.next_address(clock_());
   if (!address)
     return failure(
         "no address left in {}: {} of {} are held, by {} attachments and {} damaged records. Give the node a "
@@ -222,10 +233,16 @@ void Ipam::unhold(std::uint32_t endpoint, const Address& ipv4) {
 
 // Two sources can hold the same id or address, so what is free after one let go follows from all.
 void Ipam::recount() {
-  pool_.clear();
-  for (const auto& [key, attachment] : attachments_) pool_.take(attachment.endpoint, attachment.ipv4);
-  for (const auto& [endpoint, ipv4] : held_) pool_.take(endpoint, ipv4);
-  for (const auto& record : damaged_records_) pool_.take(record.endpoint, record.ipv4);
+  std::set<std::uint32_t> endpoints;
+  std::set<Address> addresses;
+  const auto add = [&](std::uint32_t endpoint, const Address& ipv4) {
+    if (endpoint != 0) endpoints.insert(endpoint);
+    if (!ipv4.is_none()) addresses.insert(ipv4);
+  };
+  for (const auto& [key, attachment] : attachments_) add(attachment.endpoint, attachment.ipv4);
+  for (const auto& [endpoint, ipv4] : held_) add(endpoint, ipv4);
+  for (const auto& record : damaged_records_) add(record.endpoint, record.ipv4);
+  pool_.keep(endpoints, addresses, clock_());
 }
 
 }  // namespace sluice::ipam

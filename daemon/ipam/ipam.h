@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -19,6 +21,7 @@
 #include "common/host_port.h"
 #include "common/result.h"
 #include "daemon/ipam/pool.h"
+#include "daemon/model/objects.h"
 
 namespace sluice::ipam {
 
@@ -39,7 +42,9 @@ struct Attachment {
   std::string pod_namespace, pod_name, pod_uid;  // empty: no Kubernetes pod
   std::string network;                           // name of the CNI configuration
   std::vector<HostPort> host_ports;
-  bool operator==(const Attachment&) const = default;
+  // The pod as it was last known; none: never seen, or the record is of a daemon that did not write it.
+  std::shared_ptr<const model::Pod> last_pod;
+  bool operator==(const Attachment& other) const;
 };
 
 // What the name of a file that does not verify still tells.
@@ -66,7 +71,8 @@ class Ipam {
   // What allocate() would give to any key, or why it would fail.
   [[nodiscard]] Result<Free> next_free() const;
   // Reserves an address and an endpoint id for `key`, on disk before it returns. Addresses go round the
-  // prefixes, so that one that was given back rests as long as possible. Fails: the key has an attachment
+  // prefixes, and one that was given back rests (Pool::kRest) unless nothing else is free. A restart forgets
+  // who rests but not where the round is. Fails: the key has an attachment
   // already, no prefix known yet, or no address left (the message says how many are held and what to do).
   [[nodiscard]] Result<Attachment> allocate(Attachment wanted);
   [[nodiscard]] Result<void> update(const Attachment& attachment);  // the same key, endpoint and address
@@ -77,6 +83,7 @@ class Ipam {
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
   [[nodiscard]] const std::vector<DamagedRecord>& damaged_records() const { return damaged_records_; }
+  void set_clock(std::function<Pool::Clock::time_point()> clock) { clock_ = std::move(clock); }  // for tests
   [[nodiscard]] std::size_t capacity() const { return pool_.capacity(); }
   // An endpoint id or address that the datapath still holds though no file says so.
   void hold(std::uint32_t endpoint, const Address& ipv4);
@@ -92,6 +99,7 @@ class Ipam {
   [[nodiscard]] Result<void> drop_damaged(const DamagedRecord& record);
   void recount();
 
+  std::function<Pool::Clock::time_point()> clock_ = Pool::Clock::now;
   std::string folder_;
   Pool pool_;
   std::map<AttachmentKey, Attachment> attachments_;

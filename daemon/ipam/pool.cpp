@@ -48,23 +48,35 @@ std::size_t Pool::held_in_cidrs() const {
       }));
 }
 
-std::optional<Address> Pool::next_address() const {
+std::optional<Address> Pool::next_address(Clock::time_point now) const {
   if (cidrs_.empty()) return std::nullopt;
+  std::optional<Address> longest;
+  Clock::time_point longest_since;
+  // True: `address` is the one to give.
+  const auto rested = [&](const Address& address) {
+    const auto found = resting_.find(address);
+    if (found == resting_.end() || now - found->second >= kRest) return true;
+    if (!longest || found->second < longest_since) {
+      longest = address;
+      longest_since = found->second;
+    }
+    return false;
+  };
   const auto of_cursor = std::find_if(cidrs_.begin(), cidrs_.end(),
                                       [this](const Prefix& cidr) { return cidr.contains(cursor_.ipv4); });
   const std::size_t start =
       of_cursor == cidrs_.end() ? 0 : static_cast<std::size_t>(of_cursor - cidrs_.begin());
   // The prefix of the cursor comes twice: first what is behind the cursor, at last what is before it. A
-  // search ends after as many steps as addresses are held, whatever the size of the prefixes.
+  // search ends after as many steps as addresses are held or rest, whatever the size of the prefixes.
   for (std::size_t step = 0; step <= cidrs_.size(); ++step) {
     auto [first, last] = pods_of(cidrs_[(start + step) % cidrs_.size()]);
     if (step == 0 && of_cursor != cidrs_.end()) first = std::max(first, cursor_.ipv4.v4() + 1);
     for (std::uint64_t candidate = first; candidate <= last; ++candidate) {
       const auto address = Address::from_v4(static_cast<std::uint32_t>(candidate));
-      if (!addresses_.contains(address)) return address;
+      if (!addresses_.contains(address) && rested(address)) return address;
     }
   }
-  return std::nullopt;
+  return longest;
 }
 
 std::optional<std::uint32_t> Pool::next_endpoint() const {
@@ -78,12 +90,18 @@ std::optional<std::uint32_t> Pool::next_endpoint() const {
 
 void Pool::take(std::uint32_t endpoint, const Address& ipv4) {
   if (endpoint != 0) endpoints_.insert(endpoint);
-  if (!ipv4.is_none()) addresses_.insert(ipv4);
+  if (ipv4.is_none()) return;
+  addresses_.insert(ipv4);
+  resting_.erase(ipv4);
 }
 
-void Pool::clear() {
-  endpoints_.clear();
-  addresses_.clear();
+void Pool::keep(const std::set<std::uint32_t>& endpoints, const std::set<Address>& addresses,
+                Clock::time_point now) {
+  std::erase_if(resting_, [&](const auto& entry) { return now - entry.second >= kRest; });
+  for (const auto& address : addresses_)
+    if (!addresses.contains(address)) resting_.insert_or_assign(address, now);
+  endpoints_ = endpoints;
+  addresses_ = addresses;
 }
 
 }  // namespace sluice::ipam

@@ -2,7 +2,9 @@
 // Which addresses and endpoint ids are free, and which one is next. No I/O.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -21,12 +23,20 @@ class Pool {
   [[nodiscard]] std::size_t held_in_cidrs() const;
   [[nodiscard]] std::size_t endpoints_held() const { return endpoints_.size(); }
 
-  // The next free one after the cursor, going round; none: nothing free.
-  [[nodiscard]] std::optional<Address> next_address() const;
+  using Clock = std::chrono::steady_clock;
+  // An address that was given back is nobody's for this long: late answers and connections of the pod that
+  // had it must not reach the next one.
+  static constexpr std::chrono::seconds kRest{60};
+
+  // The next free one after the cursor, going round, that has rested; if there is none, the one that has
+  // rested for longest. None: nothing free.
+  [[nodiscard]] std::optional<Address> next_address(Clock::time_point now) const;
   [[nodiscard]] std::optional<std::uint32_t> next_endpoint() const;
 
   void take(std::uint32_t endpoint, const Address& ipv4);  // 0 and none are ignored
-  void clear();                                            // nothing taken; the cursor stays
+  // Gives back all that none of `endpoints` and `addresses` names; the cursor stays.
+  void keep(const std::set<std::uint32_t>& endpoints, const std::set<Address>& addresses,
+            Clock::time_point now);
   [[nodiscard]] bool endpoint_taken(std::uint32_t endpoint) const { return endpoints_.contains(endpoint); }
   [[nodiscard]] bool address_taken(const Address& ipv4) const { return addresses_.contains(ipv4); }
 
@@ -42,6 +52,7 @@ class Pool {
   std::vector<Prefix> cidrs_;
   std::set<std::uint32_t> endpoints_;
   std::set<Address> addresses_;
+  std::map<Address, Clock::time_point> resting_;  // since when
   Cursor cursor_;
 };
 

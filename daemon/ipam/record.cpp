@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kDigestHex = 2 * SHA256_DIGEST_LENGTH;
 constexpr std::size_t kNameDigits = 16;
+constexpr std::size_t kRecordMost = 4u << 20;  // an object, and so its labels, has 1.5 MiB at most
 
 // get_to() would cut 2^32 + 1 to 1, and 1e300 has no value at all in 32 bits. Zero: no such number, nor an
 // id.
@@ -28,6 +29,39 @@ std::uint32_t number32(const nlohmann::json& value) {
   if (!value.is_number_unsigned()) return 0;
   const auto number = value.get<std::uint64_t>();
   return number <= std::numeric_limits<std::uint32_t>::max() ? static_cast<std::uint32_t>(number) : 0;
+}
+
+// Of the pod what its rules, its masquerading and its hooks depend on.
+nlohmann::json pod_json(const model::Pod& pod) {
+  auto ports = nlohmann::json::array();
+  for (const auto& port : pod.ports)
+    ports.push_back(
+        {{"name", port.name}, {"protocol", static_cast<unsigned>(port.protocol)}, {"port", port.port}});
+  nlohmann::json json{{"uid", pod.uid},          {"staticUID", pod.static_uid},
+                      {"labels", pod.labels},    {"ports", std::move(ports)},
+                      {"created", pod.created},  {"egressLimited", pod.egress_limited},
+                      {"finished", pod.finished}};
+  if (pod.masquerade) json["masquerade"] = *pod.masquerade;
+  return json;
+}
+
+std::shared_ptr<const model::Pod> pod_from(const nlohmann::json& json, const Attachment& attachment) {
+  if (json.is_null()) return nullptr;
+  auto pod = std::make_shared<model::Pod>();
+  pod->ns = attachment.pod_namespace;
+  pod->name = attachment.pod_name;
+  json.at("uid").get_to(pod->uid);
+  json.at("staticUID").get_to(pod->static_uid);
+  json.at("labels").get_to(pod->labels);
+  for (const auto& port : json.at("ports"))
+    pod->ports.push_back({port.at("name").get<std::string>(),
+                          static_cast<model::Protocol>(port.at("protocol").get<std::uint8_t>()),
+                          port.at("port").get<std::uint16_t>()});
+  json.at("created").get_to(pod->created);
+  json.at("egressLimited").get_to(pod->egress_limited);
+  json.at("finished").get_to(pod->finished);
+  if (json.contains("masquerade")) pod->masquerade = json.at("masquerade").get<bool>();
+  return pod;
 }
 
 }  // namespace
@@ -68,18 +102,19 @@ std::optional<DamagedRecord> parse_name(const std::string& file) {
 }
 
 std::string encode(const Attachment& attachment) {
-  const nlohmann::json json{{"containerID", attachment.key.container_id},
-                            {"ifname", attachment.key.ifname},
-                            {"endpoint", attachment.endpoint},
-                            {"address", attachment.ipv4.to_string()},
-                            {"netns", attachment.netns},
-                            {"hostIfname", attachment.host_ifname},
-                            {"hostIfindex", attachment.host_ifindex},
-                            {"podNamespace", attachment.pod_namespace},
-                            {"podName", attachment.pod_name},
-                            {"podUID", attachment.pod_uid},
-                            {"network", attachment.network},
-                            {"hostPorts", host_ports_json(attachment.host_ports)}};
+  nlohmann::json json{{"containerID", attachment.key.container_id},
+                      {"ifname", attachment.key.ifname},
+                      {"endpoint", attachment.endpoint},
+                      {"address", attachment.ipv4.to_string()},
+                      {"netns", attachment.netns},
+                      {"hostIfname", attachment.host_ifname},
+                      {"hostIfindex", attachment.host_ifindex},
+                      {"podNamespace", attachment.pod_namespace},
+                      {"podName", attachment.pod_name},
+                      {"podUID", attachment.pod_uid},
+                      {"network", attachment.network},
+                      {"hostPorts", host_ports_json(attachment.host_ports)}};
+  if (attachment.last_pod) json["pod"] = pod_json(*attachment.last_pod);
   // Bytes that are not UTF-8 cannot come back as they were; the escaped form keeps the record readable.
   const auto line = json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
   return line + "\n" + sha256(line) + "\n";
@@ -110,6 +145,8 @@ Result<Attachment> decode(const std::string& content) {
     auto host_ports = parse_host_ports(json.value("hostPorts", nlohmann::json()));
     if (!host_ports) return tl::unexpected(host_ports.error());
     attachment.host_ports = std::move(*host_ports);
+    // Records of before it have none: such a pod is not known until its object is.
+    attachment.last_pod = pod_from(json.value("pod", nlohmann::json()), attachment);
     auto address = Address::parse(json.at("address").get<std::string>());
     if (!address) return tl::unexpected(address.error());
     attachment.ipv4 = *address;
@@ -134,7 +171,7 @@ Result<std::string> read_file(const std::string& path) {
     if (got < 0) return failure_errno(errno, "read " + path);
     if (got == 0) return content;
     content.append(part.data(), static_cast<std::size_t>(got));
-    if (content.size() > (1u << 20)) return failure("{} is larger than any record", path);
+    if (content.size() > kRecordMost) return failure("{} is larger than any record", path);
   }
 }
 

@@ -70,7 +70,14 @@ struct Pod {
   bool egress_limited = false;     // the CNI plugin `bandwidth` is to limit what it sends
   std::optional<bool> masquerade;  // annotation sluice.dev/masquerade; none: as the node's configuration says
   bool finished = false;           // phase Succeeded or Failed: its addresses are no longer its own
+  bool terminating = false;        // has a deletionTimestamp
+  std::int64_t created = 0;        // creationTimestamp in seconds since 1970; 0: not told
+  std::string static_uid;          // of a mirror pod: the UID by which kubelet and runtime know it
   bool operator==(const Pod&) const = default;
+  // A sandbox with this UID is this pod's. A side that does not tell its UID goes by the name alone.
+  [[nodiscard]] bool has_uid(const std::string& other) const {
+    return uid.empty() || other.empty() || uid == other || (!static_uid.empty() && static_uid == other);
+  }
 };
 
 struct IpBlock {

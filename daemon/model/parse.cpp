@@ -2,6 +2,7 @@
 #include "daemon/model/parse.h"
 
 #include <algorithm>
+#include <ctime>
 #include <exception>
 
 #include "daemon/model/field.h"
@@ -20,6 +21,8 @@ struct Metadata {
 constexpr const char* kMasquerade = "sluice.dev/masquerade";
 // What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
+// On a mirror pod, which stands for a static pod: the UID of that one.
+constexpr const char* kMirror = "kubernetes.io/config.mirror";
 constexpr const char* kServiceProxyName = "service.kubernetes.io/service-proxy-name";
 constexpr const char* kHeadless = "service.kubernetes.io/headless";
 constexpr const char* kServiceName = "kubernetes.io/service-name";
@@ -93,6 +96,17 @@ std::optional<bool> parse_masquerade(const Field& field) {
   return std::nullopt;
 }
 
+// "2026-01-31T12:00:00Z", as the API server writes it; 0: absent or something else, which counts as old.
+std::int64_t parse_time(const Field& field) {
+  std::tm time{};
+  const auto text = field.text();
+  if (text.empty()) return 0;
+  const char* end = ::strptime(text.c_str(), "%Y-%m-%dT%H:%M:%SZ", &time);
+  if (end != nullptr && *end == '\0') return ::timegm(&time);
+  field.warn(fmt::format("'{}' is not a time such as 2026-01-31T12:00:00Z; not heeded", printable(text)));
+  return 0;
+}
+
 Pod parse_pod(const Field& root, Metadata metadata) {
   Pod pod;
   pod.ns = std::move(metadata.ns);
@@ -102,6 +116,9 @@ Pod parse_pod(const Field& root, Metadata metadata) {
   const auto annotations = root.at("metadata").at("annotations");
   pod.egress_limited = annotations.at(kEgressBandwidth).present();
   pod.masquerade = parse_masquerade(annotations.at(kMasquerade));
+  pod.static_uid = annotations.at(kMirror).text();
+  pod.created = parse_time(root.at("metadata").at("creationTimestamp"));
+  pod.terminating = root.at("metadata").at("deletionTimestamp").present();
 
   const auto spec = root.at("spec");
   pod.node_name = spec.at("nodeName").text();

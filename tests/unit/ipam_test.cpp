@@ -55,6 +55,17 @@ Attachment wanted(const std::string& container, const std::string& ifname = "eth
   attachment.pod_uid = "uid \"quoted\"\n";
   attachment.network = "sluice";
   attachment.host_ports = {{6, 8080, 80, Address::from_v4(0)}};
+  model::Pod pod;
+  pod.ns = attachment.pod_namespace;
+  pod.name = attachment.pod_name;
+  pod.uid = attachment.pod_uid;
+  pod.static_uid = "hash";
+  pod.labels = {{"app", "front"}, {"tier", ""}};
+  pod.ports = {{"dns", model::Protocol::kUdp, 53}, {"http", model::Protocol::kTcp, 8080}};
+  pod.created = 1700000000;
+  pod.egress_limited = true;
+  pod.masquerade = false;
+  attachment.last_pod = std::make_shared<const model::Pod>(pod);
   return attachment;
 }
 
@@ -67,6 +78,30 @@ void overwrite(const fs::path& file, const std::string& content) {
 std::string content_of(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST(Ipam, AnAddressRestsBeforeItIsSomebodyElses) {
+  using namespace std::chrono_literals;
+  Folder folder;
+  auto ipam = reopen(folder, {"10.1.0.0/29"});  // room for 10.1.0.2 to 10.1.0.6
+  auto now = Pool::Clock::time_point(1h);
+  ipam.set_clock([&now] { return now; });
+  const auto give = [&](const std::string& container) {
+    return ipam.allocate(wanted(container)).value().ipv4.to_string();
+  };
+  for (const char* container : {"a", "b", "c"}) (void)give(container);
+  ASSERT_TRUE(ipam.release({"a", "eth0"}));
+  EXPECT_EQ(give("d"), "10.1.0.5");
+  EXPECT_EQ(give("e"), "10.1.0.6");
+  ASSERT_TRUE(ipam.release({"e", "eth0"}));
+  now += 59s;
+  ASSERT_TRUE(ipam.release({"b", "eth0"}));
+  now += 1s;
+  EXPECT_EQ(give("f"), "10.1.0.2") << "rested for 60 s";
+  EXPECT_EQ(give("g"), "10.1.0.6") << "rested, too; 10.1.0.3 would have been next in turn";
+  ASSERT_TRUE(ipam.release({"c", "eth0"}));
+  EXPECT_EQ(give("h"), "10.1.0.3") << "nothing has rested: the one that did for longest";
+  EXPECT_EQ(give("i"), "10.1.0.4") << "a node that is nearly full still starts pods";
 }
 
 TEST(Ipam, GivesTheFirstAddressAfterTheGatewayAndRemembersTheWholeAttachment) {

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whose pod a sandbox is, and whose an address is: one rule for both, for the peers and for the endpoints.
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "daemon/controller/cluster_state.h"
+
+namespace sluice::controller {
+
+namespace {
+
+bool is_peer(const model::Pod& pod) { return !pod.host_network && !pod.finished; }
+
+// Of two objects that say they have one address: the live one, then the younger one, then by name.
+bool goes_first(const model::Pod& a, const model::Pod& b) {
+  if (a.terminating != b.terminating) return b.terminating;
+  if (a.created != b.created) return a.created > b.created;
+  return std::tie(a.ns, a.name) < std::tie(b.ns, b.name);
+}
+
+// What the record of an attachment keeps of its pod (daemon/ipam/record.cpp).
+bool same_record(const model::Pod& a, const model::Pod& b) {
+  const auto parts = [](const model::Pod& pod) {
+    return std::tie(pod.uid, pod.static_uid, pod.labels, pod.ports, pod.created, pod.egress_limited,
+                    pod.masquerade, pod.finished);
+  };
+  return parts(a) == parts(b);
+}
+
+std::shared_ptr<const model::Pod> with(const std::shared_ptr<const model::Pod>& pod, std::vector<Address> ips,
+                                       const std::string& name) {
+  if (pod->ips == ips && pod->name == name) return pod;
+  auto copy = std::make_shared<model::Pod>(*pod);
+  copy->ips = std::move(ips);
+  copy->name = name;
+  return copy;
+}
+
+}  // namespace
+
+void ClusterState::claim(const std::string& key, bool claims) {
+  const auto known = pods_.find(key);
+  if (known == pods_.end() || !is_peer(*known->second)) return;
+  for (const auto& address : known->second->ips) {
+    if (claims) {
+      claims_.emplace(address, &known->first);
+      continue;
+    }
+    const auto [first, last] = claims_.equal_range(address);
+    const auto own = std::find_if(first, last, [&](const auto& entry) { return *entry.second == key; });
+    if (own != last) claims_.erase(own);
+  }
+}
+
+void ClusterState::put_pod(std::shared_ptr<const model::Pod> pod, const std::string& key) {
+  std::set<std::string> rivals;
+  collect_rivals(key, rivals);
+  claim(key, false);
+  if (pod) {
+    pods_[key] = std::move(pod);
+    claim(key, true);
+  } else {
+    pods_.erase(key);
+  }
+  refresh_pod(key);
+  rivals.erase(key);
+  for (const auto& rival : rivals) refresh_one(rival);
+}
+
+void ClusterState::collect_rivals(const std::string& key, std::set<std::string>& rivals) const {
+  const auto add = [&](const Address& address) {
+    const auto [first, last] = claims_.equal_range(address);
+    for (auto i = first; i != last; ++i) rivals.insert(*i->second);
+  };
+  if (const auto told = pods_.find(key); told != pods_.end()) std::ranges::for_each(told->second->ips, add);
+  if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end())
+    for (const auto endpoint : held->second) add(sandboxes_.at(endpoint).ipv4);
+}
+
+void ClusterState::refresh_pod(const std::string& key) {
+  refresh_one(key);
+  std::set<std::string> rivals;
+  collect_rivals(key, rivals);
+  rivals.erase(key);
+  for (const auto& rival : rivals) refresh_one(rival);
+}
+
+bool ClusterState::is_attached(const std::string& key, const model::Pod& pod) const {
+  const auto held = sandboxes_of_.find(key);
+  return held != sandboxes_of_.end() &&
+         std::ranges::any_of(held->second, [&](auto id) { return pod.has_uid(sandboxes_.at(id).uid); });
+}
+
+// By what the object says. Attachments go before every object.
+bool ClusterState::owns(const std::string& key, const Address& address) const {
+  const auto here = [&](const Prefix& cidr) { return cidr.contains(address); };
+  if (std::ranges::any_of(pod_cidrs_, here)) return false;
+  if (held_.contains(address)) return false;
+  const auto& pod = *pods_.at(key);
+  const auto [first, last] = claims_.equal_range(address);
+  return std::none_of(first, last, [&](const auto& entry) {
+    const auto& other = *pods_.at(*entry.second);
+    return *entry.second != key && goes_first(other, pod) && !is_attached(*entry.second, other);
+  });
+}
+
+void ClusterState::refresh_one(const std::string& key) {
+  const auto found = pods_.find(key);
+  const auto told = found == pods_.end() ? nullptr : found->second;
+  std::map<std::string, std::pair<std::shared_ptr<const model::Pod>, std::vector<Address>>> made;
+  bool attached = false;
+  if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end()) {
+    for (const auto id : held->second) {
+      auto& sandbox = sandboxes_.at(id);
+      auto& endpoint = cluster_.endpoints.at(id);
+      const bool current = told && told->has_uid(sandbox.uid);
+      if (current) {
+        attached = true;
+        if (sandbox.uid.empty()) sandbox.uid = told->uid;
+        if (!sandbox.last || !same_record(*sandbox.last, *told)) to_record_.insert(id);
+        sandbox.last = told;
+      }
+      endpoint.earlier_uid = current ? std::string() : sandbox.uid;
+      // Never seen: not in the cluster's pods, which closes it.
+      if (!sandbox.last) continue;
+      auto& [pod, ips] = made[endpoint.key()];
+      pod = sandbox.last;
+      ips.push_back(sandbox.ipv4);
+    }
+  }
+  if (told && !attached) {
+    auto ips = told->ips;
+    if (is_peer(*told)) std::erase_if(ips, [&](const Address& address) { return !owns(key, address); });
+    made[key] = {told, std::move(ips)};
+  }
+  std::set<std::string> names;
+  for (auto& [name, pod] : made) {
+    names.insert(name);
+    set_pod(name, with(pod.first, std::move(pod.second), name.substr(name.find('/') + 1)));
+  }
+  auto& before = made_of_[key];
+  for (const auto& name : before)
+    if (!names.contains(name)) set_pod(name, nullptr);
+  before = std::move(names);
+  if (before.empty()) made_of_.erase(key);
+}
+
+void ClusterState::set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod) {
+  if (!pod) {
+    if (cluster_.pods.erase(name) > 0) changes_.push_back("Pod " + name + " deleted");
+    return;
+  }
+  auto& slot = cluster_.pods[name];
+  if (slot && *slot == *pod) return;
+  slot = std::move(pod);
+  changes_.push_back("Pod " + name + " changed");
+}
+
+void ClusterState::attach(std::uint32_t endpoint, Sandbox sandbox) {
+  detach(endpoint);
+  cluster_.endpoints[endpoint] = {endpoint, sandbox.ns, sandbox.pod, {}};
+  changes_.push_back("endpoint " + std::to_string(endpoint) + " attached");
+  if (sandbox.uid.empty() && sandbox.last) sandbox.uid = sandbox.last->uid;
+  const auto key = sandbox.ns + "/" + sandbox.pod;
+  const auto address = sandbox.ipv4;
+  if (!sandbox.pod.empty()) sandboxes_of_[key].insert(endpoint);
+  sandboxes_[endpoint] = std::move(sandbox);
+  held_.insert(address);
+  if (sandboxes_of_.contains(key)) return refresh_pod(key);
+  const auto [first, last] = claims_.equal_range(address);
+  for (auto i = first; i != last; ++i) refresh_one(*i->second);
+}
+
+void ClusterState::detach(std::uint32_t endpoint) {
+  const auto found = sandboxes_.find(endpoint);
+  if (found == sandboxes_.end()) return;
+  const auto key = found->second.ns + "/" + found->second.pod;
+  std::set<std::string> rivals{key};
+  collect_rivals(key, rivals);
+  const auto [first, last] = claims_.equal_range(found->second.ipv4);
+  for (auto i = first; i != last; ++i) rivals.insert(*i->second);
+  held_.erase(held_.find(found->second.ipv4));
+  sandboxes_.erase(found);
+  cluster_.endpoints.erase(endpoint);
+  to_record_.erase(endpoint);
+  changes_.push_back("endpoint " + std::to_string(endpoint) + " detached");
+  if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end()) {
+    held->second.erase(endpoint);
+    if (held->second.empty()) sandboxes_of_.erase(held);
+  }
+  for (const auto& rival : rivals) refresh_one(rival);
+}
+
+void ClusterState::set_pod_cidrs(const std::vector<Prefix>& cidrs) {
+  if (pod_cidrs_ == cidrs) return;
+  pod_cidrs_ = cidrs;
+  for (const auto& [key, pod] : pods_) refresh_one(key);
+}
+
+std::shared_ptr<const model::Pod> ClusterState::last_known(std::uint32_t endpoint) const {
+  const auto found = sandboxes_.find(endpoint);
+  return found == sandboxes_.end() ? nullptr : found->second.last;
+}
+
+const model::Pod* ClusterState::pod(const std::string& ns, const std::string& name) const {
+  const auto found = pods_.find(ns + "/" + name);
+  return found == pods_.end() ? nullptr : found->second.get();
+}
+
+const model::Pod* ClusterState::pod_at(const Address& address, const std::string& node) const {
+  const model::Pod* best = nullptr;
+  std::size_t living = 0;
+  const auto [first, last] = claims_.equal_range(address);
+  for (auto i = first; i != last; ++i) {
+    const auto& pod = *pods_.at(*i->second);
+    if (!pod.node_name.empty() && pod.node_name != node) continue;
+    living += pod.terminating ? 0 : 1;
+    if (best == nullptr || goes_first(pod, *best)) best = &pod;
+  }
+  return living > 1 ? nullptr : best;
+}
+
+}  // namespace sluice::controller

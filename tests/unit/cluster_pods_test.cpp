@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whose pod a sandbox is, and whose an address is.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "daemon/controller/cluster_state.h"
+
+namespace sluice::controller {
+namespace {
+
+using model::Kind;
+
+Address at(const char* text) { return *Address::parse(text); }
+
+model::Pod pod(const std::string& name, const std::string& uid, const std::string& app, const char* ip = "") {
+  model::Pod made;
+  made.ns = "shop";
+  made.name = name;
+  made.uid = uid;
+  made.labels = {{"app", app}};
+  if (*ip != '\0') made.ips = {at(ip)};
+  return made;
+}
+
+class ClusterPods : public testing::Test {
+ protected:
+  ClusterPods() { state_.set_pod_cidrs({*Prefix::parse("10.1.0.0/24")}); }
+  void put(model::Object object) { state_.apply(std::move(object)); }
+  void remove(const std::string& name) { state_.apply(model::ObjectKey{Kind::kPod, "shop", name}); }
+  void attach(std::uint32_t id, const std::string& name, const std::string& uid, const char* ip,
+              std::shared_ptr<const model::Pod> last = nullptr) {
+    state_.attach(id, {"shop", name, uid, at(ip), std::move(last)});
+  }
+  // The label `app` of the endpoint's pod; "?": not known.
+  std::string app_of(std::uint32_t id) {
+    const auto& pods = state_.cluster().pods;
+    const auto found = pods.find(state_.cluster().endpoints.at(id).key());
+    return found == pods.end() ? "?" : found->second->labels.at("app");
+  }
+  // The label `app` of those who are peers at the address.
+  std::string apps_at(const char* ip) {
+    std::string apps;
+    for (const auto& [key, known] : state_.cluster().pods) {
+      EXPECT_EQ(key, known->ns + "/" + known->name);
+      for (const auto& address : known->ips)
+        if (address == at(ip) && !known->finished && !known->host_network) apps += known->labels.at("app");
+    }
+    return apps;
+  }
+
+  ClusterState state_;
+};
+
+TEST_F(ClusterPods, ASandboxWhosePodIsGoneKeepsItsLastLabelsAlsoAfterARestart) {
+  attach(1, "a", "u1", "10.1.0.2");
+  EXPECT_EQ(app_of(1), "?") << "never seen";
+  put(pod("a", "u1", "web"));
+  EXPECT_EQ(app_of(1), "web");
+  EXPECT_EQ(state_.take_pods_to_record(), std::set<std::uint32_t>{1});
+  remove("a");
+  EXPECT_EQ(app_of(1), "web");
+  EXPECT_EQ(apps_at("10.1.0.2"), "web");
+
+  ClusterState next;
+  next.attach(1, {"shop", "a", "u1", at("10.1.0.2"), state_.last_known(1)});
+  next.apply(source::FullState{{Kind::kPod, {}}});
+  EXPECT_EQ(next.cluster().pods.at(next.cluster().endpoints.at(1).key())->labels.at("app"), "web");
+  EXPECT_TRUE(next.take_pods_to_record().empty());
+}
+
+TEST_F(ClusterPods, APodIsItsUidNotItsName) {
+  put(pod("web-0", "u1", "old"));
+  attach(1, "web-0", "u1", "10.1.0.2");
+  auto elsewhere = pod("web-0", "u2", "new", "10.2.0.9");
+  elsewhere.node_name = "other";
+  put(elsewhere);
+  EXPECT_EQ(app_of(1), "old");
+  EXPECT_EQ(apps_at("10.1.0.2"), "old");
+  EXPECT_EQ(apps_at("10.2.0.9"), "new");
+  attach(2, "web-0", "u2", "10.1.0.3");
+  EXPECT_EQ(app_of(1), "old");
+  EXPECT_EQ(app_of(2), "new");
+  EXPECT_EQ(apps_at("10.2.0.9"), "") << "attached here: it has the address that it was given";
+  attach(3, "web-0", "u0", "10.1.0.4");
+  EXPECT_EQ(app_of(3), "?") << "the object is another pod's";
+  state_.detach(1);
+  EXPECT_EQ(apps_at("10.1.0.2"), "");
+  state_.detach(2);
+  EXPECT_EQ(apps_at("10.2.0.9"), "new");
+}
+
+TEST_F(ClusterPods, AMirrorPodIsKnownByTheUidOfItsStaticPod) {
+  auto mirror = pod("etcd", "u1", "etcd");
+  mirror.static_uid = "hash";
+  put(mirror);
+  attach(1, "etcd", "hash", "10.1.0.2");
+  EXPECT_EQ(app_of(1), "etcd");
+}
+
+TEST_F(ClusterPods, InTheNodesOwnPodCidrOnlyAttachmentsCount) {
+  put(pod("admin", "u1", "admin", "10.1.0.2"));
+  EXPECT_EQ(apps_at("10.1.0.2"), "") << "from before a restart of the node";
+  put(pod("guest", "u2", "guest"));
+  attach(1, "guest", "u2", "10.1.0.2");
+  EXPECT_EQ(apps_at("10.1.0.2"), "guest");
+  state_.attach(2, {"", "", "", at("10.1.0.3"), nullptr});
+  put(pod("late", "u3", "admin", "10.1.0.3"));
+  EXPECT_EQ(apps_at("10.1.0.3"), "");
+  // The node has another podCIDR: attachments keep what they have.
+  state_.set_pod_cidrs({*Prefix::parse("10.3.0.0/24")});
+  EXPECT_EQ(apps_at("10.1.0.2"), "guest");
+  EXPECT_EQ(apps_at("10.1.0.3"), "");
+  state_.detach(1);
+  EXPECT_EQ(apps_at("10.1.0.2"), "admin") << "an address elsewhere, now";
+}
+
+TEST_F(ClusterPods, ElsewhereTheLiveObjectGoesFirstThenTheYounger) {
+  auto admin = pod("admin", "u1", "admin", "10.2.0.2");
+  auto guest = pod("guest", "u2", "guest", "10.2.0.2");
+  admin.created = 100;
+  guest.created = 200;
+  put(admin);
+  EXPECT_EQ(apps_at("10.2.0.2"), "admin");
+  put(guest);
+  EXPECT_EQ(apps_at("10.2.0.2"), "guest");
+  guest.terminating = true;
+  put(guest);
+  EXPECT_EQ(apps_at("10.2.0.2"), "admin");
+  admin.finished = true;
+  put(admin);
+  EXPECT_EQ(apps_at("10.2.0.2"), "guest");
+  admin.finished = false;
+  put(admin);
+  remove("admin");
+  EXPECT_EQ(apps_at("10.2.0.2"), "guest");
+}
+
+TEST_F(ClusterPods, ADamagedRecordIsOfTheOneLivingPodThatHasItsAddressOrOfNone) {
+  auto admin = pod("admin", "u1", "admin", "10.1.0.2");
+  auto guest = pod("guest", "u2", "guest", "10.1.0.2");
+  put(admin);
+  ASSERT_NE(state_.pod_at(at("10.1.0.2"), "here"), nullptr);
+  put(guest);
+  EXPECT_EQ(state_.pod_at(at("10.1.0.2"), "here"), nullptr) << "either may be it";
+  admin.terminating = true;
+  put(admin);
+  ASSERT_NE(state_.pod_at(at("10.1.0.2"), "here"), nullptr);
+  EXPECT_EQ(state_.pod_at(at("10.1.0.2"), "here")->name, "guest");
+}
+
+// Objects appear, vanish, change UID, labels and address while daemons come and go. A sandbox is judged by
+// what its pod was last known as, or nothing passes; an address in the node's podCIDR is its sandbox's.
+TEST_F(ClusterPods, AtRandomMomentsASandboxIsNeverJudgedAsAnotherPod) {
+  std::mt19937 random(7);
+  const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
+  std::map<std::uint32_t, std::pair<std::string, std::string>> sandboxes;  // name, UID
+  auto state = std::make_unique<ClusterState>();
+  std::map<std::string, model::Pod> api;
+  const auto restart = [&] {
+    auto next = std::make_unique<ClusterState>();
+    next->set_pod_cidrs({*Prefix::parse("10.1.0.0/24")});
+    for (const auto& [id, sandbox] : sandboxes)
+      next->attach(id, {"shop", sandbox.first, sandbox.second, Address::from_v4(0x0a010000U + id),
+                        state->last_known(id)});
+    std::vector<model::Object> objects;
+    for (const auto& [name, object] : api) objects.push_back(object);
+    next->apply(source::FullState{{Kind::kPod, objects}});
+    state = std::move(next);
+  };
+  restart();
+  for (int round = 0; round < 20000; ++round) {
+    const auto name = "p" + std::to_string(below(4));
+    switch (below(6)) {
+      case 0:
+      case 1: {
+        auto object = pod(name, "u" + std::to_string(below(3)) + name, "app" + std::to_string(below(5)));
+        object.ips = {Address::from_v4((below(2) != 0 ? 0x0a010000U : 0x0a020000U) + below(8))};
+        object.terminating = below(4) == 0;
+        object.created = below(3);
+        api[name] = object;
+        state->apply(model::Object(object));
+        break;
+      }
+      case 2:
+        api.erase(name);
+        state->apply(model::ObjectKey{Kind::kPod, "shop", name});
+        break;
+      case 3: {
+        const std::uint32_t id = 1 + below(6);
+        if (sandboxes.contains(id)) {
+          state->detach(id);
+          sandboxes.erase(id);
+        } else {
+          sandboxes[id] = {name, "u" + std::to_string(below(3)) + name};
+          state->attach(id,
+                        {"shop", name, sandboxes[id].second, Address::from_v4(0x0a010000U + id), nullptr});
+        }
+        break;
+      }
+      case 4:
+        restart();
+        break;
+      default:
+        break;
+    }
+    std::set<Address> owned;
+    for (const auto& [key, known] : state->cluster().pods)
+      for (const auto& address : known->ips) {
+        ASSERT_TRUE(owned.insert(address).second) << address.to_string() << " is two pods'";
+        if (!Prefix::parse("10.1.0.0/24")->contains(address)) continue;
+        const auto id = address.v4() & 0xff;
+        ASSERT_TRUE(sandboxes.contains(id)) << address.to_string() << " is nobody's";
+        ASSERT_EQ(known->uid, sandboxes.at(id).second);
+      }
+    for (const auto& [id, sandbox] : sandboxes) {
+      const auto& pods = state->cluster().pods;
+      const auto found = pods.find(state->cluster().endpoints.at(id).key());
+      const auto object = api.find(sandbox.first);
+      if (object != api.end() && object->second.uid == sandbox.second) {
+        ASSERT_NE(found, pods.end());
+        ASSERT_EQ(found->second->labels, object->second.labels);
+      } else if (found == pods.end()) {
+        ASSERT_EQ(state->last_known(id), nullptr) << "what was known stays known";
+      } else {
+        ASSERT_EQ(found->second->uid, sandbox.second);
+        // A sandbox that was attached later may learn it from another one of the same pod.
+        const auto last = state->last_known(id);
+        if (last) {
+          ASSERT_EQ(found->second->labels, last->labels);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice::controller
