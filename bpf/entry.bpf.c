@@ -306,6 +306,14 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 	return to_node && masquerade_candidate(pkt, cfg);
 }
 
+/* What the stack would give to the VXLAN device, which does not tell the outer source port. Of a datagram in fragments
+ * the first is refused, so that the rest never becomes one. */
+static __always_inline bool forges_tunnel(const struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	return pkt->proto == IPPROTO_UDP && cfg->tunnel_port_be && pkt->dport_be == cfg->tunnel_port_be &&
+	       tunnel_port_forged(cfg, pkt->sport_be);
+}
+
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)
 {
 	struct sluice_route source;
@@ -340,7 +348,10 @@ int entry_uplink(struct __sk_buff *skb)
 		return pass_on(skb, pkt, from_node(skb, pkt, node_be));
 	}
 	packet_begin(pkt, SLUICE_HOOK_UPLINK);
-	if (!is_ours(skb, pkt, cfg, &rest))
+	if (!is_ours(skb, pkt, cfg, &rest)) {
+		if (unlikely(forges_tunnel(pkt, cfg)))
+			return drop(skb, pkt, SLUICE_MODULE_ENTRY, SLUICE_DROP_TUNNEL_SOURCE);
 		return to_stack(pkt);
+	}
 	return pass_on(skb, pkt, from_uplink(pkt, &rest));
 }

@@ -236,6 +236,11 @@ Result<void> NetlinkSocket::add_vxlan_external(const std::string& name, std::uin
       request.put(IFLA_VXLAN_COLLECT_METADATA, std::uint8_t{1});
       request.put(IFLA_VXLAN_LEARNING, std::uint8_t{0});
       request.put(IFLA_VXLAN_PORT, htons(port));
+      // As bpf/lib/tunnel.h has it, whatever net.ipv4.ip_local_port_range is: receivers refuse masquerade
+      // ports.
+      const ifla_vxlan_port_range ports{htons(32768), htons(61000)};
+      request.put(IFLA_VXLAN_PORT_RANGE,
+                  std::span(reinterpret_cast<const std::uint8_t*>(&ports), sizeof ports));
     });
   });
   return exchange(socket_.get(), request, fmt::format("create the VXLAN device {}", name));

@@ -68,6 +68,17 @@ static __always_inline bool overtakes(__be16 source_be, __u64 now_ns, bool devic
 	return device || now - *last < 1024;
 }
 
+/*
+ * Is the outer source port one that a node gives to masqueraded connections? Then a pod sent the packet, and the node
+ * lent it its address. Nodes themselves take the ports above, which count where the two ranges overlap.
+ */
+static __always_inline bool tunnel_port_forged(const struct sluice_config *cfg, __be16 source_be)
+{
+	__u32 port = bpf_ntohs(source_be);
+
+	return port >= cfg->snat_port_min && port <= cfg->snat_port_max && port - TUNNEL_PORT_MIN >= TUNNEL_PORTS;
+}
+
 /* Is it a packet of the tunnel, whole and for this node? What it carries is not looked at. */
 static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __sk_buff *skb,
 								      const struct sluice_config *cfg)
@@ -89,7 +100,7 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 	    *(const __u8 *)outer != IPV4_WITHOUT_OPTIONS || outer->ip.frag_off & bpf_htons(IPV4_FRAGMENT) ||
 	    ETH_HLEN + bpf_ntohs(outer->ip.tot_len) != skb->len ||
 	    bpf_ntohs(outer->udp.len) + sizeof(struct iphdr) != bpf_ntohs(outer->ip.tot_len) ||
-	    outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) || outer->vni_be != bpf_htonl(cfg->vni << 8) ||
+	    tunnel_port_forged(cfg, outer->udp.source) || outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) || outer->vni_be != bpf_htonl(cfg->vni << 8) ||
 	    !checksum_holds(&outer->ip))
 		return NULL;
 	return outer;

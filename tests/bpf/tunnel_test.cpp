@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 #include <linux/udp.h>
 
+#include <cstdio>
 #include <cstring>
+#include <memory>
 #include <set>
 
 #include "common/netlink.h"
@@ -221,6 +223,27 @@ TEST_F(Tunnel, NoPodAndNobodyOutsideSendsToANodesTunnelPortByThisNode) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, bare).outcome, "dropped TUNNEL_SOURCE") << "without masquerade";
 }
 
+TEST_F(Tunnel, WhatHasTheSourcePortOfAMasqueradedConnectionIsNoNodes) {
+  const Bytes inner = build(kRemote);
+  for (const std::uint16_t port : {SLUICE_SNAT_PORT_MIN, SLUICE_SNAT_PORT_MAX}) {
+    SCOPED_TRACE(port);
+    const Outer forms[] = {{.source_port = port},
+                           {.source_port = port, .udp_checksum = 0x1234},
+                           {.source_port = port, .tos = kCe},
+                           {.source_port = port, .fragment = 0x2000},
+                           {.source_port = port, .options = 1},
+                           {.to = "192.0.2.77", .source_port = port}};
+    for (const Outer& outer : forms)
+      EXPECT_EQ(send_from_wire(wrapped(inner, outer)).outcome, "dropped TUNNEL_SOURCE");
+    EXPECT_EQ(direct(), (Direct{0, 0}));
+    EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = port, .port = kPort + 1})).outcome, "to_stack");
+  }
+  EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = SLUICE_SNAT_PORT_MIN - 1})).outcome, "delivered");
+  change_config([](sluice_config& config) { config.snat_port_min = 40000; });
+  EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = 50000})).outcome, "delivered")
+      << "a port of the tunnel, too";
+}
+
 TEST_F(Tunnel, CongestionIsMarkedOutsideAsRfc6040HasIt) {
   for (const auto outer : {kNotEct, kEct0, kEct1}) {
     const auto seen = send_from_wire(wrapped(with_tos(build(kRemote), 0xb8 | kEct0), {.tos = outer}));
@@ -322,6 +345,18 @@ TEST_F(Tunnel, WhatDoesNotFitOrLeavesElsewhereIsTheDevices) {
     EXPECT_EQ(direct(), (Direct{0, each.direct}));
     EXPECT_EQ(seen.bytes.size(), build(each.frame).size() + (each.direct ? kOverhead : 0));
   }
+}
+
+TEST_F(Tunnel, TheDeviceTakesTheSourcePortsThatTheModulesTake) {
+  auto netlink = NetlinkSocket::make();
+  ASSERT_TRUE(netlink);
+  ASSERT_TRUE(netlink->add_vxlan_external("vxlan_ports", 4791));
+  std::string shown;
+  const std::unique_ptr<FILE, int (*)(FILE*)> ip(popen("ip -d link show vxlan_ports", "r"), pclose);
+  ASSERT_TRUE(ip);
+  for (int c = 0; (c = std::fgetc(ip.get())) != EOF;) shown.push_back(static_cast<char>(c));
+  ASSERT_TRUE(netlink->delete_link("vxlan_ports"));
+  EXPECT_NE(shown.find("srcport 32768 61000"), std::string::npos) << shown;
 }
 
 TEST_F(Tunnel, WithoutAPortAllIsTheDevices) {
