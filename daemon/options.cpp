@@ -88,6 +88,8 @@ DaemonOptions parse_options(int argc, char** argv) {
   app.add_option("--state-dir", c.state_dir, "queued deletions")->capture_default_str();
   app.add_option("--health-address", o.server.health_address,
                  "host:port of /healthz, /readyz, /metrics; empty: none");
+  app.add_option("--metrics-address", o.server.metrics_address,
+                 "host:port where other hosts may ask for /metrics, and for nothing else; empty: none");
   app.add_option("--vxlan-port", o.datapath.vxlan_port, "UDP port of the tunnel")->capture_default_str();
   app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")
       ->check(CLI::Range(1, 0xffffff))

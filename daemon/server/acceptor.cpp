@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <map>
 #include <system_error>
 #include <utility>
 
@@ -21,6 +23,21 @@ constexpr auto kGrace = 200ms;     // a connection this young is not dropped for
 constexpr auto kIdle = 10s;        // after which a thread ends
 constexpr int kQueueCheckMs = 50;  // how often a queue that does not move is looked at
 constexpr std::size_t kMostQueued = 128;
+constexpr std::size_t kMostQueuedOfASource = 8;
+
+// An IPv6 host has all addresses of its /64.
+std::string source_of(const sockaddr_storage& address) {
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address).sin_addr;
+    return {reinterpret_cast<const char*>(&v4), sizeof v4};
+  }
+  if (address.ss_family != AF_INET6) return {};
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  const auto* bytes = reinterpret_cast<const char*>(v6.s6_addr);
+  // An IPv4 client of an IPv6 socket: all of them share the first 8 bytes.
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) return {bytes + 12, 4};
+  return {bytes, 8};
+}
 }  // namespace
 
 Acceptor::Acceptor(std::size_t most_threads, Serve serve)
@@ -88,23 +105,41 @@ void Acceptor::accept_all() {
 }
 
 void Acceptor::accept_from(int listener) {
-  Fd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  Fd fd(::accept4(listener, reinterpret_cast<sockaddr*>(&address), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (fd) {
-    admit(std::move(fd));
+    admit(std::move(fd), source_of(address));
   } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
     // The connection stays in the backlog; without a pause this would spin.
     std::this_thread::sleep_for(10ms);
   }
 }
 
-void Acceptor::admit(Fd fd) {
+// False: there is none for it, and it is closed: the client sees it at once and can try again.
+bool Acceptor::make_room(const std::string& source) {
+  if (source.empty()) return queue_.size() < kMostQueued;
+  std::map<std::string, std::size_t> held;
+  for (const auto& connection : queue_) ++held[connection->source];
+  auto greedy = source;
+  if (held[source] < kMostQueuedOfASource) {
+    if (queue_.size() < kMostQueued) return true;
+    for (const auto& [other, count] : held)
+      if (count > held[greedy]) greedy = other;
+    if (held[greedy] == 0) return false;
+  }
+  queue_.erase(std::find_if(queue_.begin(), queue_.end(),
+                            [&](const auto& connection) { return connection->source == greedy; }));
+  return true;
+}
+
+void Acceptor::admit(Fd fd, std::string source) {
   const int yes = 1;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &yes,
                sizeof yes);  // a Unix socket refuses, and needs none
   const Lock lock(mutex_);
-  if (stopping_ || queue_.size() >= kMostQueued)
-    return;  // closed: the client sees it at once and can try again
-  queue_.push_back(std::make_shared<Connection>(std::move(fd)));
+  if (stopping_ || !make_room(source)) return;
+  queue_.push_back(std::make_shared<Connection>(std::move(fd), std::move(source)));
   if (queue_.size() > idle_ && threads_.size() < most_threads_) {
     const auto self = threads_.emplace(threads_.end());
     try {

@@ -2,7 +2,8 @@
 // Takes connections and gives each to a thread. Threads are made when they are needed and end when they are
 // idle, so that a daemon nobody asks anything costs one thread. When all are taken, those that have waited
 // for their client the longest lose their connection: a client that says nothing cannot keep others from
-// being served.
+// being served. Of those that wait for a thread, each address has a few, and the newest of its own take the
+// place of its oldest: a host that opens connections without end takes its own share and no other's.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,8 +24,9 @@ namespace sluice::server {
 
 class Connection {
  public:
-  explicit Connection(Fd fd) : fd_(std::move(fd)) {}
+  Connection(Fd fd, std::string from) : source(std::move(from)), fd_(std::move(fd)) {}
   [[nodiscard]] int fd() const { return fd_.get(); }
+  const std::string source;  // the client's address; empty: by a Unix socket
   // True while its thread waits for the client to send or to read.
   std::atomic<bool> waits_for_client{false};
   const std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
@@ -49,7 +52,8 @@ class Acceptor {
   using Lock = std::unique_lock<std::mutex>;
   void accept_all();
   void accept_from(int listener);
-  void admit(Fd fd);
+  void admit(Fd fd, std::string source);
+  bool make_room(const std::string& source);
   void work(std::list<std::thread>::iterator self);
   void drop_slowest();
   void reap(Lock& lock);

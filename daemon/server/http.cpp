@@ -158,7 +158,8 @@ class Http::Routes final : public httplib::Server {
   }
 
   bool get_health(const std::string& path, httplib::Response& response, const std::string& method) {
-    const bool known = path == "/healthz" || path == "/readyz" || path == "/metrics";
+    const bool probe = path == "/healthz" || path == "/readyz";
+    const bool known = path == "/metrics" || (probe && face_ != Face::kMetrics);
     if (!known) return false;
     if (method != "GET" && method != "HEAD") {
       set_error(response, 405, kCniDecodeFailure, path + " takes GET, not " + method);

@@ -15,7 +15,8 @@ class Http {
  public:
   enum class Face {
     kControl,  // everything
-    kHealth,   // /healthz, /readyz, /metrics: anybody who reaches the node may ask
+    kHealth,   // /healthz, /readyz, /metrics: anybody who reaches the address may ask
+    kMetrics,  // /metrics alone
   };
   Http(Api& api, Face face);
   Http(const Http&) = delete;

@@ -41,37 +41,48 @@ class RunningServer final : public Server {
     control_.emplace(std::move(control), fd, api, Http::Face::kControl, kControlThreads);
   }
 
-  void add_health(Fd listener, int port, Api& api) {
+  void add(Http::Face face, Fd listener, int port, Api& api) {
+    const bool metrics = face == Http::Face::kMetrics;
     const int fd = listener.get();
-    health_port_ = port;
-    health_.emplace(std::move(listener), fd, api, Http::Face::kHealth, kHealthThreads);
+    (metrics ? metrics_port_ : health_port_) = port;
+    (metrics ? metrics_ : health_).emplace(std::move(listener), fd, api, face, kHealthThreads);
   }
 
   int health_port() const override { return health_port_; }
+  int metrics_port() const override { return metrics_port_; }
 
  private:
   std::optional<Door<UnixListener>> control_;
-  std::optional<Door<Fd>> health_;
-  int health_port_ = 0;
+  std::optional<Door<Fd>> health_, metrics_;
+  int health_port_ = 0, metrics_port_ = 0;
 };
+
+struct Bound {
+  Fd listener;  // none: no address was given
+  int port = 0;
+};
+
+Result<Bound> bind_to(const std::string& address) {
+  if (address.empty()) return Bound{};
+  auto listener = listen_tcp(address);
+  if (!listener) return tl::unexpected(listener.error());
+  auto port = local_port(listener->get());
+  if (!port) return tl::unexpected(port.error());
+  return Bound{std::move(*listener), *port};
+}
 
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Api& api) {
-  Fd health;
-  int port = 0;
-  if (!options.health_address.empty()) {
-    auto listener = listen_tcp(options.health_address);
-    if (!listener) return tl::unexpected(listener.error());
-    auto bound = local_port(listener->get());
-    if (!bound) return tl::unexpected(bound.error());
-    health = std::move(*listener);
-    port = *bound;
-  }
+  auto health = bind_to(options.health_address);
+  if (!health) return tl::unexpected(health.error());
+  auto metrics = bind_to(options.metrics_address);
+  if (!metrics) return tl::unexpected(metrics.error());
   auto control = UnixListener::open(options.socket);
   if (!control) return tl::unexpected(control.error());
   auto server = std::make_unique<RunningServer>(std::move(*control), api);
-  if (health) server->add_health(std::move(health), port, api);
+  if (health->listener) server->add(Http::Face::kHealth, std::move(health->listener), health->port, api);
+  if (metrics->listener) server->add(Http::Face::kMetrics, std::move(metrics->listener), metrics->port, api);
   return server;
 }
 

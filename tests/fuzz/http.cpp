@@ -51,7 +51,7 @@ std::string ask(Http& http, const std::uint8_t* data, std::size_t size) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) std::abort();
   const Fd client(ends[0]);
-  Connection connection{Fd(ends[1])};
+  Connection connection{Fd(ends[1]), ""};
   (void)!::send(client.get(), data, size, MSG_NOSIGNAL);
   ::shutdown(client.get(), SHUT_WR);
   http.serve(connection);

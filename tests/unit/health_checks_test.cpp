@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "daemon/server/listen.h"
+#include "tests/unit/crowd.h"
 
 namespace sluice::server {
 namespace {
@@ -83,6 +84,19 @@ TEST(HealthChecks, AClientThatSaysNothingKeepsNobodyFromAnAnswer) {
   const auto answer = ask(port);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->status, 200);
+}
+
+TEST(HealthChecks, AHostWithSlowConnectionsKeepsNoOtherOneFromAnAnswer) {
+  HealthChecks checks;
+  const auto port = free_port();
+  ASSERT_TRUE(checks.set({{port, {"shop", "web", 1}}}).empty());
+  const Crowd crowd("127.0.0.2", port);
+  while (crowd.opened() < 300) std::this_thread::yield();
+  for (int i = 0; i < 10; ++i) {
+    const auto answer = ask(port);
+    ASSERT_TRUE(answer) << i;
+    EXPECT_EQ(answer->status, 200);
+  }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "common/fd.h"
 #include "tests/unit/corpus.h"
+#include "tests/unit/crowd.h"
 
 namespace sluice::server {
 namespace {
@@ -232,6 +233,20 @@ TEST_F(ServerTest, TcpServesProbesAndMetricsOnly) {
   expect_error(health().Post("/metrics", "{}", "application/json"), 405, kCniDecodeFailure, "takes GET");
 }
 
+TEST_F(ServerTest, MetricsForOtherHostsHaveAListenerOfTheirOwn) {
+  options_.metrics_address = "127.0.0.1:0";
+  start();
+  httplib::Client metrics("127.0.0.1", server_->metrics_port());
+  EXPECT_EQ(metrics.Get("/metrics")->body, "sluice_up 1\n");
+  for (const auto* path : {"/healthz", "/readyz", "/v1/status", "/v1/monitor"})
+    expect_error(metrics.Get(path), 404, kCniDecodeFailure, "nothing is served");
+  const Crowd crowd("127.0.0.1", server_->metrics_port());
+  while (crowd.opened() < 300) std::this_thread::yield();
+  const auto answer = health().Get("/healthz");
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 200);
+}
+
 TEST_F(ServerTest, SocketIsForItsOwnerOnly) {
   start();
   struct stat status {};
@@ -343,6 +358,20 @@ TEST_F(ServerTest, SilentAndSlowClientsBlockNobody) {
   for (int i = 0; i < 5; ++i) {
     const auto answer = health().Get("/healthz");
     ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 200);
+  }
+}
+
+// One host that opens connections without end takes its own share, and not that of the kubelet's probes.
+TEST_F(ServerTest, AHostWithSlowConnectionsKeepsNoOtherOneFromAnAnswer) {
+  start();
+  const Crowd crowd("127.0.0.2", server_->health_port());
+  while (crowd.opened() < 300) std::this_thread::yield();
+  for (int i = 0; i < 10; ++i) {
+    auto client = health();
+    client.set_read_timeout(3);
+    const auto answer = client.Get("/healthz");
+    ASSERT_TRUE(answer) << i;
     EXPECT_EQ(answer->status, 200);
   }
 }

@@ -25,9 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- /* An HTTP probe of the daemon: (list CONTEXT PATH). The pod's address is the node's. */}}
 {{- define "sluice.probe" -}}
 {{- $root := index . 0 -}}
-{{- if not $root.Values.metrics.enabled -}}
 host: 127.0.0.1
-{{ end -}}
 path: {{ index . 1 }}
 port: {{ $root.Values.health.port }}
 {{- end }}
