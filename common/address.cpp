@@ -12,9 +12,29 @@ namespace {
 constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 }
 
+namespace {
+
+// Leading zeros say nothing, as to the API server: 192.0.002.0 is 192.0.2.0. inet_pton() knows no such
+// octets.
+std::string without_leading_zeros(std::string_view dotted) {
+  std::string text;
+  bool leading = true;  // of an octet
+  for (std::size_t i = 0; i < dotted.size(); ++i) {
+    const bool digit_follows = i + 1 < dotted.size() && dotted[i + 1] >= '0' && dotted[i + 1] <= '9';
+    if (leading && dotted[i] == '0' && digit_follows) continue;
+    leading = dotted[i] == '.';
+    text += dotted[i];
+  }
+  return text;
+}
+
+}  // namespace
+
 Result<Address> Address::parse(std::string_view text) {
-  const std::string copy(text);
+  const auto dotted = text.find('.') == std::string_view::npos ? text.size() : text.rfind(':') + 1;
+  const auto copy = std::string(text.substr(0, dotted)) + without_leading_zeros(text.substr(dotted));
   in_addr v4{};
+  if (copy.find('\0') != std::string::npos) return failure("'{}' is not an IP address", text);
   if (inet_pton(AF_INET, copy.c_str(), &v4) == 1) return from_v4_be(v4.s_addr);
   Address address;
   if (inet_pton(AF_INET6, copy.c_str(), address.bytes_.data()) == 1) return address;
@@ -80,7 +100,9 @@ Result<Prefix> Prefix::parse(std::string_view text) {
   const auto slash = text.find('/');
   auto address = Address::parse(text.substr(0, slash));
   if (!address) return failure("'{}' is not a CIDR such as 10.0.0.0/8 or fd00::/64", text);
-  const unsigned most = address->is_v4() ? 32 : 128;
+  // In ::ffff:192.0.2.0/120 the length counts 128 bits though the address is an IPv4 one.
+  const bool of_32_bits = address->is_v4() && text.substr(0, slash).find(':') == std::string_view::npos;
+  const unsigned most = of_32_bits ? 32 : 128;
   unsigned length = most;
   if (slash != std::string_view::npos) {
     const auto digits = text.substr(slash + 1);
@@ -88,7 +110,7 @@ Result<Prefix> Prefix::parse(std::string_view text) {
     if (error != std::errc() || end != digits.data() + digits.size() || length > most)
       return failure("'{}' has no prefix length from 0 to {}", text, most);
   }
-  return Prefix(*address, address->is_v4() ? length + SLUICE_V4_PREFIX_BITS : length);
+  return Prefix(*address, of_32_bits ? length + SLUICE_V4_PREFIX_BITS : length);
 }
 
 unsigned Prefix::length() const { return is_v4() ? bits_ - SLUICE_V4_PREFIX_BITS : bits_; }

