@@ -59,6 +59,13 @@ enum {
 	SLUICE_SNAT_TRIES = 64,
 };
 
+/* UDP source ports of tunnel packets, one per flow (RFC 7348, 5): of the modules and of the VXLAN device. Apart from the
+ * masquerade ports: from one of those no node sends tunnel packets, so such a packet is a pod's. */
+enum {
+	SLUICE_TUNNEL_PORT_MIN = 32768,
+	SLUICE_TUNNEL_PORT_MAX = 60999,
+};
+
 /* ---- addresses ---------------------------------------------------------------------- */
 struct sluice_addr {
 	union {
@@ -133,7 +140,8 @@ enum sluice_hook {
 	X(NOT_FOR_POD, "packet from the overlay that is for nobody here") \
 	X(SERVICE_NO_BACKEND, "nobody serves the Service that the packet is for") \
 	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend") \
-	X(SERVICE_SOURCE, "loadBalancerSourceRanges of the Service do not have the source")
+	X(SERVICE_SOURCE, "loadBalancerSourceRanges of the Service do not have the source") \
+	X(TUNNEL_PORT, "for a node's tunnel port, in the name of a node that did not send it")
 
 enum sluice_drop_reason {
 #define SLUICE_X(name, text) SLUICE_DROP_##name,
@@ -607,6 +615,8 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u16 snat_port_min;	/* masquerade ports, host byte order */
 	__u16 snat_port_max;
 	__be16 tunnel_port_be;	/* of VXLAN packets that the modules write and read; 0: none, its device does */
+	__be16 vxlan_port_be;	/* of all nodes' tunnel, whoever writes and reads its packets */
+	__u8 pad[6];
 	__u64 conntrack_secret[5];	/* odd; for as long as there is the table */
 };
 
@@ -888,7 +898,7 @@ SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
 SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 16, "sluice_tunnel_hop");
-SLUICE_ASSERT(sizeof(struct sluice_config) == 136, "sluice_config");
+SLUICE_ASSERT(sizeof(struct sluice_config) == 144, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");
 SLUICE_ASSERT(sizeof(struct sluice_own_class) == 8, "sluice_own_class");

@@ -306,14 +306,6 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 	return to_node && masquerade_candidate(pkt, cfg);
 }
 
-/* What the stack would give to the VXLAN device, which does not tell the outer source port. Of a datagram in fragments
- * the first is refused, so that the rest never becomes one. */
-static __always_inline bool forges_tunnel(const struct sluice_packet *pkt, const struct sluice_config *cfg)
-{
-	return pkt->proto == IPPROTO_UDP && cfg->tunnel_port_be && pkt->dport_be == cfg->tunnel_port_be &&
-	       tunnel_port_forged(cfg, pkt->sport_be);
-}
-
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)
 {
 	struct sluice_route source;
@@ -329,6 +321,19 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
 		fragment_remember(pkt, rest);
 	return SLUICE_DROP_NONE;
+}
+
+/* A packet for this node's tunnel by a port that nodes use for masquerade is not a node's but a masqueraded pod's: the
+ * VXLAN device would take it for the node's, and what it carries for any pod of that node. */
+static __always_inline bool is_forged_tunnel(const struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	struct sluice_route to;
+
+	if (likely(pkt->proto != IPPROTO_UDP || pkt->dport_be != cfg->vxlan_port_be) ||
+	    !masquerade_port(cfg, pkt->sport_be))
+		return false;
+	route_get(&pkt->dst, &to);
+	return to.kind == SLUICE_ROUTE_HOST;
 }
 
 SEC("tc")
@@ -349,8 +354,8 @@ int entry_uplink(struct __sk_buff *skb)
 	}
 	packet_begin(pkt, SLUICE_HOOK_UPLINK);
 	if (!is_ours(skb, pkt, cfg, &rest)) {
-		if (unlikely(forges_tunnel(pkt, cfg)))
-			return drop(skb, pkt, SLUICE_MODULE_ENTRY, SLUICE_DROP_TUNNEL_SOURCE);
+		if (unlikely(is_forged_tunnel(pkt, cfg)))
+			return drop(skb, pkt, SLUICE_MODULE_ENTRY, SLUICE_DROP_TUNNEL_PORT);
 		return to_stack(pkt);
 	}
 	return pass_on(skb, pkt, from_uplink(pkt, &rest));

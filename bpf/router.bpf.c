@@ -7,30 +7,11 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/*
- * Would a node take the packet for one of the tunnel's? Masqueraded, it would come from this node, and what it carries
- * could name any pod of this node as its source. Judged for each packet, by the destination after translation, so that
- * neither a Service nor a connection from before leads there. The node's own packets do not come this way: only those
- * that its stack forwards do.
- */
-static __always_inline bool forges_tunnel(const struct sluice_packet *pkt)
-{
-	const struct sluice_config *cfg;
-
-	if (pkt->proto != IPPROTO_UDP || pkt->flags & SLUICE_PKT_OWN_NODE ||
-	    (pkt->route.kind != SLUICE_ROUTE_NODE && pkt->route.kind != SLUICE_ROUTE_HOST))
-		return false;
-	cfg = config_get();
-	return !cfg || (cfg->tunnel_port_be && pkt->dport_be == cfg->tunnel_port_be);
-}
-
 static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 {
 	const struct sluice_config *cfg;
 
 	packet_route(pkt);
-	if (unlikely(forges_tunnel(pkt)))
-		return SLUICE_DROP_TUNNEL_SOURCE;
 	switch (pkt->route.kind) {
 	case SLUICE_ROUTE_PODS:
 		return SLUICE_DROP_ENDPOINT_GONE;
@@ -80,6 +61,29 @@ static __always_inline __u32 decrement_ttl(struct __sk_buff *skb)
 	return SLUICE_DROP_NONE;
 }
 
+/*
+ * Is the packet for a node's tunnel? A pod's packet that arrives under a node's address would be taken for that node's, and
+ * what it carries for any of its pods. So nothing that passes the modules goes to the tunnel's port of a node, nor to that
+ * port anywhere under a node's address: what leaves may have an address of a node that its Node object does not name. The
+ * node's own tunnel packets do not pass the router.
+ */
+static __always_inline bool for_tunnel_port(struct sluice_packet *pkt)
+{
+	const struct sluice_config *cfg;
+	__be16 port_be;
+
+	if (likely(pkt->proto != IPPROTO_UDP) || pkt->output == SLUICE_OUTPUT_POD)
+		return false;
+	/* nat_commit puts the client's own port in place of the one that the backend sees. */
+	port_be = pkt->flags & SLUICE_PKT_UNSERVICE ? pkt->client_port_be : pkt->dport_be;
+	cfg = config_get();
+	if (cfg && likely(port_be != cfg->vxlan_port_be))
+		return false;
+	packet_route(pkt);
+	return pkt->route.kind == SLUICE_ROUTE_HOST || pkt->route.kind == SLUICE_ROUTE_NODE ||
+	       (pkt->output == SLUICE_OUTPUT_UPLINK && pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE));
+}
+
 static __always_inline __u32 route(struct __sk_buff *skb, struct sluice_packet *pkt)
 {
 	__u32 reason;
@@ -95,6 +99,8 @@ static __always_inline __u32 route(struct __sk_buff *skb, struct sluice_packet *
 		if (reason)
 			return reason;
 	}
+	if (unlikely(for_tunnel_port(pkt)))
+		return SLUICE_DROP_TUNNEL_PORT;
 	/* The stack has done so already, or will itself, when it forwards. */
 	if (pkt->hook == SLUICE_HOOK_HOST || pkt->output == SLUICE_OUTPUT_HOST)
 		return SLUICE_DROP_NONE;

@@ -76,6 +76,10 @@ std::optional<Link> parse_link(nlmsghdr* header) {
       nla_parse_nested(vxlan, IFLA_VXLAN_MAX, info_attributes[IFLA_INFO_DATA], nullptr) == 0 &&
       vxlan[IFLA_VXLAN_PORT] != nullptr)
     link.vxlan_port = ntohs(nla_get_u16(vxlan[IFLA_VXLAN_PORT]));
+  if (const nlattr* range = vxlan[IFLA_VXLAN_PORT_RANGE]) {
+    const auto* ports = static_cast<const ifla_vxlan_port_range*>(nla_data(range));
+    link.vxlan_source_ports = {ntohs(ports->low), ntohs(ports->high)};
+  }
   return link;
 }
 
@@ -225,7 +229,9 @@ Result<void> NetlinkSocket::add_veth(const std::string& name, const std::string&
   return exchange(socket_.get(), request, fmt::format("create the veth pair {} and {}", name, peer_name));
 }
 
-Result<void> NetlinkSocket::add_vxlan_external(const std::string& name, std::uint16_t port) {
+Result<void> NetlinkSocket::add_vxlan_external(const std::string& name, std::uint16_t port,
+                                               PortRange source_ports) {
+  const ifla_vxlan_port_range range{htons(source_ports.first), htons(source_ports.last)};
   if (auto good = check_name(name); !good) return good;
   Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
   request.header(link_header(0));
@@ -236,11 +242,7 @@ Result<void> NetlinkSocket::add_vxlan_external(const std::string& name, std::uin
       request.put(IFLA_VXLAN_COLLECT_METADATA, std::uint8_t{1});
       request.put(IFLA_VXLAN_LEARNING, std::uint8_t{0});
       request.put(IFLA_VXLAN_PORT, htons(port));
-      // As bpf/lib/tunnel.h has it, whatever net.ipv4.ip_local_port_range is: receivers refuse masquerade
-      // ports.
-      const ifla_vxlan_port_range ports{htons(32768), htons(61000)};
-      request.put(IFLA_VXLAN_PORT_RANGE,
-                  std::span(reinterpret_cast<const std::uint8_t*>(&ports), sizeof ports));
+      request.put(IFLA_VXLAN_PORT_RANGE, {reinterpret_cast<const std::uint8_t*>(&range), sizeof range});
     });
   });
   return exchange(socket_.get(), request, fmt::format("create the VXLAN device {}", name));

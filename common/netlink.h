@@ -20,6 +20,11 @@ namespace sluice {
 // Do packets wait in a root queueing discipline of this kind? "noop": the link was never up and has none yet.
 inline bool is_queue(const std::string& kind) { return kind != "noqueue" && kind != "noop"; }
 
+struct PortRange {
+  std::uint16_t first = 0, last = 0;
+  bool operator==(const PortRange&) const = default;
+};
+
 struct Link {
   int index = 0;
   std::string name;
@@ -31,6 +36,7 @@ struct Link {
   int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
   std::string qdisc;   // kind of the root queueing discipline: "noqueue", "tbf", …
   std::uint16_t vxlan_port = 0;
+  PortRange vxlan_source_ports;  // 0 to 0: of ip_local_port_range
 
   [[nodiscard]] bool queues() const { return !qdisc.empty() && is_queue(qdisc); }
 };
@@ -111,8 +117,9 @@ class NetlinkSocket {
   // `name` here, its peer `peer_name` in the namespace of `peer_netns_fd` (-1: here too). Both down.
   [[nodiscard]] Result<void> add_veth(const std::string& name, const std::string& peer_name,
                                       int peer_netns_fd);
-  // VXLAN (RFC 7348) in external (collect metadata) mode, no learning.
-  [[nodiscard]] Result<void> add_vxlan_external(const std::string& name, std::uint16_t port);
+  // VXLAN (RFC 7348) in external (collect metadata) mode, no learning. `source_ports`: that it sends by.
+  [[nodiscard]] Result<void> add_vxlan_external(const std::string& name, std::uint16_t port,
+                                                PortRange source_ports);
   [[nodiscard]] Result<void> delete_link(const std::string& name);
   [[nodiscard]] Result<void> delete_link(int index);
   // ENODEV in Error::code when there is none of that name.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/options.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -42,6 +43,13 @@ void read_masquerade(DaemonOptions& o) {
     throw CLI::ValidationError("--masquerade-ports", "'" + o.masquerade_ports +
                                                          "' is not like 61000-65535, from " +
                                                          std::to_string(kFirstUserPort) + " on");
+  // A tunnel packet from a masquerade port is taken for a forged one.
+  if (first <= SLUICE_TUNNEL_PORT_MAX && last >= SLUICE_TUNNEL_PORT_MIN)
+    throw CLI::ValidationError(
+        "--masquerade-ports",
+        fmt::format(
+            "'{}' overlaps with {}-{}, by which nodes send tunnel packets: choose ports below or above",
+            o.masquerade_ports, SLUICE_TUNNEL_PORT_MIN, SLUICE_TUNNEL_PORT_MAX));
 }
 
 // What the node itself needs, on each of its addresses.

@@ -7,13 +7,6 @@
 
 #include "lib/budget.h"
 
-static __always_inline bool masquerade_port(const struct sluice_config *cfg, __be16 port_be)
-{
-	__u16 port = bpf_ntohs(port_be);
-
-	return port >= cfg->snat_port_min && port <= cfg->snat_port_max;
-}
-
 static __always_inline __be16 masquerade_port_any(const struct sluice_config *cfg)
 {
 	__u32 ports = (__u32)cfg->snat_port_max - cfg->snat_port_min + 1;

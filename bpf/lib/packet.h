@@ -43,6 +43,13 @@ static __always_inline const struct sluice_config *config_get(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
+static __always_inline bool masquerade_port(const struct sluice_config *cfg, __be16 port_be)
+{
+	__u16 port = bpf_ntohs(port_be);
+
+	return port >= cfg->snat_port_min && port <= cfg->snat_port_max;
+}
+
 static __always_inline struct sluice_endpoint *endpoint_get(__u32 id)
 {
 	return bpf_map_lookup_elem(&endpoints, &id);

@@ -19,9 +19,7 @@
 #define ECN_ECT_0 2
 #define ECN_CE 3
 
-/* Source ports, one a flow (RFC 7348, 5): as the device has them, the kernel's default ip_local_port_range. */
-#define TUNNEL_PORT_MIN 32768
-#define TUNNEL_PORTS 28232
+#define TUNNEL_PORTS (SLUICE_TUNNEL_PORT_MAX - SLUICE_TUNNEL_PORT_MIN + 1)
 
 /* Between the outer Ethernet header and the inner packet. */
 struct tunnel_headers {
@@ -68,17 +66,6 @@ static __always_inline bool overtakes(__be16 source_be, __u64 now_ns, bool devic
 	return device || now - *last < 1024;
 }
 
-/*
- * Is the outer source port one that a node gives to masqueraded connections? Then a pod sent the packet, and the node
- * lent it its address. Nodes themselves take the ports above, which count where the two ranges overlap.
- */
-static __always_inline bool tunnel_port_forged(const struct sluice_config *cfg, __be16 source_be)
-{
-	__u32 port = bpf_ntohs(source_be);
-
-	return port >= cfg->snat_port_min && port <= cfg->snat_port_max && port - TUNNEL_PORT_MIN >= TUNNEL_PORTS;
-}
-
 /* Is it a packet of the tunnel, whole and for this node? What it carries is not looked at. */
 static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __sk_buff *skb,
 								      const struct sluice_config *cfg)
@@ -100,7 +87,8 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 	    *(const __u8 *)outer != IPV4_WITHOUT_OPTIONS || outer->ip.frag_off & bpf_htons(IPV4_FRAGMENT) ||
 	    ETH_HLEN + bpf_ntohs(outer->ip.tot_len) != skb->len ||
 	    bpf_ntohs(outer->udp.len) + sizeof(struct iphdr) != bpf_ntohs(outer->ip.tot_len) ||
-	    tunnel_port_forged(cfg, outer->udp.source) || outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) || outer->vni_be != bpf_htonl(cfg->vni << 8) ||
+	    masquerade_port(cfg, outer->udp.source) || outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) ||
+	    outer->vni_be != bpf_htonl(cfg->vni << 8) ||
 	    !checksum_holds(&outer->ip))
 		return NULL;
 	return outer;
@@ -248,7 +236,7 @@ static __always_inline enum tunnel_wrapped tunnel_wrap(struct __sk_buff *skb, co
 	if (!segment || skb->len - ETH_HLEN + TUNNEL_OVERHEAD > 0xffff || (const void *)(inner + 1) > frame_end(skb))
 		return TUNNEL_LEFT;
 	tos = inner->tos;
-	source_be = bpf_htons(TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32));
+	source_be = bpf_htons(SLUICE_TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32));
 	*next_hop_be = next_hop(skb, cfg, pkt->route.tunnel_be, source_be, segment + TUNNEL_OVERHEAD, pkt->now_ns);
 	if (!*next_hop_be)
 		return TUNNEL_LEFT;

@@ -40,15 +40,18 @@ Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway) {
   return netlink.link(kHostDevice);
 }
 
+// Receivers drop tunnel packets from masquerade ports, which the node's ip_local_port_range may reach into.
+constexpr PortRange kTunnelSourcePorts{SLUICE_TUNNEL_PORT_MIN, SLUICE_TUNNEL_PORT_MAX};
+
 Result<Link> vxlan(NetlinkSocket& netlink, std::uint16_t port) {
   auto found = find_link(netlink, kVxlanDevice);
   if (!found) return tl::unexpected(found.error());
   if (*found) {
     if (auto good = expect_kind(**found, "vxlan"); !good) return tl::unexpected(good.error());
-    if ((*found)->vxlan_port == port) return **found;
+    if ((*found)->vxlan_port == port && (*found)->vxlan_source_ports == kTunnelSourcePorts) return **found;
     if (auto gone = netlink.delete_link(kVxlanDevice); !gone) return tl::unexpected(gone.error());
   }
-  if (auto made = netlink.add_vxlan_external(kVxlanDevice, port); !made) {
+  if (auto made = netlink.add_vxlan_external(kVxlanDevice, port, kTunnelSourcePorts); !made) {
     if (made.error().code == EEXIST)
       return failure(
           "{}: another VXLAN device of this node (an earlier network plugin's?) has UDP port {}; remove it, "

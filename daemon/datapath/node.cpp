@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/node.h"
 
+#include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -98,6 +99,7 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
     c.vxlan_ifindex = devices->vxlan_ifindex;
     c.uplink_ifindex = devices->uplink_ifindex;
     c.vni = options_.vni;
+    c.vxlan_port_be = htons(options_.vxlan_port);
     c.snat_port_min = options_.snat_port_min;
     c.snat_port_max = options_.snat_port_max;
     std::copy(devices->gateway_mac.bytes().begin(), devices->gateway_mac.bytes().end(), c.gateway_mac);

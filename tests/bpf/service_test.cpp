@@ -453,5 +453,41 @@ TEST_F(Service, WhatABackendRemembersIsNotMetByTheOtherWay) {
   EXPECT_EQ(seen_port(but(out(IPPROTO_TCP), [](Frame& f) { f.sport = 5000; })), 5000);
 }
 
+// A tenant's EndpointSlice may name any address and port.
+TEST_F(Service, NoServiceLeadsToANodesTunnel) {
+  constexpr std::uint16_t kTunnelPort = 4789;
+  serve(kService, kPort, {{"192.0.2.2", kTunnelPort}});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped TUNNEL_PORT") << "from a pod";
+  serve(kService, kPort, {{"192.0.2.1", kTunnelPort}});
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped TUNNEL_PORT")
+      << "from a pod to its own node";
+  for (const std::uint32_t flags : {0U, std::uint32_t{SLUICE_SERVICE_MASQUERADE}}) {
+    for (const char* backend : {"192.0.2.2", "192.0.2.1"}) {
+      serve("192.0.2.1", kNodePort, {{backend, kTunnelPort}}, flags, SLUICE_SCOPE_OUTSIDE);
+      auto packet = from_world(kNodePort);
+      packet.proto = IPPROTO_UDP;
+      EXPECT_EQ(send(SLUICE_HOOK_UPLINK, packet).outcome, "dropped TUNNEL_PORT")
+          << backend << " by a node port";
+    }
+  }
+}
+
+// A client outside may forge its address: the answer of a node port's backend leaves under the node's
+// address.
+TEST_F(Service, NoBackendAnswersToANodesTunnel) {
+  constexpr std::uint16_t kTunnelPort = 4789;
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  auto packet = from_world(kNodePort);
+  packet.proto = IPPROTO_UDP;
+  packet.src = "203.0.113.2";
+  packet.sport = kTunnelPort;
+  EXPECT_EQ(send(SLUICE_HOOK_UPLINK, packet).outcome, "delivered");
+  EXPECT_EQ(
+      send(SLUICE_HOOK_POD,
+           {.from = "podB", .src = "10.1.0.3", .dst = "203.0.113.2", .sport = kTarget, .dport = kTunnelPort})
+          .outcome,
+      "dropped TUNNEL_PORT");
+}
+
 }  // namespace
 }  // namespace sluice::bpftest

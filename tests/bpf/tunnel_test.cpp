@@ -204,46 +204,6 @@ TEST_F(Tunnel, WhatIsNotSimpleOrNotOfTheTunnelIsLeftToTheStackAsItCame) {
   EXPECT_EQ(direct(), (Direct{0, 0}));
 }
 
-TEST_F(Tunnel, NoPodAndNobodyOutsideSendsToANodesTunnelPortByThisNode) {
-  const char* nodes[] = {"192.0.2.2", "192.0.2.3", "192.0.2.1"};
-  for (const char* node : nodes) {
-    SCOPED_TRACE(node);
-    add_route(node, 32, std::string(node) == "192.0.2.1" ? SLUICE_ROUTE_HOST : SLUICE_ROUTE_NODE, node);
-    const Frame forged{.src = "10.1.0.2", .dst = node, .sport = 4000, .dport = kPort};
-    EXPECT_EQ(send(SLUICE_HOOK_POD, forged).outcome, "dropped TUNNEL_SOURCE");
-    const Frame first = but(forged, [](Frame& f) { f.more = true, f.payload = 16; });
-    EXPECT_EQ(send(SLUICE_HOOK_POD, first).outcome, "dropped TUNNEL_SOURCE");
-    const Frame later = but(forged, [](Frame& f) { f.offset = 24; });
-    EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped TUNNEL_SOURCE");
-    EXPECT_NE(send(SLUICE_HOOK_POD, but(forged, [](Frame& f) { f.dport = kPort + 1; })).outcome,
-              "dropped TUNNEL_SOURCE");
-  }
-  change_config([](sluice_config& config) { config.node_ipv4 = {}; });
-  const Frame bare{.src = "10.1.0.2", .dst = "192.0.2.2", .sport = 4001, .dport = kPort};
-  EXPECT_EQ(send(SLUICE_HOOK_POD, bare).outcome, "dropped TUNNEL_SOURCE") << "without masquerade";
-}
-
-TEST_F(Tunnel, WhatHasTheSourcePortOfAMasqueradedConnectionIsNoNodes) {
-  const Bytes inner = build(kRemote);
-  for (const std::uint16_t port : {SLUICE_SNAT_PORT_MIN, SLUICE_SNAT_PORT_MAX}) {
-    SCOPED_TRACE(port);
-    const Outer forms[] = {{.source_port = port},
-                           {.source_port = port, .udp_checksum = 0x1234},
-                           {.source_port = port, .tos = kCe},
-                           {.source_port = port, .fragment = 0x2000},
-                           {.source_port = port, .options = 1},
-                           {.to = "192.0.2.77", .source_port = port}};
-    for (const Outer& outer : forms)
-      EXPECT_EQ(send_from_wire(wrapped(inner, outer)).outcome, "dropped TUNNEL_SOURCE");
-    EXPECT_EQ(direct(), (Direct{0, 0}));
-    EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = port, .port = kPort + 1})).outcome, "to_stack");
-  }
-  EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = SLUICE_SNAT_PORT_MIN - 1})).outcome, "delivered");
-  change_config([](sluice_config& config) { config.snat_port_min = 40000; });
-  EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = 50000})).outcome, "delivered")
-      << "a port of the tunnel, too";
-}
-
 TEST_F(Tunnel, CongestionIsMarkedOutsideAsRfc6040HasIt) {
   for (const auto outer : {kNotEct, kEct0, kEct1}) {
     const auto seen = send_from_wire(wrapped(with_tos(build(kRemote), 0xb8 | kEct0), {.tos = outer}));
@@ -347,16 +307,71 @@ TEST_F(Tunnel, WhatDoesNotFitOrLeavesElsewhereIsTheDevices) {
   }
 }
 
-TEST_F(Tunnel, TheDeviceTakesTheSourcePortsThatTheModulesTake) {
-  auto netlink = NetlinkSocket::make();
-  ASSERT_TRUE(netlink);
-  ASSERT_TRUE(netlink->add_vxlan_external("vxlan_ports", 4791));
-  std::string shown;
-  const std::unique_ptr<FILE, int (*)(FILE*)> ip(popen("ip -d link show vxlan_ports", "r"), pclose);
-  ASSERT_TRUE(ip);
-  for (int c = 0; (c = std::fgetc(ip.get())) != EOF;) shown.push_back(static_cast<char>(c));
-  ASSERT_TRUE(netlink->delete_link("vxlan_ports"));
-  EXPECT_NE(shown.find("srcport 32768 61000"), std::string::npos) << shown;
+// What a pod would send to a node's tunnel: an answer to another pod's question, say.
+Frame forged(const std::string& to) { return {.src = "10.1.0.2", .dst = to, .sport = 4000, .dport = kPort}; }
+
+TEST_F(Tunnel, NoPodSpeaksToANodesTunnelUnderTheNodesAddress) {
+  const char* const paths[] = {"the modules write the headers", "the device does", "masquerade is off",
+                               "the pod keeps its address"};
+  for (const std::string path : paths) {
+    SCOPED_TRACE(path);
+    if (path == paths[1]) change_config([](sluice_config& config) { config.tunnel_port_be = 0; });
+    if (path == paths[2]) change_config([](sluice_config& config) { config.node_ipv4 = {}; });
+    if (path == paths[3]) {
+      change_config([](sluice_config& config) { config.node_ipv4 = address("192.0.2.1"); });
+      auto pod = get<sluice_endpoint>("endpoints", kPodA).value();
+      pod.flags |= SLUICE_ENDPOINT_KEEPS_SOURCE;
+      put("endpoints", kPodA, pod);
+    }
+    for (const char* node : {"192.0.2.2", "192.0.2.1", "10.1.0.1"})
+      EXPECT_EQ(send(SLUICE_HOOK_POD, forged(node)).outcome, "dropped TUNNEL_PORT") << node;
+  }
+  EXPECT_EQ(send(SLUICE_HOOK_POD, but(forged("192.0.2.2"), [](Frame& f) { f.dport = kPort + 1; }))
+                .outcome.find("dropped"),
+            std::string::npos)
+      << "another port of the node is nobody's tunnel";
+}
+
+TEST_F(Tunnel, NoPodSpeaksToTheTunnelOfANodesAddressThatIsNotKnown) {
+  EXPECT_EQ(send(SLUICE_HOOK_POD, forged("203.0.113.2")).outcome, "dropped TUNNEL_PORT")
+      << "it would bear this node's address";
+  auto pod = get<sluice_endpoint>("endpoints", kPodA).value();
+  pod.flags |= SLUICE_ENDPOINT_KEEPS_SOURCE;
+  put("endpoints", kPodA, pod);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, forged("203.0.113.2")).outcome, "out_uplink")
+      << "under the pod's own address";
+}
+
+TEST_F(Tunnel, PodsMaySpeakVxlanToEachOther) {
+  EXPECT_EQ(send(SLUICE_HOOK_POD, forged("10.2.0.9")).outcome, "out_tunnel");
+  EXPECT_EQ(send(SLUICE_HOOK_POD, forged("10.1.0.3")).outcome, "delivered");
+}
+
+TEST_F(Tunnel, LaterFragmentsGoWhereTheirFirstOneMayGo) {
+  const auto fragment = [](bool first) {
+    return but(forged("192.0.2.2"), [&](Frame& f) { f.id = 9, f.more = first, f.offset = first ? 0 : 1480; });
+  };
+  EXPECT_EQ(send(SLUICE_HOOK_POD, fragment(true)).outcome, "dropped TUNNEL_PORT");
+  EXPECT_NE(send(SLUICE_HOOK_POD, fragment(false)).outcome.find("dropped"), std::string::npos);
+}
+
+TEST_F(Tunnel, NoTunnelPacketIsTakenFromAMasqueradePort) {
+  const auto inner = build(kRemote);
+  for (const std::uint16_t direct : {kPort, std::uint16_t{0}}) {
+    SCOPED_TRACE(direct);
+    change_config([&](sluice_config& config) { config.tunnel_port_be = htons(direct); });
+    for (const std::uint16_t port :
+         {std::uint16_t{SLUICE_SNAT_PORT_MIN}, std::uint16_t{SLUICE_SNAT_PORT_MAX}}) {
+      EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = port})).outcome, "dropped TUNNEL_PORT");
+      EXPECT_EQ(send_from_wire(wrapped(inner, {.to = "10.1.0.1", .source_port = port})).outcome,
+                "dropped TUNNEL_PORT")
+          << "whichever of the node's addresses";
+      EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = port, .fragment = 0x2000})).outcome,
+                "dropped TUNNEL_PORT")
+          << "the first of several fragments";
+    }
+  }
+  EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = SLUICE_TUNNEL_PORT_MAX})).outcome, "to_stack");
 }
 
 TEST_F(Tunnel, WithoutAPortAllIsTheDevices) {

@@ -211,6 +211,7 @@ void World::SetUp() {
   config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
   config.uplink_ifindex = static_cast<std::uint32_t>(made.uplink);
   config.vni = kVni;
+  config.vxlan_port_be = htons(4789);
   config.snat_port_min = SLUICE_SNAT_PORT_MIN;
   config.snat_port_max = SLUICE_SNAT_PORT_MAX;
   config.conntrack_groups = kConntrackGroups;

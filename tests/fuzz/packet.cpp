@@ -112,7 +112,7 @@ bool make_cluster() {
   node.vxlan_ifindex = kTunnelIf;
   node.uplink_ifindex = kUplinkIf;
   node.vni = kVni;
-  node.tunnel_port_be = htons(4789);
+  node.tunnel_port_be = node.vxlan_port_be = htons(4789);
   node.conntrack_groups = 1;
   std::fill_n(node.conntrack_secret, std::size(node.conntrack_secret), SLUICE_HASH_1);
   node.monitor = SLUICE_MONITOR_DROPS | SLUICE_MONITOR_VERDICTS;
