@@ -352,7 +352,7 @@ class CliRun : public testing::Test {
     std::string name = (std::filesystem::temp_directory_path() / "sluice-cli-XXXXXX").string();
     folder_ = ::mkdtemp(name.data());
     socket_ = folder_ + "/sluice.sock";
-    auto server = server::Server::start({socket_, ""}, api_);
+    auto server = server::Server::start({socket_, "", ""}, api_);
     if (!server) throw std::runtime_error(server.error().message);
     server_ = std::move(*server);
   }
