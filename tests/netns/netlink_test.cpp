@@ -92,6 +92,7 @@ TEST_F(Netlink, AVxlanDeviceTellsItsPort) {
   const auto link = must(netlink_.link("overlay"));
   EXPECT_EQ(link.kind, "vxlan");
   EXPECT_EQ(link.vxlan_port, 8472);
+  EXPECT_EQ(link.vxlan_source_ports, (PortRange{40000, 40999}));
   const auto taken = netlink_.add_vxlan_external("overlay2", 8472, {40000, 40999});
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().code, EEXIST);

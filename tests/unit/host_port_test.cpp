@@ -98,8 +98,9 @@ TEST(HostPort, IsServedOnTheNodesAddressesBehindServices) {
   EXPECT_EQ(compiler.table().at(tcp("192.0.2.1", 80))->service, "shop/web:http");
   const auto changes = compiler.take_changes();
   ASSERT_EQ(changes.warnings.size(), 1U);
-  EXPECT_EQ(changes.warnings[0],
-            "hostPort of shop/web-0: 192.0.2.1:80/TCP (and 1 more) is not served for it, Service shop/web has it");
+  EXPECT_EQ(
+      changes.warnings[0],
+      "hostPort of shop/web-0: 192.0.2.1:80/TCP (and 1 more) is not served for it, Service shop/web has it");
   compiler.update("shop/web", {});
   EXPECT_EQ(compiler.table().at(tcp("192.0.2.1", 80))->service, "hostPort of shop/web-0");
   compiler.update("hostPort of shop/web-0", {});
