@@ -42,11 +42,11 @@ bool is_of_node(const NodeView& node, const Address& address) {
   return std::ranges::find(node.addresses, address) != node.addresses.end();
 }
 
-std::optional<std::string> reserved(const Frontend& frontend, const NodeView& node) {
+std::optional<std::string> reserved(Origin origin, const Frontend& frontend, const NodeView& node) {
   if (node.around.api_servers.contains(frontend)) return "the API server listens there";
   for (const auto& ports : node.around.reserved)
-    if (frontend.port >= ports.first && frontend.port <= ports.last &&
-        (!ports.protocol || *ports.protocol == frontend.protocol))
+    if (!(ports.ephemeral && origin != Origin::kLoadBalancerIp) && frontend.port >= ports.first &&
+        frontend.port <= ports.last && (!ports.protocol || *ports.protocol == frontend.protocol))
       return "that port of a node belongs to " + ports.whose;
   return std::nullopt;
 }
@@ -79,11 +79,11 @@ std::optional<std::string> refusal(Origin origin, const Frontend& frontend, cons
     case Origin::kClusterIp:
       return std::nullopt;
     case Origin::kNodePort:
-      return reserved(frontend, node);
+      return reserved(origin, frontend, node);
     case Origin::kHostPort:
       // On loopback only the node's own processes are concerned, and they ask for it by that address.
       if (!of_node && !is_loopback(address)) return "a hostIP must be an address of the node";
-      return reserved(frontend, node);
+      return reserved(origin, frontend, node);
     case Origin::kLoadBalancerIp:
     case Origin::kExternalIp:
       break;
@@ -101,7 +101,7 @@ std::optional<std::string> refusal(Origin origin, const Frontend& frontend, cons
       return "it is the address of the API server";
     return std::nullopt;
   }
-  if (of_a_node) return reserved(frontend, node);
+  if (of_a_node) return reserved(origin, frontend, node);
   if (node.around.api_servers.contains(frontend)) return "the API server listens there";
   return std::nullopt;
 }
@@ -122,7 +122,8 @@ std::vector<ReservedPorts> ephemeral_ports(std::string_view range, std::string_v
     if (from <= to)
       ports.push_back({std::nullopt, static_cast<std::uint16_t>(from), static_cast<std::uint16_t>(to),
                        "its own connections (net.ipv4.ip_local_port_range; a port in "
-                       "net.ipv4.ip_local_reserved_ports may be claimed)"});
+                       "net.ipv4.ip_local_reserved_ports may be claimed)",
+                       true});
   };
   for (const auto& [from, to] : kept) {
     if (to < first || from > last) continue;

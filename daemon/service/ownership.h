@@ -27,6 +27,9 @@ struct ReservedPorts {
   std::optional<model::Protocol> protocol;  // none: every protocol
   std::uint16_t first = 0, last = 0;
   std::string whose;  // "the VXLAN tunnel", for output
+  // Of the node's own connections, whose answers the datapath tells apart: NodePorts and hostPorts may have
+  // them.
+  bool ephemeral = false;
   bool operator==(const ReservedPorts&) const = default;
 };
 
