@@ -26,6 +26,7 @@ namespace {
 constexpr auto kPodKnownWithin = 5s;
 constexpr auto kLinksGoneWithin = 5s;
 constexpr auto kQueuedWithin = 60s;
+constexpr auto kStartsWithin = 30s;  // knows all objects of a large cluster
 
 // A string field of a request; missing, or of another type: empty.
 std::string text(const json& body, const char* field) {
@@ -379,12 +380,19 @@ Answer Controller::cni_gc(const json& body) {
   });
 }
 
-// Not: an address is left. Runtimes make a node NotReady that fails this, and Kubernetes would evict the pods
-// of a node that is only full.
+// Runtimes make a node NotReady for which this fails. So it does not ask whether an address is left:
+// Kubernetes would evict the pods of a node that is only full. Nor does it fail while a daemon starts whose
+// pods have their rules from the daemon before it: an ADD waits, and the node would be NotReady at each
+// restart.
 Answer Controller::cni_status() {
-  std::string why_not;
-  if (ready(why_not)) return {};
-  return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + why_not);
+  const std::lock_guard lock(mutex_);
+  if (not_ready_.empty() || (rules_before_ && Clock::now() < started_ + kStartsWithin)) return {};
+  if (pods_cut_off_)
+    return cni_error(
+        server::kCniPluginNotAvailableLimited,
+        "sluiced cannot attach pods yet, and those that are attached have no rules and are closed: " +
+            not_ready_);
+  return cni_error(server::kCniPluginNotAvailable, "sluiced cannot attach pods yet: " + not_ready_);
 }
 
 // DELs that came while no daemon ran: the CNI binary left one file each.

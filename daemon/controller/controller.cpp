@@ -60,6 +60,7 @@ Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam
   if (auto numbers = datapath->first_numbers(); !numbers) return tl::unexpected(numbers.error());
   std::unique_ptr<Controller> controller(
       new Controller(std::move(options), std::move(ipam), std::move(datapath)));
+  controller->rules_before_ = !controller->datapath_->generations().empty();
   if (auto done = controller->adopt(); !done) return tl::unexpected(done.error());
   return controller;
 }
@@ -134,10 +135,14 @@ void Controller::refresh_tunnel() {
 }
 
 void Controller::reconcile_masquerade() {
+  if (std::exchange(masquerade_revision_, ipam_.revision()) == ipam_.revision()) return;
   std::set<std::uint32_t> ids;
   for (const auto& [key, attachment] : ipam_.attachments())
     if (keeps_source(attachment.last_pod.get())) ids.insert(attachment.endpoint);
-  if (auto done = datapath_->set_keeps_source(ids); !done) spdlog::error("{}", done.error().message);
+  if (auto done = datapath_->set_keeps_source(ids); !done) {
+    spdlog::error("{}", done.error().message);
+    masquerade_revision_ = 0;  // tried again
+  }
 }
 
 // The link is made here, because that takes its time, and everything else by the thread that owns the
@@ -194,7 +199,7 @@ void Controller::loop() {
     for (auto& event : events) state_.apply(std::move(event));
     for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
     if (!reasons_.empty()) policy_dirty_ = true;
-    if (state_.take_nodes_changed()) node_dirty_ = true;
+    if (state_.take_nodes_changed()) node_dirty_ = node_view_dirty_ = true;
     record_pods();
 
     const bool housekeeping = Clock::now() >= housekeeping_at_;
@@ -206,7 +211,7 @@ void Controller::loop() {
     progress_adds();
     if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
     reconcile_services();
-    if (!events.empty() || housekeeping) reconcile_masquerade();
+    reconcile_masquerade();
     if (housekeeping) {
       reconcile_damaged();
       replay_deletions();
@@ -222,6 +227,7 @@ void Controller::loop() {
     auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
     not_ready_ = std::move(why_not);
+    pods_cut_off_ = !rules_before_ && !policy_live_ && !ipam_.attachments().empty();
   }
   // Nobody waits for ever: what came too late is told so.
   std::deque<std::function<void()>> late;

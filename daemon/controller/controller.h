@@ -129,7 +129,8 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_policy();
   void reconcile_services();
   void compile_services();
-  [[nodiscard]] service::Surroundings surroundings();
+  void refresh_node_view();
+  [[nodiscard]] service::Surroundings surroundings() const;
   void compile_host_ports();
   void apply_services();
   void answer_health_checks();
@@ -174,6 +175,7 @@ class Controller final : public source::Sink, public server::Api {
   source::Source* source_ = nullptr;
   PodLookup lookup_;
   const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
+  const Clock::time_point started_ = Clock::now();
 
   // Owned by the thread.
   std::list<std::shared_ptr<PendingAdd>> adds_;
@@ -186,9 +188,13 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::string> reasons_;                 // changes not applied yet
   bool policy_dirty_ = true;
   bool node_dirty_ = true;
-  bool policy_live_ = false;  // a ruleset of this daemon is in force
+  bool policy_live_ = false;   // a ruleset of this daemon is in force
+  bool rules_before_ = false;  // a ruleset of the daemon before this one was in force when this one started
   bool services_dirty_ = true;
+  bool node_view_dirty_ = true;           // something changed of what Services see of the nodes
   std::set<std::string> host_port_keys_;  // of service_compiler_
+  // Of the attachments, as far as they were heeded for host ports and for masquerading.
+  std::uint64_t host_ports_revision_ = 0, masquerade_revision_ = 0;
   Clock::time_point services_retry_at_{};
   std::string services_problem_;                         // told last; empty: none
   std::vector<service::ReservedPorts> ephemeral_ports_;  // of the node's own connections
@@ -209,6 +215,7 @@ class Controller final : public source::Sink, public server::Api {
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::string not_ready_ = "starting";
+  bool pods_cut_off_ = false;                            // there are pods, and no ruleset at all is in force
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping
   // Connections by Service and backend, the same.
   std::map<std::pair<std::string, service::Backend>, std::uint64_t> service_connections_;

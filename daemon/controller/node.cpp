@@ -92,6 +92,7 @@ void Controller::reconcile_node() {
         "--allocate-node-cidrs",
         options_.node_name);
     node_config_ = config;
+    node_view_dirty_ = true;
     return;
   }
   if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
@@ -103,6 +104,7 @@ void Controller::reconcile_node() {
                config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink,
                config.pod_mtu, config.remotes.size());
   node_config_ = std::move(config);
+  node_view_dirty_ = true;
 }
 
 }  // namespace sluice::controller

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <utility>
 
 #include "daemon/controller/controller.h"
 
@@ -28,16 +29,11 @@ std::string sysctl(const char* name) {
 }  // namespace
 
 void Controller::compile_services() {
-  service::NodeView view;
-  view.name = options_.node_name;
-  if (const auto own = state_.nodes().find(options_.node_name); own != state_.nodes().end())
-    if (const auto zone = own->second.labels.find(kZone); zone != own->second.labels.end())
-      view.zone = zone->second;
-  if (node_config_) view.addresses = node_config_->node_addresses;
-  view.around = surroundings();
-  service_compiler_.set_node(std::move(view));
+  const auto changed = state_.take_service_changes();
+  if (changed.contains(kApiServer)) node_view_dirty_ = true;
+  refresh_node_view();
   compile_host_ports();
-  for (const auto& key : state_.take_service_changes()) {
+  for (const auto& key : changed) {
     service::Input input;
     if (const auto known = state_.services().find(key); known != state_.services().end())
       input.service = known->second;
@@ -46,12 +42,26 @@ void Controller::compile_services() {
   }
 }
 
-service::Surroundings Controller::surroundings() {
+// What Services see of the nodes. Not made anew each turn of the loop: there may be thousands of nodes.
+void Controller::refresh_node_view() {
   if (Clock::now() >= ephemeral_ports_at_) {
-    ephemeral_ports_ =
-        service::ephemeral_ports(sysctl("ip_local_port_range"), sysctl("ip_local_reserved_ports"));
+    auto ports = service::ephemeral_ports(sysctl("ip_local_port_range"), sysctl("ip_local_reserved_ports"));
     ephemeral_ports_at_ = Clock::now() + kEphemeralPortsRefresh;
+    if (ports != ephemeral_ports_) node_view_dirty_ = true;
+    ephemeral_ports_ = std::move(ports);
   }
+  if (!std::exchange(node_view_dirty_, false)) return;
+  service::NodeView view;
+  view.name = options_.node_name;
+  if (const auto own = state_.nodes().find(options_.node_name); own != state_.nodes().end())
+    if (const auto zone = own->second.labels.find(kZone); zone != own->second.labels.end())
+      view.zone = zone->second;
+  if (node_config_) view.addresses = node_config_->node_addresses;
+  view.around = surroundings();
+  service_compiler_.set_node(std::move(view));
+}
+
+service::Surroundings Controller::surroundings() const {
   service::Surroundings around;
   around.external_ips = options_.external_ips;
   around.reserved = options_.reserved_ports;
@@ -69,6 +79,7 @@ service::Surroundings Controller::surroundings() {
 }
 
 void Controller::compile_host_ports() {
+  if (std::exchange(host_ports_revision_, ipam_.revision()) == ipam_.revision()) return;
   std::set<std::string> keys;
   for (const auto& [key, attachment] : ipam_.attachments()) {
     if (attachment.host_ports.empty()) continue;

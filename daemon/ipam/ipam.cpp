@@ -166,6 +166,7 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   pool_.take(wanted.endpoint, wanted.ipv4);
   pool_.set_cursor({wanted.endpoint, wanted.ipv4});
   attachments_.emplace(wanted.key, wanted);
+  ++revision_;
   SLUICE_FAULT_POINT("ipam.recorded");
   // Its failure is no reason to fail an ADD: only the order after a restart depends on it.
   (void)write_file(folder_ + kCursorFile, fmt::format("{} {}\n", wanted.ipv4.to_string(), wanted.endpoint));
@@ -183,6 +184,7 @@ Result<void> Ipam::update(const Attachment& attachment) {
   if (auto done = write_file(folder_ + "/" + record_name(attachment), encode(attachment)); !done)
     return with_context(done.error(), "record the attachment");
   found->second = attachment;
+  ++revision_;
   return {};
 }
 
@@ -193,6 +195,7 @@ Result<void> Ipam::release(const AttachmentKey& key) {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failure_errno(errno, "remove " + path);
     SLUICE_FAULT_POINT("ipam.unlinked");
     attachments_.erase(found);
+    ++revision_;
     recount();
   }
   const auto digest = key_digest(key);

@@ -81,6 +81,8 @@ class Ipam {
 
   [[nodiscard]] std::optional<Attachment> find(const AttachmentKey& key) const;
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }
+  // Another number after each change of attachments(); never 0.
+  [[nodiscard]] std::uint64_t revision() const { return revision_; }
   [[nodiscard]] const std::vector<std::string>& damaged() const { return damaged_; }
   [[nodiscard]] const std::vector<DamagedRecord>& damaged_records() const { return damaged_records_; }
   void set_clock(std::function<Pool::Clock::time_point()> clock) { clock_ = std::move(clock); }  // for tests
@@ -103,6 +105,7 @@ class Ipam {
   std::string folder_;
   Pool pool_;
   std::map<AttachmentKey, Attachment> attachments_;
+  std::uint64_t revision_ = 1;
   std::set<std::pair<std::uint32_t, Address>> held_;
   std::vector<DamagedRecord> damaged_records_;
   std::vector<std::string> damaged_;
