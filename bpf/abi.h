@@ -399,30 +399,45 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 	return seconds * SLUICE_NS_PER_S;
 }
 
-/* First fragment's ports, for those that follow (RFC 791, 3.2). */
+/*
+ * `fragments`: LRU_HASH. What a datagram's first fragment, once it has been sent on, tells those that follow (RFC 791, 3.2).
+ * And the identifications that this node has given to datagrams whose source it translated: senders that share an address
+ * must not use one at a time, or the receiver would put together what belongs to two of them (RFC 6864, 5.3.1).
+ */
+enum sluice_fragment_view {
+	SLUICE_FRAGMENT_ARRIVED = 0,	/* src, dst and id as the fragments arrive */
+	SLUICE_FRAGMENT_GIVEN = 1,	/* as the receiver sees them; only seen_ns has a meaning */
+};
+
 struct sluice_fragment_key {
 	struct sluice_addr src;
 	struct sluice_addr dst;
 	__u32 id;		/* IPv4: identification, host order */
 	__u8 proto;
-	__u8 pad[3];
+	__u8 view;		/* enum sluice_fragment_view */
+	__u8 pad[2];
 } __attribute__((aligned(8)));
+
+struct sluice_fragment_ports {
+	__be16 sport_be;
+	__be16 dport_be;
+	__u16 given_id;		/* identification that the receiver sees, host order, if the source is translated */
+	__u16 pad;
+};
 
 struct sluice_fragment {
 	__u64 seen_ns;
-	__be16 sport_be;
-	__be16 dport_be;
-	__u32 seal;		/* sluice_fragment_seal(): elements change hands as conntrack's do */
+	struct sluice_fragment_ports first;
+	__u64 seal;		/* sluice_fragment_seal(): elements change hands as conntrack's do */
 };
 
-SLUICE_INLINE __u32 sluice_fragment_seal(const struct sluice_fragment_key *key, __be16 sport_be,
-					 __be16 dport_be)
+SLUICE_INLINE __u64 sluice_fragment_seal(const struct sluice_fragment_key *key, const struct sluice_fragment_ports *first)
 {
-	__u64 id_and_proto;
+	__u64 id_and_proto, ports;
 
 	__builtin_memcpy(&id_and_proto, &key->id, sizeof(id_and_proto));
-	return (__u32)((sluice_hash(&key->src, &key->dst, id_and_proto) +
-			(sport_be | (__u32)dport_be << 16) * SLUICE_HASH_6) >> 32);
+	__builtin_memcpy(&ports, first, sizeof(ports));
+	return sluice_hash(&key->src, &key->dst, id_and_proto) + ports * SLUICE_HASH_6;
 }
 
 /* ---- Services --------------------------------------------------------------------------- */
@@ -793,6 +808,9 @@ struct sluice_packet {
 	__u64 stamp;		/* stamp under which the firewall judged */
 	__u64 now_ns;		/* read once a tick of the kernel, which this CPU's next packets share */
 	__u64 tick;		/* in which it was read, in jiffies */
+	/* Of a fragment: its datagram, and what is known of it by the first one. As it arrived. */
+	struct sluice_fragment_key fragment;
+	struct sluice_fragment_ports fragment_first;
 };
 
 /* What `probe` reads from the packet data of BPF_PROG_TEST_RUN: 14 bytes of Ethernet header that
@@ -883,7 +901,7 @@ SLUICE_ASSERT(sizeof(struct sluice_ct_entry) == 56, "sluice_ct_entry");
 SLUICE_ASSERT(sizeof(struct sluice_ct_group) == 8256, "sluice_ct_group");
 SLUICE_ASSERT(sizeof(struct sluice_ct_pool) == SLUICE_CT_POOL * 96, "sluice_ct_pool");
 SLUICE_ASSERT(sizeof(struct sluice_fragment_key) == 40, "sluice_fragment_key");
-SLUICE_ASSERT(sizeof(struct sluice_fragment) == 16, "sluice_fragment");
+SLUICE_ASSERT(sizeof(struct sluice_fragment) == 24, "sluice_fragment");
 SLUICE_ASSERT(sizeof(struct sluice_service_key) == 24, "sluice_service_key");
 SLUICE_ASSERT(sizeof(struct sluice_service) == 40, "sluice_service");
 SLUICE_ASSERT(sizeof(struct sluice_source_key) == 28, "sluice_source_key");
@@ -909,7 +927,7 @@ SLUICE_ASSERT(sizeof(struct sluice_row_key) == 12, "sluice_row_key");
 SLUICE_ASSERT(sizeof(struct sluice_row) == 32, "sluice_row");
 SLUICE_ASSERT(sizeof(struct sluice_port_key) == 12, "sluice_port_key");
 SLUICE_ASSERT(sizeof(struct sluice_generation_stats) == 40, "sluice_generation_stats");
-SLUICE_ASSERT(sizeof(struct sluice_packet) == 240, "sluice_packet");
+SLUICE_ASSERT(sizeof(struct sluice_packet) == 288, "sluice_packet");
 SLUICE_ASSERT(sizeof(struct sluice_probe) == 52, "sluice_probe");
 SLUICE_ASSERT(sizeof(struct sluice_sweep) == 24, "sluice_sweep");
 SLUICE_ASSERT(sizeof(struct sluice_event) == 72, "sluice_event");

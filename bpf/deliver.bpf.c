@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Last module: sends the packet where the bridge or the router decided. */
+#include "lib/fragment.h"
 #include "lib/tunnel.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -126,15 +127,22 @@ static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const str
 	return sent(bpf_redirect_neigh(fib.ifindex, &hop, sizeof(hop), 0));
 }
 
-static __always_inline struct outcome send(struct __sk_buff *skb, const struct sluice_packet *pkt,
-					   struct sluice_stats *st)
+#define FRAGMENT (SLUICE_PKT_FRAGMENT_FIRST | SLUICE_PKT_FRAGMENT_LATER)
+
+static __always_inline struct outcome send(struct __sk_buff *skb, struct sluice_packet *pkt, struct sluice_stats *st)
 {
 	const struct sluice_config *cfg = config_get();
 	struct outcome outcome = refused(SLUICE_DROP_NO_ROUTE);
 	__u64 *counter = NULL;
+	__u32 reason;
 
 	if (!cfg)
 		return outcome;
+	if (unlikely(pkt->flags & FRAGMENT)) {
+		reason = fragment_translate(skb, pkt);
+		if (reason)
+			return refused(reason);
+	}
 	switch (pkt->output) {
 	case SLUICE_OUTPUT_POD:
 		counter = &st->delivered;
@@ -153,8 +161,12 @@ static __always_inline struct outcome send(struct __sk_buff *skb, const struct s
 		outcome = to_uplink(skb, pkt, cfg);
 		break;
 	}
-	if (!outcome.reason && counter)
+	if (outcome.reason)
+		return outcome;
+	if (counter)
 		(*counter)++;
+	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
+		fragment_remember(pkt);
 	return outcome;
 }
 

@@ -70,7 +70,7 @@ static __always_inline __u32 parse_rest(struct __sk_buff *skb, struct sluice_pac
 		return SLUICE_DROP_MULTICAST_UNSUPPORTED;
 	reason = parse_l4(skb, pkt, rest);
 	if (!reason && unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
-		fragment_remember(pkt, rest);
+		fragment_first_note(pkt);
 	return reason;
 }
 
@@ -306,7 +306,7 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 	return to_node && masquerade_candidate(pkt, cfg);
 }
 
-static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct ipv4_rest *rest)
+static __always_inline __u32 from_uplink(struct sluice_packet *pkt)
 {
 	struct sluice_route source;
 
@@ -319,7 +319,7 @@ static __always_inline __u32 from_uplink(struct sluice_packet *pkt, const struct
 			return SLUICE_DROP_SOURCE_IP;
 	}
 	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
-		fragment_remember(pkt, rest);
+		fragment_first_note(pkt);
 	return SLUICE_DROP_NONE;
 }
 
@@ -358,5 +358,5 @@ int entry_uplink(struct __sk_buff *skb)
 			return drop(skb, pkt, SLUICE_MODULE_ENTRY, SLUICE_DROP_TUNNEL_PORT);
 		return to_stack(pkt);
 	}
-	return pass_on(skb, pkt, from_uplink(pkt, &rest));
+	return pass_on(skb, pkt, from_uplink(pkt));
 }

@@ -5,6 +5,7 @@
  */
 #include <linux/if_packet.h>
 
+#include "lib/checksum.h"
 #include "lib/parse.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -18,15 +19,6 @@ struct unreachable {
 	struct iphdr ip;
 	struct icmp_header icmp;
 } __attribute__((packed));
-
-static __always_inline __u16 checksum_fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
 
 /* The answer's headers before what it quotes. */
 static __always_inline bool make_answer(struct __sk_buff *skb, const struct sluice_packet *pkt, __u32 quoted)
@@ -44,10 +36,10 @@ static __always_inline bool make_answer(struct __sk_buff *skb, const struct slui
 				    bpf_skb_load_bytes(skb, at, quote, sizeof(struct iphdr) + 8))
 		return false;
 	/* Zeros behind what is quoted change no sum. */
-	head.icmp.checksum = checksum_fold(bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote),
+	head.icmp.checksum = ~fold(bpf_csum_diff(NULL, 0, (__be32 *)quote, sizeof(quote),
 							 bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp,
 								       sizeof(head.icmp), 0)));
-	head.ip.check = checksum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
+	head.ip.check = ~fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
 	return !bpf_skb_adjust_room(skb, sizeof(head), BPF_ADJ_ROOM_MAC, 0) &&
 	       !bpf_skb_store_bytes(skb, at, &head, sizeof(head), 0);
 }

@@ -114,9 +114,10 @@ static __always_inline __u32 parse_ipv4(struct __sk_buff *skb, struct sluice_pac
 	return SLUICE_DROP_NONE;
 }
 
-static __always_inline void fragment_key(const struct sluice_packet *pkt, const struct ipv4_rest *rest,
-					 struct sluice_fragment_key *key)
+static __always_inline void fragment_note(struct sluice_packet *pkt, const struct ipv4_rest *rest)
 {
+	struct sluice_fragment_key *key = &pkt->fragment;
+
 	__builtin_memset(key, 0, sizeof(*key));
 	key->src = pkt->src;
 	key->dst = pkt->dst;
@@ -124,40 +125,40 @@ static __always_inline void fragment_key(const struct sluice_packet *pkt, const 
 	key->proto = pkt->proto;
 }
 
-static __always_inline void fragment_remember(const struct sluice_packet *pkt,
-					      const struct ipv4_rest *rest)
+/* What a first fragment is to tell those that follow it. */
+static __always_inline void fragment_first_note(struct sluice_packet *pkt)
 {
-	struct sluice_fragment value = {
-		.seen_ns = pkt->now_ns,
-		.sport_be = pkt->sport_be,
-		.dport_be = pkt->dport_be,
-	};
-	struct sluice_fragment_key key;
-
-	fragment_key(pkt, rest, &key);
-	value.seal = sluice_fragment_seal(&key, value.sport_be, value.dport_be);
-	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+	pkt->fragment_first.sport_be = pkt->sport_be;
+	pkt->fragment_first.dport_be = pkt->dport_be;
+	pkt->fragment_first.given_id = 0;
+	pkt->fragment_first.pad = 0;
 }
 
-static __always_inline __u32 fragment_recall(struct sluice_packet *pkt, const struct ipv4_rest *rest)
+/* What the datagram's first fragment told, into the context. False: nothing is known of it. */
+static __always_inline bool fragment_recall(struct sluice_packet *pkt)
 {
-	const volatile struct sluice_fragment *first;
-	struct sluice_fragment_key key;
-	__be16 sport_be, dport_be;
+	const volatile struct sluice_fragment *found = bpf_map_lookup_elem(&fragments, &pkt->fragment);
+	struct sluice_fragment_ports *first = &pkt->fragment_first;
 
+	if (!found || pkt->now_ns - found->seen_ns > FRAGMENT_LIFETIME_NS)
+		return false;
+	first->sport_be = found->first.sport_be;
+	first->dport_be = found->first.dport_be;
+	first->given_id = found->first.given_id;
+	first->pad = 0;
+	return found->seal == sluice_fragment_seal(&pkt->fragment, first);
+}
+
+static __always_inline __u32 parse_later_fragment(struct sluice_packet *pkt, const struct ipv4_rest *rest)
+{
 	/* It would overlap the TCP header that was judged (RFC 1858, 3). */
 	if (rest->fragment_offset == 1 && pkt->proto == IPPROTO_TCP)
 		return SLUICE_DROP_BAD_HEADER;
-	fragment_key(pkt, rest, &key);
-	first = bpf_map_lookup_elem(&fragments, &key);
-	if (!first || pkt->now_ns - first->seen_ns > FRAGMENT_LIFETIME_NS)
+	fragment_note(pkt, rest);
+	if (!fragment_recall(pkt))
 		return SLUICE_DROP_FRAGMENT_UNKNOWN;
-	sport_be = first->sport_be;
-	dport_be = first->dport_be;
-	if (first->seal != sluice_fragment_seal(&key, sport_be, dport_be))
-		return SLUICE_DROP_FRAGMENT_UNKNOWN;
-	pkt->sport_be = sport_be;
-	pkt->dport_be = dport_be;
+	pkt->sport_be = pkt->fragment_first.sport_be;
+	pkt->dport_be = pkt->fragment_first.dport_be;
 	return SLUICE_DROP_NONE;
 }
 
@@ -204,7 +205,9 @@ static __always_inline __u32 parse_l4(struct __sk_buff *skb, struct sluice_packe
 	void *l4;
 
 	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_LATER))
-		return fragment_recall(pkt, rest);
+		return parse_later_fragment(pkt, rest);
+	if (unlikely(pkt->flags & SLUICE_PKT_FRAGMENT_FIRST))
+		fragment_note(pkt, rest);
 	switch (pkt->proto) {
 	case IPPROTO_TCP:
 		needed = sizeof(struct tcphdr);

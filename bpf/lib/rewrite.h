@@ -7,6 +7,7 @@
 #ifndef SLUICE_LIB_REWRITE_H
 #define SLUICE_LIB_REWRITE_H
 
+#include "lib/checksum.h"
 #include "lib/embedded.h"
 
 struct translation {
@@ -72,15 +73,6 @@ static __always_inline bool rewrite(struct __sk_buff *skb, const struct sluice_p
 	if (!(pkt->flags & SLUICE_PKT_FRAGMENT_LATER) && !rewrite_l4(skb, pkt, tr))
 		return false;
 	return rewrite_address(skb, pkt->l3_offset, tr);
-}
-
-/* A checksum field after the word `from` under it became `to` (RFC 1624). */
-static __always_inline __u16 checksum_change(__u16 check, __u16 from, __u16 to)
-{
-	__u32 sum = (__u16)~check + (__u16)~from + to;
-
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~(sum + (sum >> 16));
 }
 
 /* A field of the quoted header, with ICMP's checksum over it. */

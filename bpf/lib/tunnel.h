@@ -9,6 +9,7 @@
 
 #include <linux/if_packet.h>
 
+#include "lib/checksum.h"
 #include "lib/parse.h"
 
 #define AF_INET 2
@@ -32,15 +33,6 @@ struct tunnel_headers {
 
 #define TUNNEL_OVERHEAD 50	/* without the padding at its end */
 _Static_assert(offsetof(struct tunnel_headers, inner) + ETH_HLEN == TUNNEL_OVERHEAD, "tunnel_headers");
-
-/* A sum of some 32-bit words as one of 16-bit words (RFC 1071, 2B). */
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum + (sum >> 16);
-}
 
 static __always_inline bool checksum_holds(const struct iphdr *ip)
 {

@@ -165,7 +165,7 @@ TEST_F(Entry, FragmentsFollowTheirFirst) {
   later.id = 9;
   EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped FRAGMENT_UNKNOWN") << "after 30 seconds";
   sluice_fragment torn = whole;
-  torn.dport_be ^= 1;
+  torn.first.dport_be ^= 1;
   put("fragments", key, torn);
   EXPECT_EQ(send(SLUICE_HOOK_POD, later).outcome, "dropped FRAGMENT_UNKNOWN") << "ports of another's first";
   put("fragments", key, whole);
