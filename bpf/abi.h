@@ -692,7 +692,7 @@ struct sluice_peer {
 	__u64 bound_class[SLUICE_GENERATION_SLOTS];	/* sluice_peer_bind() */
 };
 
-#define SLUICE_NO_CLASS 0xffffffffU	/* what another address's element tells: it has no row in any table */
+#define SLUICE_NO_CLASS 0xffffffffU	/* what another address's element tells; in `tables`: every class without a row */
 
 SLUICE_INLINE __u64 sluice_peer_bind(const struct sluice_addr *addr, __u32 peer_class)
 {

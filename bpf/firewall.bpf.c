@@ -10,10 +10,12 @@ char LICENSE[] SEC("license") = "GPL";
 
 const volatile __u32 generation_number = 0;
 const volatile __u32 generation_slot = 0;	/* of struct sluice_peer and generation_stats */
-/* Whether the rules have ipBlocks, ports and port tables at all: if not, the verifier removes what asks for them. */
+/* Whether the rules have ipBlocks, ports, port tables and default rows at all: if not, the verifier removes what asks for
+ * them. */
 const volatile __u8 uses_blocks = 0;
 const volatile __u8 uses_ports = 0;
 const volatile __u8 uses_port_tables = 0;
+const volatile __u8 uses_default_rows = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -152,6 +154,10 @@ static __always_inline bool admits(const struct sluice_policy *policy, enum slui
 		port = class_in_runs(policy->port_runs[direction], conn->proto, conn->dport_be);
 	key.page = port / SLUICE_ROW_BITS;
 	row = bpf_map_lookup_elem(&tables, &key);
+	if (!row && uses_default_rows) {
+		key.peer_class = SLUICE_NO_CLASS;
+		row = bpf_map_lookup_elem(&tables, &key);
+	}
 	port %= SLUICE_ROW_BITS;
 	return row && (row->bits[port / 64] >> (port % 64)) & 1;
 }

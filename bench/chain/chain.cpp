@@ -113,7 +113,7 @@ Side::Side(std::uint32_t sources, std::uint32_t services) : sources_(sources) {
   std::ranges::copy_n(to_service("S").begin(), turn.ethernet.size(), turn.ethernet.begin());
   put("turn", std::uint32_t{0}, turn);
 
-  go_live(load_generation({.uses_blocks = false, .uses_port_tables = false}), {});
+  go_live(load_generation({.uses_blocks = false, .uses_port_tables = false, .uses_default_rows = false}), {});
   set_policy(kPodA, policy(kTableA, 1));
   set_policy(kPodB, policy(kTableB, 2));
   set_class("10.1.0.2", 1);

@@ -5,6 +5,7 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -56,6 +57,8 @@ Result<std::uint32_t> run_probe(const Program& probe, sluice_probe input) {
 Features Features::of(const policy::Ruleset& ruleset) {
   Features features;
   features.blocks = !ruleset.blocks.empty();
+  features.default_rows = std::ranges::any_of(
+      ruleset.rows, [](const auto& row) { return row.first.peer_class == SLUICE_NO_CLASS; });
   for (const auto& [id, policy] : ruleset.endpoints) {
     for (const auto direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
       features.ports |= !policy.port_runs[direction].empty();
@@ -75,6 +78,7 @@ Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t 
   constants->uses_blocks = features.blocks;
   constants->uses_ports = features.ports;
   constants->uses_port_tables = features.port_tables;
+  constants->uses_default_rows = features.default_rows;
   if (auto done = object->load(); !done) return tl::unexpected(done.error());
 
   // The object closes its own fds when it goes out of scope.

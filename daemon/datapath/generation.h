@@ -21,9 +21,11 @@ struct Features {
   bool blocks = false;
   bool ports = false;
   bool port_tables = false;
+  bool default_rows = false;
   [[nodiscard]] static Features of(const policy::Ruleset& ruleset);
   [[nodiscard]] bool cover(const Features& needed) const {
-    return (blocks || !needed.blocks) && (ports || !needed.ports) && (port_tables || !needed.port_tables);
+    return (blocks || !needed.blocks) && (ports || !needed.ports) && (port_tables || !needed.port_tables) &&
+           (default_rows || !needed.default_rows);
   }
 };
 

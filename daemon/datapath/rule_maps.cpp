@@ -230,7 +230,7 @@ Datapath::Numbers RuleMaps::free_numbers() const {
   const auto above = [](std::uint32_t& first, std::uint32_t used) { first = std::max(first, used + 1); };
   for (const auto& key : rows_) {
     above(free.table, key.table);
-    above(free.peer_class, key.peer_class);
+    if (key.peer_class != SLUICE_NO_CLASS) above(free.peer_class, key.peer_class);
   }
   for (const auto& key : ports_) above(free.port_table, key.table);
   const auto classes = [&](const Classes& value) {

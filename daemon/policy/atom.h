@@ -21,6 +21,13 @@ struct PodPredicate {  // "is a pod with these labels in such a namespace"
   auto operator<=>(const PodPredicate&) const = default;
 };
 
+// "has an address in one of these blocks". All blocks that a policy admits at the same ports are one atom, so
+// that addresses which no rule tells apart share a class, however many blocks there are.
+struct Blocks {
+  std::vector<model::IpBlock> any_of;  // sorted, distinct
+  auto operator<=>(const Blocks&) const = default;
+};
+
 struct NamedPort {  // "is a pod whose port of this name has this number"
   std::string name;
   std::uint8_t protocol = 0;
@@ -28,7 +35,7 @@ struct NamedPort {  // "is a pod whose port of this name has this number"
   auto operator<=>(const NamedPort&) const = default;
 };
 
-using Atom = std::variant<PodPredicate, model::IpBlock, NamedPort>;
+using Atom = std::variant<PodPredicate, Blocks, NamedPort>;
 using AtomId = std::uint32_t;
 using Atoms = Interner<Atom>;
 using AtomSet = std::vector<AtomId>;  // sorted, distinct

@@ -2,6 +2,7 @@
 #include "daemon/policy/blocks.h"
 
 #include <algorithm>
+#include <array>
 
 #include "daemon/policy/prefix_map.h"
 
@@ -9,42 +10,93 @@ namespace sluice::policy {
 
 namespace {
 
-// In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6
-// addresses.
-bool covers(const Prefix& outer, const Prefix& inner) {
-  return outer.is_v4() == inner.is_v4() && outer.contains(inner);
-}
+struct Mention {  // of a prefix, by a block of an atom
+  AtomId atom = 0;
+  std::uint32_t block = 0;  // number of the block among all
+  bool except = false;
+};
+
+using Mentions = std::map<Prefix, std::vector<Mention>>;
+
+// Walks the prefixes of one family from the outer to the inner ones and knows at each what is true there. A
+// step costs what the prefix itself changes, not what is around it.
+class Walk {
+ public:
+  explicit Walk(std::size_t blocks) : blocks_(blocks) {}
+
+  // In the order of a map: all that a prefix contains follows it.
+  const AtomSet& enter(const Prefix& prefix, const std::vector<Mention>& mentions) {
+    while (!path_.empty() && !path_.back().prefix.contains(prefix)) leave();
+    path_.push_back({prefix, &mentions});
+    for (const auto& mention : mentions) change(mention, 1);
+    return true_;
+  }
+
+ private:
+  struct Block {
+    int inside = 0;    // 1: within its CIDR
+    int excepted = 0;  // within so many of its exceptions
+    [[nodiscard]] bool holds() const { return inside > 0 && excepted == 0; }
+  };
+  struct Step {
+    Prefix prefix;
+    const std::vector<Mention>* mentions = nullptr;
+  };
+
+  void leave() {
+    for (const auto& mention : *path_.back().mentions) change(mention, -1);
+    path_.pop_back();
+  }
+
+  void change(const Mention& mention, int by) {
+    Block& block = blocks_[mention.block];
+    const bool before = block.holds();
+    (mention.except ? block.excepted : block.inside) += by;
+    if (block.holds() == before) return;
+    int& holding = holding_[mention.atom];
+    const bool was_true = holding > 0;
+    holding += before ? -1 : 1;
+    if ((holding > 0) == was_true) return;
+    const auto at = std::ranges::lower_bound(true_, mention.atom);
+    if (was_true)
+      true_.erase(at);
+    else
+      true_.insert(at, mention.atom);
+  }
+
+  std::vector<Block> blocks_;
+  std::map<AtomId, int> holding_;  // number of the atom's blocks that hold
+  std::vector<Step> path_;
+  AtomSet true_;
+};
 
 }  // namespace
 
 void BlockIndex::set(const AtomSet& in_force, const Atoms& atoms) {
-  std::map<Prefix, AtomSet> members;
+  Mentions mentions;
+  std::uint32_t count = 0;
   for (const AtomId atom : in_force) {
-    const auto& block = std::get<model::IpBlock>(atoms.content(atom));
-    members.try_emplace(block.cidr);
-    for (const auto& except : block.except) members.try_emplace(except);
-  }
-  const Prefix all_ipv4(Address::from_v4(0), SLUICE_V4_PREFIX_BITS);
-  const bool around_ipv4 = std::ranges::any_of(
-      members, [&](const auto& entry) { return !entry.first.is_v4() && entry.first.contains(all_ipv4); });
-  if (around_ipv4) members.try_emplace(all_ipv4);
-
-  for (const AtomId atom : in_force) {
-    const auto& block = std::get<model::IpBlock>(atoms.content(atom));
-    // All that a prefix contains follows it in the map's order.
-    for (auto it = members.find(block.cidr); it != members.end() && block.cidr.contains(it->first); ++it) {
-      const auto excepted = [&](const Prefix& except) { return covers(except, it->first); };
-      if (covers(block.cidr, it->first) && std::ranges::none_of(block.except, excepted))
-        it->second.push_back(atom);
+    for (const auto& block : std::get<Blocks>(atoms.content(atom)).any_of) {
+      mentions[block.cidr].push_back({atom, count, false});
+      for (const auto& except : block.except) mentions[except].push_back({atom, count, true});
+      ++count;
     }
   }
+  // In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6
+  // addresses.
+  const Prefix all_ipv4(Address::from_v4(0), SLUICE_V4_PREFIX_BITS);
+  const bool around_ipv4 = std::ranges::any_of(
+      mentions, [&](const auto& entry) { return !entry.first.is_v4() && entry.first.contains(all_ipv4); });
+  if (around_ipv4) mentions.try_emplace(all_ipv4);
 
   std::map<AtomSet, std::uint32_t> numbers{{AtomSet(), 0}};
   sets_.assign(1, AtomSet());
   prefixes_.clear();
-  for (const auto& [prefix, blocks] : members) {
-    const auto [it, added] = numbers.try_emplace(blocks, static_cast<std::uint32_t>(sets_.size()));
-    if (added) sets_.push_back(blocks);
+  std::array<Walk, 2> walks{Walk(count), Walk(count)};
+  for (const auto& [prefix, here] : mentions) {
+    const auto [it, added] = numbers.try_emplace(walks[prefix.is_v4() ? 1 : 0].enter(prefix, here),
+                                                 static_cast<std::uint32_t>(sets_.size()));
+    if (added) sets_.push_back(it->first);
     prefixes_.emplace_hint(prefixes_.end(), prefix, it->second);
   }
 }

@@ -9,14 +9,14 @@
 
 namespace sluice::policy {
 
-// The ipBlocks in force, cut at every prefix that one of them names: an address is in the blocks of its
-// longest prefix.
+// The ipBlocks in force, cut at every prefix that one of them names: an address is in what its longest prefix
+// is in.
 class BlockIndex {
  public:
-  // `in_force` (sorted) are IpBlocks.
+  // `in_force` (sorted) are Blocks.
   void set(const AtomSet& in_force, const Atoms& atoms);
 
-  // Number of the set of blocks that `address` is in; 0 is the empty set.
+  // Number of the set of atoms that are true of `address`; 0 is the empty set.
   [[nodiscard]] std::uint32_t set_of(const Address& address) const;
   [[nodiscard]] const AtomSet& blocks(std::uint32_t set) const { return sets_[set]; }
   [[nodiscard]] const std::map<Prefix, std::uint32_t>& prefixes() const { return prefixes_; }

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
+#include <map>
+#include <set>
 
 #include "bpf/abi.h"
 
@@ -11,11 +12,17 @@ namespace sluice::policy {
 
 namespace {
 
-// No value: a peer that matches nothing.
-std::optional<Atom> atom_of(const model::PolicyPeer& peer, const std::string& ns) {
+struct Peers {
+  bool everyone = false;
+  std::vector<PodPredicate> predicates;
+  Blocks blocks;
+};
+
+// A peer that is not understood is left out: it matches nothing.
+void add_peer(Peers& peers, const model::PolicyPeer& peer, const std::string& ns) {
   const bool by_selector = peer.pod_selector || peer.namespace_selector;
-  if (peer.ip_block) return by_selector ? std::nullopt : std::optional<Atom>(*peer.ip_block);
-  if (!by_selector) return std::nullopt;
+  if (peer.ip_block && !by_selector) peers.blocks.any_of.push_back(*peer.ip_block);
+  if (peer.ip_block || !by_selector) return;
   PodPredicate predicate;
   if (peer.namespace_selector) {
     predicate.namespaces = peer.namespace_selector;
@@ -23,34 +30,72 @@ std::optional<Atom> atom_of(const model::PolicyPeer& peer, const std::string& ns
     predicate.ns = ns;
   }
   if (peer.pod_selector) predicate.pods = *peer.pod_selector;
-  return predicate;
+  peers.predicates.push_back(std::move(predicate));
 }
 
-void add_port(CompiledRule& rule, const model::PolicyPort& port) {
+void sort_and_dedupe(auto& list) {
+  std::ranges::sort(list);
+  list.erase(std::unique(list.begin(), list.end()), list.end());
+}
+
+void add_port(RulePorts& ports, const model::PolicyPort& port) {
   const auto protocol = static_cast<std::uint8_t>(port.protocol);
   if (const auto* number = std::get_if<std::uint16_t>(&port.port)) {
     const std::uint16_t last = port.end_port.value_or(*number);
-    if (last >= *number) rule.spans.push_back({protocol, *number, last});
+    if (last >= *number) ports.spans.push_back({protocol, *number, last});
   } else if (port.end_port) {
     return;  // only a number begins a range; what cannot be understood admits nothing
   } else if (const auto* name = std::get_if<std::string>(&port.port)) {
-    rule.names.push_back({*name, protocol});
+    ports.names.push_back({*name, protocol});
   } else {
-    rule.spans.push_back({protocol, 0, std::numeric_limits<std::uint16_t>::max()});
+    ports.spans.push_back({protocol, 0, std::numeric_limits<std::uint16_t>::max()});
   }
 }
 
-CompiledRule compile(const model::PolicyRule& source, const std::string& ns, Atoms& atoms) {
-  CompiledRule rule;
-  if (source.peers.empty()) rule.peers.push_back(kEveryone);
-  for (const auto& peer : source.peers) {
-    if (const auto atom = atom_of(peer, ns)) rule.peers.push_back(atoms.number(*atom));
+RulePorts ports_of(const model::PolicyRule& rule) {
+  RulePorts ports;
+  ports.every = rule.ports.empty();
+  for (const auto& port : rule.ports) add_port(ports, port);
+  sort_and_dedupe(ports.spans);
+  sort_and_dedupe(ports.names);
+  return ports;
+}
+
+AtomSet number(Peers&& peers, Atoms& atoms) {
+  if (peers.everyone) return {kEveryone};
+  AtomSet numbers;
+  for (auto& predicate : peers.predicates) numbers.push_back(atoms.number(std::move(predicate)));
+  sort_and_dedupe(peers.blocks.any_of);
+  if (!peers.blocks.any_of.empty()) numbers.push_back(atoms.number(std::move(peers.blocks)));
+  sort_and_dedupe(numbers);
+  return numbers;
+}
+
+std::vector<CompiledRule> compile(const std::vector<model::PolicyRule>& sources, const std::string& ns,
+                                  Atoms& atoms) {
+  std::map<RulePorts, Peers> by_ports;
+  for (const auto& source : sources) {
+    Peers& peers = by_ports[ports_of(source)];
+    peers.everyone |= source.peers.empty();
+    for (const auto& peer : source.peers) add_peer(peers, peer, ns);
   }
-  std::ranges::sort(rule.peers);
-  rule.peers.erase(std::unique(rule.peers.begin(), rule.peers.end()), rule.peers.end());
-  rule.every_port = source.ports.empty();
-  for (const auto& port : source.ports) add_port(rule, port);
-  return rule;
+  std::vector<CompiledRule> rules;
+  for (auto& [ports, peers] : by_ports) rules.push_back({number(std::move(peers), atoms), ports});
+  return rules;
+}
+
+std::vector<NameUse> name_uses_of(const std::vector<CompiledRule>& rules, int direction) {
+  std::set<NameUse> uses;
+  for (const auto& rule : rules) {
+    for (const auto& name : rule.ports.names) {
+      if (direction == SLUICE_INGRESS) {
+        uses.emplace(kEveryone, name);
+        continue;
+      }
+      for (const AtomId peer : rule.peers) uses.emplace(peer, name);
+    }
+  }
+  return {uses.begin(), uses.end()};
 }
 
 }  // namespace
@@ -63,14 +108,16 @@ void CompiledPolicy::enter(Atoms& atoms) {
   in_force = true;
   for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
     if (!isolates(direction)) continue;
-    for (const auto& rule : direction == SLUICE_INGRESS ? source->ingress : source->egress)
-      rules[direction].push_back(compile(rule, source->ns, atoms));
+    rules[direction] =
+        compile(direction == SLUICE_INGRESS ? source->ingress : source->egress, source->ns, atoms);
+    name_uses[direction] = name_uses_of(rules[direction], direction);
   }
 }
 
 void CompiledPolicy::leave() {
   in_force = false;
   rules = {};
+  name_uses = {};
 }
 
 }  // namespace sluice::policy

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -19,26 +20,35 @@ struct PortName {
   auto operator<=>(const PortName&) const = default;
 };
 
-struct CompiledRule {
-  AtomSet peers;            // {kEveryone} if the rule names none; empty: it admits nobody
-  bool every_port = false;  // of every protocol; the next two are empty then
-  std::vector<PortSpan> spans;
+struct RulePorts {
+  bool every = false;           // of every protocol; the next two are empty then
+  std::vector<PortSpan> spans;  // sorted, distinct, as are the names
   std::vector<PortName> names;
+  auto operator<=>(const RulePorts&) const = default;
 };
+
+// All that a policy says about the same ports.
+struct CompiledRule {
+  AtomSet peers;  // {kEveryone} if the policy names none for these ports; empty: they admit nobody
+  RulePorts ports;
+};
+
+// A port that stands for a number of each pod: (peer, name). An egress rule's peers resolve it, each for
+// itself; for ingress the pod that the policy selects does, and the peer is kEveryone.
+using NameUse = std::pair<AtomId, PortName>;
 
 // A policy, and while it is in force its rules in terms of atoms.
 struct CompiledPolicy {
   std::shared_ptr<const model::NetworkPolicy> source;
   std::uint32_t serial = 0;  // of this state of the policy; never given twice
   bool in_force = false;
-  std::array<std::vector<CompiledRule>, 2> rules;  // [sluice_direction]; none where it does not isolate
+  // [sluice_direction]; nothing where it does not isolate.
+  std::array<std::vector<CompiledRule>, 2> rules;
+  std::array<std::vector<NameUse>, 2> name_uses;  // of the rules; sorted, distinct
 
   [[nodiscard]] bool isolates(int direction) const;
   void enter(Atoms& atoms);
   void leave();
 };
-
-// An egress rule's port that each peer resolves for itself: (peer, name).
-using NameUse = std::pair<AtomId, PortName>;
 
 }  // namespace sluice::policy

@@ -185,14 +185,9 @@ void Compiler::State::choose_atoms() {
     if (in_force && !compiled.in_force) compiled.enter(atoms);
     if (!in_force && compiled.in_force) compiled.leave();
     for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
-      for (const auto& rule : compiled.rules[direction]) {
-        now.insert(rule.peers.begin(), rule.peers.end());
-        if (direction == SLUICE_INGRESS) continue;
-        for (const AtomId peer : rule.peers) {
-          for (const auto& name : rule.names) uses.emplace(peer, name);
-        }
-      }
+      for (const auto& rule : compiled.rules[direction]) now.insert(rule.peers.begin(), rule.peers.end());
     }
+    uses.insert(compiled.name_uses[SLUICE_EGRESS].begin(), compiled.name_uses[SLUICE_EGRESS].end());
   }
   now.erase(kEveryone);
   predicates.clear();

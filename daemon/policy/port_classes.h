@@ -12,6 +12,7 @@ struct PortSpan {
   std::uint8_t protocol = 0;
   std::uint16_t first = 0;
   std::uint16_t last = 0;  // inclusive
+  auto operator<=>(const PortSpan&) const = default;
 };
 
 struct PortRun {  // first … last of one protocol have one class, which is not 0

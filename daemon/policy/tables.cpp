@@ -15,10 +15,9 @@ struct Ports {
 
 using PortsByPeer = std::map<std::pair<AtomId, AtomId>, Ports>;  // by (peer, named port)
 
-const std::set<std::uint16_t>& numbers_of(int direction, AtomId peer, const PortName& name,
-                                          const Tables::NamedPorts& named_ports) {
+const std::set<std::uint16_t>& numbers_of(const NameUse& use, const Tables::NamedPorts& named_ports) {
   static const std::set<std::uint16_t> none;
-  const auto found = named_ports.find({direction == SLUICE_INGRESS ? kEveryone : peer, name});
+  const auto found = named_ports.find(use);
   return found == named_ports.end() ? none : found->second;
 }
 
@@ -26,10 +25,11 @@ void add_rule(const CompiledRule& rule, int direction, const Tables::NamedPorts&
               PortsByPeer& by_peer) {
   for (const AtomId peer : rule.peers) {
     Ports& ports = by_peer[{peer, kEveryone}];
-    ports.every |= rule.every_port;
-    ports.spans.insert(ports.spans.end(), rule.spans.begin(), rule.spans.end());
-    for (const auto& name : rule.names) {
-      for (const std::uint16_t number : numbers_of(direction, peer, name, named_ports)) {
+    ports.every |= rule.ports.every;
+    ports.spans.insert(ports.spans.end(), rule.ports.spans.begin(), rule.ports.spans.end());
+    for (const auto& name : rule.ports.names) {
+      const AtomId resolved_by = direction == SLUICE_INGRESS ? kEveryone : peer;
+      for (const std::uint16_t number : numbers_of({resolved_by, name}, named_ports)) {
         const PortSpan span{name.protocol, number, number};
         if (direction == SLUICE_INGRESS) {
           ports.spans.push_back(span);
@@ -56,15 +56,19 @@ std::vector<std::uint64_t> bits_of(const Ports& ports, const std::vector<std::ui
   return bits;
 }
 
-// The classes of `index` that `entry` is about.
+bool admits_anybody(const TableEntry& entry) {
+  return entry.peer == kEveryone && entry.named_port == kEveryone;
+}
+
+// The classes of `index` that `entry`, which is not about anybody, is about.
 std::vector<std::uint32_t> classes_of(const TableEntry& entry, const ClassIndex& index) {
   const auto with = [&](AtomId atom) -> const std::vector<std::uint32_t>& {
     static const std::vector<std::uint32_t> none;
-    if (atom == kEveryone) return index.all;
     const auto found = index.with_atom.find(atom);
     return found == index.with_atom.end() ? none : found->second;
   };
   if (entry.named_port == kEveryone) return with(entry.peer);
+  if (entry.peer == kEveryone) return with(entry.named_port);
   std::vector<std::uint32_t> both;
   std::ranges::set_intersection(with(entry.peer), with(entry.named_port), std::back_inserter(both));
   return both;
@@ -84,14 +88,10 @@ std::uint32_t Tables::number_of(int direction, const std::vector<const CompiledP
   // Serials end where this list begins: it begins with how many there are.
   key.insert(key.begin(), static_cast<std::uint32_t>(isolating.size()));
   for (const auto* policy : isolating) {
-    for (const auto& rule : policy->rules[direction]) {
-      for (const AtomId peer : rule.peers) {
-        for (const auto& name : rule.names) {
-          const auto& numbers = numbers_of(direction, peer, name, named_ports);
-          key.push_back(static_cast<std::uint32_t>(numbers.size()));
-          key.insert(key.end(), numbers.begin(), numbers.end());
-        }
-      }
+    for (const auto& use : policy->name_uses[direction]) {
+      const auto& numbers = numbers_of(use, named_ports);
+      key.push_back(static_cast<std::uint32_t>(numbers.size()));
+      key.insert(key.end(), numbers.begin(), numbers.end());
     }
   }
   if (const auto found = cached_.find(key); found != cached_.end()) return found->second;
@@ -140,31 +140,47 @@ void Tables::add_port_classes(std::uint32_t port_table,
     port_classes.emplace(PortKey{port_table, prefix.protocol, prefix.port, prefix.bits}, prefix.port_class);
 }
 
+// Sparse: a class is in a row of its own only where it is admitted at more than anybody is.
 void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<RowKey, Row>& rows) const {
   constexpr std::size_t kWords = SLUICE_ROW_BITS / 64;
   const auto& entries = tables_.content(table).entries;
+  if (entries.empty()) return;
+  std::vector<std::uint64_t> anybody(entries.front().bits.size());
   std::vector<std::pair<std::uint32_t, const TableEntry*>> admitted;  // class -> what admits it
   for (const auto& entry : entries) {
+    if (admits_anybody(entry)) {
+      anybody = entry.bits;
+      continue;
+    }
     for (const std::uint32_t peer_class : classes_of(entry, classes))
       admitted.emplace_back(peer_class, &entry);
   }
   std::ranges::sort(admitted);
 
-  for (auto it = admitted.begin(); it != admitted.end();) {
-    const std::uint32_t peer_class = it->first;
-    std::vector<std::uint64_t> bits(it->second->bits.size());
-    for (; it != admitted.end() && it->first == peer_class; ++it) {
-      for (std::size_t word = 0; word < bits.size(); ++word) bits[word] |= it->second->bits[word];
-    }
+  const auto page_of = [&](const std::vector<std::uint64_t>& bits, std::size_t word) {
+    Row row{};
+    std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWords, bits.size() - word),
+                row.begin());
+    return row;
+  };
+  const auto add = [&](std::uint32_t peer_class, const std::vector<std::uint64_t>& bits,
+                       const auto& implied) {
     for (std::size_t word = 0; word < bits.size(); word += kWords) {
-      Row row{};
-      std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWords, bits.size() - word),
-                  row.begin());
-      if (row != Row{})
+      const Row row = page_of(bits, word);
+      if (row != implied(word))
         rows.emplace_hint(rows.end(), RowKey{table, peer_class, static_cast<std::uint32_t>(word / kWords)},
                           row);
     }
+  };
+  for (auto it = admitted.begin(); it != admitted.end();) {
+    const std::uint32_t peer_class = it->first;
+    std::vector<std::uint64_t> bits = anybody;
+    for (; it != admitted.end() && it->first == peer_class; ++it) {
+      for (std::size_t word = 0; word < bits.size(); ++word) bits[word] |= it->second->bits[word];
+    }
+    add(peer_class, bits, [&](std::size_t word) { return page_of(anybody, word); });
   }
+  add(SLUICE_NO_CLASS, anybody, [](std::size_t) { return Row{}; });
 }
 
 void Tables::sweep(const std::unordered_set<std::uint32_t>& tables,

@@ -104,6 +104,35 @@ TEST_F(Verdict, WithoutBlocksInUseTheyAreNotLookedAt) {
   EXPECT_EQ(verdict(), "dropped POLICY_EGRESS");
 }
 
+TEST_F(Verdict, AClassWithoutARowHasTheTablesDefaultRow) {
+  set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0, {}, {}});
+  set_port(8, IPPROTO_UDP, 80, 16, 1);
+  set_port(8, IPPROTO_UDP, 81, 16, 2);
+  set_port(8, IPPROTO_UDP, 82, 16, 300);
+  set_row(5, SLUICE_NO_CLASS, {1});
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 80), "delivered") << "class 0";
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 81), "dropped POLICY_INGRESS");
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 82), "dropped POLICY_INGRESS") << "another page";
+  set_class("10.1.0.2", 3);
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 80), "delivered") << "class 3";
+  set_row(5, 3, {2});
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 80), "dropped POLICY_INGRESS") << "a row of its own is all that holds";
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 81), "delivered");
+  set_row(5, SLUICE_NO_CLASS, {300});
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 82), "delivered") << "class 3 has no row on this page";
+  set_policy(kPodB, {{6, 0}, {8, 0}, kIn, 0, {}, {}});
+  EXPECT_EQ(verdict_on(IPPROTO_UDP, 80), "dropped POLICY_INGRESS") << "the default of another table";
+}
+
+TEST_F(Verdict, WithoutDefaultRowsInUseTheyAreNotLookedAt) {
+  set_row(5, SLUICE_NO_CLASS, {0});
+  const Generation plain{.number = 2, .slot = 0, .uses_default_rows = false};
+  Firewall next = load_generation(plain);
+  set_policy(next, kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
+  go_live(std::move(next), plain);
+  EXPECT_EQ(verdict(), "dropped POLICY_INGRESS");
+}
+
 TEST_F(Verdict, PortTableByProtocolAndInterval) {
   set_policy(kPodB, {{5, 0}, {8, 0}, kIn, 0, {}, {}});
   set_row(5, 0, {1, 2});

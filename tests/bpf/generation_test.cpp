@@ -129,12 +129,13 @@ TEST_F(Generations, EventsTellVerdictsAndDropsWhenAskedFor) {
 TEST_F(Generations, EveryVariantOfTheProgramIsAccepted) {
   for (std::uint32_t slot = 0; slot < SLUICE_GENERATION_SLOTS; ++slot)
     for (const bool blocks : {false, true})
-      for (const unsigned ports : {0U, 1U, 2U, 3U}) {
+      for (const unsigned rows : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U}) {
         const Generation variant{.number = 2 + slot,
                                  .slot = slot,
                                  .uses_blocks = blocks,
-                                 .uses_ports = (ports & 1) != 0,
-                                 .uses_port_tables = (ports & 2) != 0};
+                                 .uses_ports = (rows & 1) != 0,
+                                 .uses_port_tables = (rows & 2) != 0,
+                                 .uses_default_rows = (rows & 4) != 0};
         go_live(load_generation(variant), variant);
         EXPECT_EQ(call(), "delivered");
         EXPECT_EQ(stamp(), SLUICE_STAMP(variant.number, 0));

@@ -366,6 +366,7 @@ Firewall World::load_generation(const Generation& generation) {
   firewall->rodata->uses_blocks = generation.uses_blocks;
   firewall->rodata->uses_ports = generation.uses_ports;
   firewall->rodata->uses_port_tables = generation.uses_port_tables;
+  firewall->rodata->uses_default_rows = generation.uses_default_rows;
   size_conntrack(firewall->obj);
   need(firewall_bpf__load(firewall.get()) == 0, "load the firewall");
   for (const std::uint32_t endpoint : {kPodA, kPodB})

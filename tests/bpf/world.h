@@ -78,6 +78,7 @@ struct Generation {  // constants of a firewall program
   bool uses_blocks = true;
   bool uses_ports = true;
   bool uses_port_tables = true;
+  bool uses_default_rows = true;
 };
 
 [[nodiscard]] sluice_addr address(const std::string& ipv4);

@@ -57,7 +57,9 @@ inline bool model_admits(const Ruleset& ruleset, const EndpointPolicy& policy, s
                                        ? *local->second.peer_class
                                        : model_peer_class(ruleset, peer);
   const std::uint32_t port_class = model_port_class(ruleset, policy, direction, flow);
-  const auto row = ruleset.rows.find({policy.table[direction], peer_class, port_class / SLUICE_ROW_BITS});
+  const std::uint32_t page = port_class / SLUICE_ROW_BITS;
+  auto row = ruleset.rows.find({policy.table[direction], peer_class, page});
+  if (row == ruleset.rows.end()) row = ruleset.rows.find({policy.table[direction], SLUICE_NO_CLASS, page});
   if (row == ruleset.rows.end()) return false;
   const std::uint32_t bit = port_class % SLUICE_ROW_BITS;
   return (row->second[bit / 64] >> (bit % 64) & 1U) != 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the compiler promises about its numbers: what keeps them, what changes them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -103,6 +104,48 @@ TEST_F(CompilerTest, EndpointsThatAdmitTheSameShareATable) {
   EXPECT_EQ(front, ruleset->endpoints.at(kVault)) << "the table is its content, not its policy";
   EXPECT_EQ(front.port_runs[SLUICE_INGRESS], (std::vector<PortRun>{{6, 80, 80, 1}}));
   EXPECT_TRUE(ruleset->port_classes.empty());
+}
+
+TEST_F(CompilerTest, ARuleForAnybodyIsTheDefaultRowOfItsTable) {
+  const auto ruleset = compile({ingress("shop", "", {{{}, {tcp(80)}}, {{pods("app=front")}, {tcp(81)}}})});
+  const std::uint32_t table = ruleset->endpoints.at(kCart).table[SLUICE_INGRESS];
+  const std::uint32_t front = class_of(*ruleset, "shop/front");
+  EXPECT_NE(front, class_of(*ruleset, "lab/db"));
+  const std::map<RowKey, Row> rows{
+      {{table, front, 0}, Row{0b110}},            // what anybody is admitted at, and more
+      {{table, SLUICE_NO_CLASS, 0}, Row{0b010}},  // every other class, this one of port 80
+  };
+  EXPECT_EQ(ruleset->rows, rows);
+}
+
+TEST_F(CompilerTest, WhoIsAdmittedAtNoMoreThanAnybodyHasNoRow) {
+  const auto ruleset = compile({ingress("shop", "", {{{}, {tcp(80, 90)}}, {{pods("app=front")}, {tcp(85)}}}),
+                                egress("shop", "", {{{}, {}}, {{namespaces("env=prod")}, {udp(53)}}})});
+  EXPECT_EQ(ruleset->rows.size(), 2U) << "a default row for each direction";
+  for (const auto& [key, row] : ruleset->rows) EXPECT_EQ(key.peer_class, SLUICE_NO_CLASS);
+}
+
+// What tables × classes would be: 200 × 8,000.
+TEST_F(CompilerTest, RowsAreNotMultipliedByRulesForAnybody) {
+  std::vector<NetworkPolicy> policies;
+  for (std::uint32_t i = 0; i < 200; ++i) {
+    model::Pod pod;
+    pod.ns = "lab";
+    pod.name = fmt::format("pod{}", i);
+    pod.labels = {{"number", std::to_string(i)}};
+    pod.ips = {Address::from_v4(0x0a000a00U + i)};
+    cluster.endpoints[100 + i] = {100 + i, pod.ns, pod.name};
+    add_pod(cluster, pod);
+    policies.push_back(
+        ingress("lab", fmt::format("number={}", i), {{{}, {tcp(static_cast<int>(1000 + i))}}}));
+  }
+  PolicyRule blocks{{}, {tcp(443)}};
+  for (std::uint32_t i = 0; i < 8000; ++i)
+    blocks.peers.push_back(block(fmt::format("203.{}.{}.0/25", i / 250, i % 250)));
+  policies.push_back(egress("shop", "", {blocks}));
+  const auto ruleset = compile(policies);
+  EXPECT_EQ(ruleset->blocks.size(), 8000U);
+  EXPECT_LE(ruleset->rows.size(), 201U);
 }
 
 TEST_F(CompilerTest, ManyPortsMakeAPortTable) {

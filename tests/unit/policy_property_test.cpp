@@ -33,7 +33,7 @@ std::string in_words(const Cluster& cluster, const Flow& flow) {
 class NumbersSeen {
  public:
   void check(const Ruleset& ruleset) {
-    std::set<std::uint32_t> classes{0};
+    std::set<std::uint32_t> classes{0, SLUICE_NO_CLASS};
     std::set<std::uint32_t> tables;
     std::set<std::uint32_t> port_tables;
     for (const auto& [address, peer_class] : ruleset.peers) classes.insert(peer_class);
