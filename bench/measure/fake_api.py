@@ -3,6 +3,7 @@
 large as real ones."""
 import json
 import os
+import sys
 import threading
 import time
 import urllib.parse
@@ -106,13 +107,13 @@ KINDS = {"nodes": ("v1", "Node"), "namespaces": ("v1", "Namespace"), "pods": ("v
          "servicecidrs": ("networking.k8s.io/v1", "ServiceCIDR")}
 
 
-def kubeconfig(folder, port):
-    """For the API on that port of the loopback. Its path."""
+def kubeconfig(folder, port, host="127.0.0.1"):
+    """For the API on that port of the host. Its path."""
     path = os.path.join(folder, "kubeconfig")
     with open(path, "w", encoding="utf-8") as file:
         file.write("apiVersion: v1\nkind: Config\ncurrent-context: c\nusers: [{name: u, user: {}}]\n"
                    "contexts: [{name: c, context: {cluster: c, user: u}}]\n"
-                   f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n")
+                   f"clusters: [{{name: c, cluster: {{server: 'http://{host}:{port}'}}}}]\n")
     return path
 
 
@@ -123,22 +124,43 @@ class Server(ThreadingHTTPServer):
         super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        self.lists = {kind: [self.text(kind, o) for o in lists.get(kind, [])] for kind in KINDS}
+        self.objects = {kind: {self.key(o): self.text(kind, o) for o in lists.get(kind, [])} for kind in KINDS}
         self.pushed, self.changed = [], threading.Condition()
+        self.forgotten = 0  # so many of `pushed` are not kept
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """Clients end when they like."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    @staticmethod
+    def key(item):
+        return item["metadata"].get("namespace"), item["metadata"]["name"]
 
     @staticmethod
     def text(kind, item):
         return json.dumps({"apiVersion": KINDS[kind][0], "kind": KINDS[kind][1], **item})
 
-    def push(self, kind, item):
-        """Tells the watchers that the object has changed. The time at which they are told."""
+    def push(self, kind, item, event="MODIFIED"):
+        """Tells the watchers what happened to the object. The time at which they are told."""
         with self.changed:
             item["metadata"]["resourceVersion"] = str(VERSION + 1 + len(self.pushed))
-            line = f'{{"type":"MODIFIED","object":{self.text(kind, item)}}}\n'.encode()
-            self.pushed.append((kind, line))
+            text = self.text(kind, item)
+            self.pushed.append((kind, f'{{"type":"{event}","object":{text}}}\n'.encode()))
+            if event == "DELETED":
+                self.objects[kind].pop(self.key(item), None)
+            else:
+                self.objects[kind][self.key(item)] = text
             self.changed.notify_all()
             return time.monotonic()
+
+    def forget(self, kept):
+        """All events but the last `kept`: who watches from before has to list again."""
+        with self.changed:
+            last = max(self.forgotten, len(self.pushed) - kept)
+            self.pushed[self.forgotten:last] = [None] * (last - self.forgotten)
+            self.forgotten = last
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -150,8 +172,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urllib.parse.urlparse(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
-        items = self.server.lists.get(url.path.rsplit("/", 1)[1])
-        if items is None:
+        kind = url.path.rsplit("/", 1)[1]
+        if kind not in KINDS:
             self.send_error(404)
         elif "sendInitialEvents" in query:  # lists by a watch: clients then ask for a plain one
             self.send(422, b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}')
@@ -160,15 +182,20 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.watch(url.path.rsplit("/", 1)[1], query)
+            self.watch(kind, query)
         else:
-            first, limit = int(query.get("continue", 0)), int(query.get("limit", len(items) or 1))
-            more = {"continue": str(first + limit)} if first + limit < len(items) else {}
-            metadata = json.dumps({"resourceVersion": str(VERSION), **more})
-            version, kind = KINDS[url.path.rsplit("/", 1)[1]]
-            body = (f'{{"apiVersion":"{version}","kind":"{kind}List","metadata":{metadata},'
-                    f'"items":[{",".join(items[first:first + limit])}]}}').encode()
-            self.send(200, body)
+            self.list(kind, query)
+
+    def list(self, kind, query):
+        with self.server.changed:
+            items, now = list(self.server.objects[kind].values()), VERSION + len(self.server.pushed)
+        first, version = map(int, query.get("continue", f"0-{now}").split("-"))
+        limit = int(query.get("limit", len(items) or 1))
+        more = {"continue": f"{first + limit}-{version}"} if first + limit < len(items) else {}
+        metadata = json.dumps({"resourceVersion": str(version), **more})
+        api, name = KINDS[kind]
+        self.send(200, (f'{{"apiVersion":"{api}","kind":"{name}List","metadata":{metadata},'
+                        f'"items":[{",".join(items[first:first + limit])}]}}').encode())
 
     def send(self, status, body):
         self.send_response(status)
@@ -183,7 +210,11 @@ class Handler(BaseHTTPRequestHandler):
         while (left := end - time.monotonic()) > 0:
             with self.server.changed:
                 self.server.changed.wait_for(lambda: len(self.server.pushed) > seen, left)
-                new = self.server.pushed[seen:]
+                gone, new = seen < self.server.forgotten, self.server.pushed[seen:]
+            if gone:
+                line = b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}}\n'
+                self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n0\r\n\r\n")
+                return
             seen += len(new)
             for of, line in new:
                 if of == kind:
