@@ -187,7 +187,8 @@ void Controller::loop() {
         return stopping_ || !events_.empty() || !jobs_.empty() || !gone_.empty();
       };
       auto until = housekeeping_at_;
-      if (policy_dirty_ || node_dirty_) until = std::min(until, retry_at_);
+      if (policy_dirty_) until = std::min(until, retry_at_);
+      if (node_dirty_) until = std::min(until, node_retry_at_);
       if (services_dirty_ && state_.services_synced()) until = std::min(until, services_retry_at_);
       for (const auto& add : adds_) until = std::min(until, add->deadline);
       wake_.wait_until(lock, until, pending);
@@ -205,7 +206,7 @@ void Controller::loop() {
     const bool housekeeping = Clock::now() >= housekeeping_at_;
     if (housekeeping)
       node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
-    if (node_dirty_ && Clock::now() >= retry_at_) reconcile_node();
+    if (node_dirty_ && Clock::now() >= node_retry_at_) reconcile_node();
     finish_removals();
     for (auto& job : jobs) job();
     progress_adds();

@@ -205,7 +205,8 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point health_checks_retry_at_{};
   std::map<sluice_drop_reason, Shortage> shortages_;
   std::uint32_t check_seed_ = 0;
-  Clock::time_point retry_at_{};
+  Clock::time_point retry_at_{};  // of the policies
+  Clock::time_point node_retry_at_{};
   std::chrono::milliseconds backoff_{0};
   Clock::time_point housekeeping_at_{};
 

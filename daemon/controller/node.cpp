@@ -33,7 +33,7 @@ void Controller::reconcile_node() {
   auto retry = [this](const std::string& what) {
     spdlog::error("node not configured: {}; next try in a second", what);
     node_dirty_ = true;
-    retry_at_ = std::max(retry_at_, Clock::now() + 1s);
+    node_retry_at_ = Clock::now() + 1s;
   };
   auto netlink = NetlinkSocket::make();
   if (!netlink) return retry(netlink.error().message);

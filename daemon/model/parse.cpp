@@ -18,6 +18,9 @@ struct Metadata {
   Labels labels;
 };
 
+// A node has a few. Each of them is a route on every other node, and a kubelet may write as many as fit into a Node.
+constexpr std::size_t kMostNodeAddresses = 16;
+
 constexpr const char* kMasquerade = "sluice.dev/masquerade";
 // What runtimes make the CNI capability `bandwidth` of; its value is theirs to check.
 constexpr const char* kEgressBandwidth = "kubernetes.io/egress-bandwidth";
@@ -58,8 +61,15 @@ Node parse_node(const Field& root, Metadata metadata) {
   if (node.pod_cidrs.empty() && spec.at("podCIDR").present()) {
     if (const auto cidr = spec.at("podCIDR").cidr()) node.pod_cidrs.push_back(*cidr);
   }
-  for (const auto& item : root.at("status").at("addresses").items()) {
+  const auto addresses = root.at("status").at("addresses");
+  std::size_t internal = 0;
+  for (const auto& item : addresses.items()) {
     if (item.at("type").text() != "InternalIP") continue;
+    if (++internal > kMostNodeAddresses) {
+      addresses.warn(fmt::format("has more than {} InternalIPs; the first {} are used", kMostNodeAddresses,
+                                 kMostNodeAddresses));
+      break;
+    }
     const auto value = item.at("address").text();
     // The API server does not check it, and one that is none must not take the node's other addresses away.
     if (auto address = Address::parse(value); address && value.find('\0') == std::string::npos) {

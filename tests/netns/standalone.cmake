@@ -20,3 +20,5 @@ standalone_test(service_load_test.py ServiceLoadTest)
 standalone_test(host_port_test.py HostPortTest)
 standalone_test(claimed_ports_test.py ClaimedPortsTest)
 standalone_test(node_service_test.py SocketNodeServicesTest PacketNodeServicesTest)
+# The rest of it takes minutes and memory, by name.
+standalone_test(hostile_objects_test.py HostileObjectsTest.test_policies_take_effect_while_the_node_cannot_be_configured)

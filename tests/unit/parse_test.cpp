@@ -278,6 +278,20 @@ TEST(ParseNode, ReadsCidrsAndInternalAddresses) {
   EXPECT_EQ(std::get<Node>(single->object).pod_cidrs, (std::vector{cidr("10.9.0.0/24")}));
 }
 
+TEST(ParseNode, TakesSixteenInternalAddresses) {
+  for (const char* text : {"10.0.0.1", "nonsense"}) {
+    json node{{"metadata", {{"name", "n"}}}};
+    for (int i = 0; i < 3000; ++i)
+      node["status"]["addresses"].push_back({{"type", "InternalIP"}, {"address", text}});
+    const auto parsed = parse_object(node, Kind::kNode);
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_LE(std::get<Node>(parsed->object).addresses.size(), 16U);
+    EXPECT_LE(parsed->warnings.size(), 17U) << "nor is the log flooded";
+    EXPECT_EQ(parsed->warnings.back(),
+              "Node n: status.addresses: has more than 16 InternalIPs; the first 16 are used");
+  }
+}
+
 TEST(ParseObject, FindsTheKind) {
   const auto kind_of = [](const char* text) -> std::string {
     const auto parsed = parse_object(json::parse(text));
