@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pods against a bare veth pair, in short rounds that take turns; both ends of every load on one CPU."""
+import os
 import socket
+import subprocess
 
 from measure import load
 from sluice_node import Namespace, Node, connect_nodes, run, wait_for
@@ -9,7 +11,7 @@ from traffic import in_namespace
 SANDBOX = True
 ROUNDS = 40
 SECONDS = 0.2  # of one load of one contender in one round
-LABEL = {"bridge": "a Linux bridge", "nodes": "the nodes themselves, without VXLAN",
+LABEL = {"limit": "the limit: redirect_peer by one program, no modules", "bridge": "a Linux bridge", "nodes": "the nodes themselves, without VXLAN",
          "vxlan": "a VXLAN device alone"}
 CLUSTER_IP = "10.96.0.9"
 FIELD = {"rr": "p50_us", "bulk": "gbit_per_second", "crr": "per_second", "udp": "per_second"}
@@ -74,6 +76,22 @@ def bridged_pair(mtu):
     return ends
 
 
+def limit_pair(build, mtu):
+    """Two namespaces whose packets one program hands over in a third, as Sluice does between two pods; nothing else."""
+    middle = Namespace("limit")
+    ends = [Namespace("limit-a"), Namespace("limit-b")]
+    for i, end in enumerate(ends):
+        run("ip", "link", "add", f"v{i}", "netns", "limit", "type", "veth", "peer", "name", "eth0", "netns", end.name)
+        middle.ip("link", "set", f"v{i}", "mtu", str(mtu), "up")
+        end.ip("addr", "add", f"10.96.1.{i + 1}/24", "dev", "eth0")
+        end.ip("link", "set", "eth0", "mtu", str(mtu), "up")
+    program = middle.start(os.path.join(build, "bench", "sluice_bench_limit"), "v0", "v1", stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE)
+    if program.stdout.readline() != "ready\n":
+        raise RuntimeError("the program of the limit could not be attached")
+    return ends
+
+
 def tunnelled_pair():
     """Two namespaces on a VXLAN device over a veth pair and nothing else: what the kernel's encapsulation alone costs."""
     ends = [Namespace("vxlan-a"), Namespace("vxlan-b")]
@@ -115,6 +133,7 @@ def contenders(options):
     bridged_a, bridged_b = bridged_pair(mtu_of(a))
     ends = {"bare": (bare_a, bare_b, "10.99.0.2"), "same": (a, b, b.address), "cross": (a, c, c.address),
             "vxlan": (*tunnelled_pair(), "10.97.0.2"),
+            "limit": (*limit_pair(options.build, mtu_of(a)), "10.96.1.2"),
             "bridge": (bridged_a, bridged_b, "10.98.0.2"), "nodes": (one, two, "192.0.2.2")}
     made = {name: Contender(options.build, *where) for name, where in ends.items()}
     for pod, address in ((a, b.address), (a, c.address), (client, CLUSTER_IP)):
@@ -139,7 +158,7 @@ def measure(record, options):
     rounds = ROUNDS // 5 if options.quick else ROUNDS
     for kind in kinds:
         mine = [w.split("_")[0] for w in wanted if w.endswith("_" + kind)]
-        takes = list(dict.fromkeys(["bare", *mine, *(["same"] if "service" in mine else []), "bridge"]))
+        takes = list(dict.fromkeys(["bare", *mine, *(["same"] if "service" in mine else []), "limit", "bridge"]))
         if "cross" in takes:
             takes += ["nodes", "vxlan"]
         got = {name: [] for name in takes}

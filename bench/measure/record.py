@@ -11,14 +11,15 @@ FOLDER = os.path.join(ROOT, "build", "bench")
 
 
 class Record:
-    """`samples`: figure -> its samples; `beside`: figure -> the baseline's; `rows`: what else is worth a line."""
+    """`samples`: figure -> its samples; `beside`: figure -> the baseline's; `processors`: figure -> where it was measured;
+    `rows`: what else is worth a line."""
 
     def __init__(self):
-        self.samples, self.beside, self.rows, self.missing = {}, {}, [], ""
+        self.samples, self.beside, self.processors, self.rows, self.missing = {}, {}, {}, [], ""
         self.conditions = ""
 
     def put(self, name, samples, beside):
-        self.samples[name], self.beside[name] = list(samples), list(beside)
+        self.samples[name], self.beside[name], self.processors[name] = list(samples), list(beside), processor()
 
     def row(self, label, unit, samples):
         self.rows.append({"label": label, "unit": unit, "samples": list(samples)})
@@ -30,6 +31,7 @@ class Record:
         if before and not self.missing:
             self.samples = {**before.samples, **self.samples}
             self.beside = {**before.beside, **self.beside}
+            self.processors = {**before.processors, **self.processors}
             labels = {row["label"] for row in self.rows}
             self.rows = [row for row in before.rows if row["label"] not in labels] + self.rows
         path = os.path.join(FOLDER, group + ".json")
@@ -49,9 +51,12 @@ def load(group):
     return record
 
 
+def processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+
+
 def machine():
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
-                  if line.startswith("model name")), platform.machine())
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
                             check=False).stdout.strip()
-    return f"{os.cpu_count()} × {model}, Linux {platform.release().split('-')[0]}, Sluice {commit}"
+    return f"{os.cpu_count()} × {processor()}, Linux {platform.release().split('-')[0]}, Sluice {commit}"

@@ -20,25 +20,26 @@ def results(names):
         samples = kept.samples.get(name) if kept else None
         out[name] = samples and {
             "value": figure.statistic(samples), "baseline": figure.statistic(kept.beside[name]),
-            "min": min(samples), "max": max(samples), "median": median(samples)}
+            "min": min(samples), "max": max(samples), "median": median(samples),
+            "processor": kept.processors.get(name, "not recorded")}
     return out, records
 
 
 def print_table(names):
     measured, records = results(names)
-    head = ("figure", "value", "baseline", "", "min", "median", "max", "aim", "")
+    head = ("figure", "value", "baseline", "", "min", "median", "max", "aim", "", "processor")
     lines = [head]
     for figure in (f for f in FIGURES if f.name in names):
         got = measured[figure.name]
         aim = f"{'≥' if figure.more_is_better else '≤'} {figure.aim:g}"
         if got is None:
             kept = records[figure.group]
-            lines.append((figure.name, "not measured", "", kept.missing if kept else "", "", "", "", aim, ""))
+            lines.append((figure.name, "not measured", "", kept.missing if kept else "", "", "", "", aim, "", ""))
             continue
         lines.append((figure.name, f"{number(got['value'])} {figure.unit}",
                       f"{number(got['baseline'])} {figure.baseline_unit}", figure.baseline,
                       *(number(got[k]) for k in ("min", "median", "max")), aim,
-                      "met" if figure.met(got["value"]) else "MISSED"))
+                      "met" if figure.met(got["value"]) else "MISSED", got["processor"]))
     print_columns(lines)
     rows = [(row["label"], f"{number(median(row['samples']))} {row['unit']}", number(min(row["samples"])),
              number(max(row["samples"]))) for kept in records.values() if kept for row in kept.rows]
@@ -53,16 +54,16 @@ def print_table(names):
 def print_markdown(names):
     """The table of docs/performance.md."""
     measured, _ = results(names)
-    print("| figure | value | beside it | min – median – max | aim | |\n|---|---|---|---|---|---|")
+    print("| figure | value | beside it | min – median – max | aim | | processor |\n|---|---|---|---|---|---|---|")
     for figure in (f for f in FIGURES if f.name in names):
         got = measured[figure.name]
         aim = f"{'≥' if figure.more_is_better else '≤'} {figure.aim:g}"
         if got is None:
-            print(f"| `{figure.name}` | not measured | {figure.baseline} | | {aim} | |")
+            print(f"| `{figure.name}` | not measured | {figure.baseline} | | {aim} | | |")
             continue
         spread = " – ".join(number(got[k]) for k in ("min", "median", "max"))
         print(f"| `{figure.name}` | {number(got['value'])} {figure.unit} | {figure.baseline}: {number(got['baseline'])} "
-              f"{figure.baseline_unit} | {spread} | {aim} | {'met' if figure.met(got['value']) else '**missed**'} |")
+              f"{figure.baseline_unit} | {spread} | {aim} | {'met' if figure.met(got['value']) else '**missed**'} | {got['processor']} |")
 
 
 def print_columns(lines):
