@@ -189,6 +189,7 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
 	SLUICE_CT_FIN_REPLY = 1 << 2,
 	SLUICE_CT_CLOSED = 1 << 3,	/* RST, or FIN of both sides */
 	SLUICE_CT_ASSURED = 1 << 4,	/* the originator went on after a reply: no SYN to nowhere or in a flood */
+	SLUICE_CT_DOUBTED = 1 << 5,	/* of CLOSED: by a reset from outside, which anybody may have forged */
 };
 
 /* How a connection is translated: written by the insertion of its entry only. */
@@ -366,7 +367,9 @@ SLUICE_INLINE __u32 sluice_ct_progress(__u64 seal, __u32 word)
 enum {
 	SLUICE_CT_TCP_NEW_S = 60,
 	SLUICE_CT_TCP_ESTABLISHED_S = 86400,
-	SLUICE_CT_TCP_TIME_WAIT_S = 60,	/* closed by both ends: one of them remembers the tuple (RFC 9293, 3.3.2) */
+	/* Closed by both ends: one of them remembers the tuple (RFC 9293, 3.3.2). Linux does for 60 s, and up to some seconds
+	 * more: its timers are coarse. Other systems do for longer. */
+	SLUICE_CT_TCP_TIME_WAIT_S = 120,
 	SLUICE_CT_TCP_CLOSED_S = 10,	/* reset; and TIME_WAIT where room is short */
 	SLUICE_CT_UDP_NEW_S = 30,
 	SLUICE_CT_UDP_REPLIED_S = 180,
@@ -389,7 +392,8 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 
 	if (proto == 6)
 		seconds = sluice_ct_time_wait(progress)	 ? SLUICE_CT_TCP_TIME_WAIT_S :
-			  progress & SLUICE_CT_CLOSED	 ? SLUICE_CT_TCP_CLOSED_S :
+			  (progress & (SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED)) == SLUICE_CT_CLOSED ?
+							   SLUICE_CT_TCP_CLOSED_S :
 			  progress & SLUICE_CT_ASSURED	 ? SLUICE_CT_TCP_ESTABLISHED_S :
 							   SLUICE_CT_TCP_NEW_S;
 	else if (proto == 17)
@@ -755,6 +759,8 @@ enum sluice_packet_flags {
 	SLUICE_PKT_SERVICE = 1 << 14,		/* NEW, to front_addr:front_port_be; dst is the backend chosen */
 	SLUICE_PKT_UNSERVICE = 1 << 15,		/* reply of a backend: nat_commit puts the Service in its place */
 	SLUICE_PKT_SNAT_LOCAL = 1 << 16,	/* of MASQUERADE: by config.local_snat_ipv4 */
+	SLUICE_PKT_ICMP_REQUEST = 1 << 17,	/* asks for an answer, so it is none */
+	SLUICE_PKT_BY_ITSELF = 1 << 18,		/* of REPLY: its connection is denied; judged as if there were none */
 };
 
 enum sluice_output {

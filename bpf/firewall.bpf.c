@@ -43,7 +43,7 @@ static __always_inline struct connection original(const struct sluice_packet *pk
 		return (struct connection){ pkt->related_src, pkt->related_dst,
 					    pkt->related_src_endpoint, pkt->related_dst_endpoint,
 					    pkt->related_dport_be, pkt->related_proto };
-	if (pkt->flags & SLUICE_PKT_REPLY)
+	if ((pkt->flags & (SLUICE_PKT_REPLY | SLUICE_PKT_BY_ITSELF)) == SLUICE_PKT_REPLY)
 		return (struct connection){ pkt->dst, pkt->src, pkt->dst_endpoint, pkt->src_endpoint,
 					    pkt->sport_be, pkt->proto };
 	return (struct connection){ pkt->src, pkt->dst, pkt->src_endpoint, pkt->dst_endpoint,
@@ -230,6 +230,19 @@ static __always_inline struct sluice_packet *packet_after(struct sluice_packet *
 	return pkt;
 }
 
+/*
+ * The connection is denied, but its reply may be a packet that policy admits by itself: its sender may speak to its receiver.
+ * TCP and ICMP tell what begins a connection; of the others, this runs between the addresses that policy sees only if
+ * nothing is translated. No entry is made for it: else the denied end could speak on, as if to reply.
+ */
+static __always_inline bool may_stand_by_itself(const struct sluice_packet *pkt)
+{
+	const __u32 none = SLUICE_PKT_BY_ITSELF | SLUICE_PKT_UNSERVICE | SLUICE_PKT_TRANSLATED | SLUICE_PKT_STACK;
+
+	return (pkt->flags & (SLUICE_PKT_REPLY | none)) == SLUICE_PKT_REPLY && pkt->proto != IPPROTO_TCP &&
+	       pkt->proto != IPPROTO_ICMP && pkt->state == SLUICE_STATE_ESTABLISHED;
+}
+
 SEC("tc")
 int firewall(struct __sk_buff *skb)
 {
@@ -246,6 +259,9 @@ int firewall(struct __sk_buff *skb)
 	pkt = packet_after(pkt, stamp);
 	if (SLUICE_STAMP_GENERATION(stamp) != generation_number)
 		stamp = SLUICE_STAMP(generation_number, 0);
+	/* One generation judges both ways. */
+	if (SLUICE_STAMP_GENERATION(pkt->stamp) != generation_number)
+		pkt->flags &= ~SLUICE_PKT_BY_ITSELF;
 	pkt->stamp = stamp;
 	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
 		conn = original(pkt);
@@ -256,6 +272,11 @@ int firewall(struct __sk_buff *skb)
 	reason = *(volatile __u16 *)&pkt->verdict;
 	if (pkt->hook == SLUICE_HOOK_PROBE)
 		return SLUICE_PROBE_RESULT + reason;
+	if (unlikely(reason) && may_stand_by_itself(pkt)) {
+		pkt->flags |= SLUICE_PKT_BY_ITSELF;
+		bpf_tail_call(skb, &modules, pkt->firewall);
+		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	}
 
 	count_module(pkt, SLUICE_MODULE_FIREWALL);
 	if (!(pkt->flags & SLUICE_PKT_OWN_NODE)) {
@@ -266,9 +287,10 @@ int firewall(struct __sk_buff *skb)
 		report(skb, pkt, &what);
 	}
 	if (!reason) {
-		if (pkt->state != SLUICE_STATE_NEW)
-			ct_restamp(pkt);
-		go_to_next(skb, pkt);
+		if (pkt->state != SLUICE_STATE_NEW && !(pkt->flags & SLUICE_PKT_BY_ITSELF))
+			go_to(skb, SLUICE_MODULE_NAT_NEW);
+		else
+			go_to_next(skb, pkt);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}
 	/* Found anew, for the verifier: it walks what follows once then, not once for each way that leads here. */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Connection tracking, Services, masquerade. `nat` finds the packet's connection and translates what is known of it
- * to what policy sees; `nat_new` does so for a connection that is not known; `nat_commit`, after the firewall, writes
- * the entries of a new connection and translates to what the receiver is to see.
+ * to what policy sees; `nat_new` does so for a connection that is not known, and notes which known one the firewall has
+ * admitted anew; `nat_commit`, after the firewall, writes the entries of a new connection and translates to what the
+ * receiver is to see.
  */
 #include "nat/commit.h"
 #include "nat/open.h"
@@ -80,6 +81,11 @@ int nat_new(struct __sk_buff *skb)
 	if (!pkt || !cfg)
 		return TC_ACT_SHOT;
 	count_module(pkt, SLUICE_MODULE_NAT_NEW);
+	if (pkt->state != SLUICE_STATE_NEW) {
+		admitted_anew(pkt, cfg);
+		go_to_next(skb, pkt);
+		return drop(skb, pkt, SLUICE_MODULE_NAT_NEW, SLUICE_DROP_TAIL_CALL_MISSING);
+	}
 	reason = open_connection(skb, pkt, cfg);
 	if (reason == TO_STACK)
 		return to_stack(pkt);

@@ -119,13 +119,22 @@ static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto,
 /* A closing connection whose originator sends a SYN is taken for over after this long without a packet. */
 #define CT_HALF_CLOSED_NS (120 * SLUICE_NS_PER_S)
 
+/* Is the connection closed? After a reset that may be forged its ends have time to show that it is not. */
+static __always_inline bool ct_closed(const struct ct_snapshot *ct, __u64 now_ns)
+{
+	__u32 progress = ct_progress(ct);
+
+	return progress & SLUICE_CT_CLOSED &&
+	       (!(progress & SLUICE_CT_DOUBTED) || ct_idle(ct, now_ns, SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S));
+}
+
 /* Does the connection, which has not expired, go on although a SYN came? Anybody outside can forge one. If the
  * connection is over for its client, the server's challenge ACK draws a reset, and the SYN that is repeated begins anew. */
 static __always_inline bool ct_outlives_syn(const struct ct_snapshot *ct, __u64 now_ns)
 {
 	__u32 progress = ct_progress(ct);
 
-	return progress & SLUICE_CT_REPLIED && !(progress & SLUICE_CT_CLOSED) &&
+	return progress & SLUICE_CT_REPLIED && !ct_closed(ct, now_ns) &&
 	       !(progress & SLUICE_CT_FIN_ORIGIN && ct_idle(ct, now_ns, CT_HALF_CLOSED_NS));
 }
 
@@ -152,33 +161,45 @@ static __always_inline void alias_key_make(struct sluice_ct_key *key, const stru
 	ct_key_make(key, &tuple);
 }
 
-/* Renews the entry and takes note of the packet's part in the connection's life. Two CPUs may lose one
- * another's progress: then the entry only lives longer. Returns whether an alias or a front has to be told. */
-static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+/* Could anybody have forged the packet's source? Pods and nodes speak under their own addresses only. */
+static __always_inline bool is_from_outside(const struct sluice_packet *pkt)
+{
+	return pkt->hook == SLUICE_HOOK_UPLINK ||
+	       (pkt->hook == SLUICE_HOOK_HOST && !(pkt->flags & SLUICE_PKT_OWN_NODE));
+}
+
+static __always_inline __u32 ct_progress_after(__u32 progress, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	__u32 progress = SLUICE_CT_REPLIED | SLUICE_CT_ASSURED, word = sluice_ct_progress_word(ct->seal, progress);
 
-	/* As most packets find it. */
-	if (likely(word == ct->entry->progress && !(pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST)) &&
-		   !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS)))
-		return false;
-	if (pkt->flags & SLUICE_PKT_TCP_SYN)
-		return false;
-	progress = ct_progress(ct);
 	/* The end that a reset was for did not take it if the connection goes on. */
-	if (progress & SLUICE_CT_CLOSED && !sluice_ct_time_wait(progress) && pkt->flags & SLUICE_PKT_ADMITTED)
-		progress &= ~SLUICE_CT_CLOSED;
+	if (progress & SLUICE_CT_CLOSED && !sluice_ct_time_wait(progress))
+		progress &= ~(SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED);
 	if (reply)
 		progress |= SLUICE_CT_REPLIED;
 	else if (progress & SLUICE_CT_REPLIED)
 		progress |= SLUICE_CT_ASSURED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
 		progress |= reply ? SLUICE_CT_FIN_REPLY : SLUICE_CT_FIN_ORIGIN;
-	if (pkt->flags & SLUICE_PKT_TCP_RST ||
-	    (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY))
+	if (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY)
 		progress |= SLUICE_CT_CLOSED;
-	word = sluice_ct_progress_word(ct->seal, progress);
+	else if (pkt->flags & SLUICE_PKT_TCP_RST)
+		progress |= progress & SLUICE_CT_ASSURED && is_from_outside(pkt) ? SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED :
+										     SLUICE_CT_CLOSED;
+	return progress;
+}
+
+/* Renews the entry and takes note of the packet's part in the connection's life. Two CPUs may lose one
+ * another's progress: then the entry only lives longer. Returns whether an alias or a front has to be told. */
+static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+{
+	__u32 word = sluice_ct_progress_word(ct->seal, SLUICE_CT_REPLIED | SLUICE_CT_ASSURED);
+
+	/* As most packets find it. */
+	if (likely(word == ct->entry->progress && !(pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST)) &&
+		   !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS)))
+		return false;
+	word = sluice_ct_progress_word(ct->seal, ct_progress_after(ct_progress(ct), pkt));
 	if (word == ct->entry->progress && !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS))
 		return false;
 	ct->entry->progress = word;
@@ -244,19 +265,28 @@ static __always_inline void front_touch(const struct sluice_config *cfg, const s
 	view_touch(cfg, ct, &key, &nat, pkt->now_ns);
 }
 
-/* The connection is admitted anew, in both directions at once. If another has its place meanwhile, that one is judged
- * once more. */
-static __always_inline void ct_restamp(const struct sluice_packet *pkt)
+/* The entry that nat found for the packet. False: another connection has its place meanwhile. */
+static __always_inline bool ct_find_again(const struct sluice_config *cfg, const struct sluice_packet *pkt,
+					  struct ct_snapshot *found)
 {
-	__u32 group = pkt->ct_place >> SLUICE_CT_PLACE_BITS;
-	struct sluice_ct_pool *pool = bpf_map_lookup_elem(&conntrack, &group);
 	struct sluice_ct_pair *pair;
+	struct sluice_ct_pool *pool;
+	__u32 group;
 
-	if (!pool)
-		return;
-	pair = ct_pair(pool, pkt->ct_place % (1 << SLUICE_CT_PLACE_BITS));
-	if (pair)
-		pair->entry.stamp = sluice_ct_stamp(pkt->ct_seal, pkt->stamp);
+	found->place = pkt->ct_place;
+	group = found->place >> SLUICE_CT_PLACE_BITS;
+	pool = bpf_map_lookup_elem(&conntrack, &group);
+	pair = pool ? ct_pair(pool, found->place % (1 << SLUICE_CT_PLACE_BITS)) : NULL;
+	if (!pair)
+		return false;
+	found->entry = &pair->entry;
+	return ct_copy(found, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret)) && found->seal == pkt->ct_seal;
+}
+
+/* The connection is admitted anew, in both directions at once. */
+static __always_inline void ct_restamp(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
+{
+	ct->entry->stamp = sluice_ct_stamp(ct->seal, pkt->stamp);
 }
 
 #endif

@@ -45,6 +45,10 @@ enum icmp_type {
 	ICMP_ECHO = 8,
 	ICMP_TIME_EXCEEDED = 11,
 	ICMP_PARAMETER_PROBLEM = 12,
+	ICMP_TIMESTAMP = 13,
+	ICMP_INFORMATION = 15,
+	ICMP_ADDRESS_MASK = 17,
+	ICMP_EXTENDED_ECHO = 42,	/* RFC 8335 */
 };
 
 #define IPV4_MORE_FRAGMENTS 0x2000
@@ -165,7 +169,15 @@ static __always_inline __u32 parse_later_fragment(struct sluice_packet *pkt, con
 static __always_inline void parse_icmp(const struct icmp_header *icmp, struct sluice_packet *pkt)
 {
 	switch (icmp->type) {
+	case ICMP_TIMESTAMP:
+	case ICMP_INFORMATION:
+	case ICMP_ADDRESS_MASK:
+	case ICMP_EXTENDED_ECHO:
+		pkt->flags |= SLUICE_PKT_ICMP_REQUEST;
+		break;
 	case ICMP_ECHO:
+		pkt->flags |= SLUICE_PKT_ICMP_REQUEST;
+		__attribute__((fallthrough));
 	case ICMP_ECHO_REPLY:
 		pkt->sport_be = icmp->id_be;
 		pkt->dport_be = icmp->id_be;

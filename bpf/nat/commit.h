@@ -45,10 +45,13 @@ static __always_inline long resolve(struct sluice_packet *pkt, const struct slui
 	}
 	if (ct.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_FRONT))
 		return SLUICE_DROP_CT_BUSY;
-	if (ct_progress(&ct) & SLUICE_CT_CLOSED || ct_expired(&ct, pkt->proto, pkt->now_ns))
+	if (ct_closed(&ct, pkt->now_ns) || ct_expired(&ct, pkt->proto, pkt->now_ns))
 		return is_remembered(pkt, &ct) && pkt->ports_tried < OWN_PORT_TRIES ? TAKEN : -EEXIST;
 	if (!same_service(pkt, &ct))
 		return TAKEN;
+	/* Whoever asked last gets the tuple: it was judged in this direction. */
+	if (pkt->flags & SLUICE_PKT_ICMP_REQUEST && !(ct.nat.flags & SLUICE_CT_MASQUERADE))
+		return -EEXIST;
 	if (pkt->flags & SLUICE_PKT_TCP_SYN && !ct_outlives_syn(&ct, pkt->now_ns))
 		return -EEXIST;
 	if (masquerade != !!(ct.nat.flags & SLUICE_CT_MASQUERADE))

@@ -27,8 +27,9 @@ static __always_inline bool sent_to_snat(const struct sluice_packet *pkt, const 
 /* Could it be for a masqueraded connection? */
 static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	return (pkt->proto == IPPROTO_ICMP ? pkt->hook == SLUICE_HOOK_UPLINK :
-					     masquerade_port(cfg, pkt->dport_be)) &&
+	return (pkt->proto == IPPROTO_ICMP ?
+			pkt->hook == SLUICE_HOOK_UPLINK && !(pkt->flags & SLUICE_PKT_ICMP_REQUEST) :
+			masquerade_port(cfg, pkt->dport_be)) &&
 	       sent_to_snat(pkt, cfg);
 }
 
@@ -68,6 +69,18 @@ static __always_inline void apply_entry(struct sluice_packet *pkt, const struct 
 		pkt->flags |= SLUICE_PKT_ADMITTED;
 }
 
+/* The connection goes on by a packet that policy admits, in all its entries. */
+static __always_inline void renew(struct sluice_packet *pkt, const struct sluice_config *cfg,
+				  const struct ct_snapshot *ct)
+{
+	if (likely(!ct_touch(ct, pkt)))
+		return;
+	if (ct->nat.flags & SLUICE_CT_MASQUERADE)
+		alias_touch(cfg, ct, pkt);
+	if (ct->nat.flags & SLUICE_CT_SERVICE)
+		front_touch(cfg, ct, pkt);
+}
+
 static __always_inline void established(struct sluice_packet *pkt, const struct sluice_config *cfg,
 					const struct ct_snapshot *ct, bool reply)
 {
@@ -75,12 +88,22 @@ static __always_inline void established(struct sluice_packet *pkt, const struct 
 	if (reply)
 		pkt->flags |= SLUICE_PKT_REPLY;
 	apply_entry(pkt, cfg, ct, reply);
-	if (likely(!ct_touch(ct, pkt)))
+	/* Else the firewall is asked first: what it denies keeps nothing alive. */
+	if (likely(pkt->flags & SLUICE_PKT_ADMITTED))
+		renew(pkt, cfg, ct);
+}
+
+/* The firewall has admitted the connection anew. */
+static __always_inline void admitted_anew(struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	struct ct_snapshot ct;
+
+	if (!ct_find_again(cfg, pkt, &ct))
 		return;
-	if (ct->nat.flags & SLUICE_CT_MASQUERADE)
-		alias_touch(cfg, ct, pkt);
-	if (ct->nat.flags & SLUICE_CT_SERVICE)
-		front_touch(cfg, ct, pkt);
+	ct_restamp(&ct, pkt);
+	/* A SYN and an ICMP error are no sign of life. */
+	if (pkt->state == SLUICE_STATE_ESTABLISHED && !(pkt->flags & SLUICE_PKT_TCP_SYN))
+		renew(pkt, cfg, &ct);
 }
 
 static __always_inline bool destination_set(struct __sk_buff *skb, struct sluice_packet *pkt,
@@ -286,8 +309,9 @@ static __always_inline __u32 track(struct __sk_buff *skb, struct sluice_packet *
 	}
 	if (unlikely(ct_expired(&ct, pkt->proto, pkt->now_ns)))
 		return TO_NEW;
-	/* A SYN against the connection's direction is judged in its own. */
-	if (unlikely(pkt->flags & SLUICE_PKT_TCP_SYN) && (reply || !ct_outlives_syn(&ct, pkt->now_ns)))
+	/* What asks, and runs against the connection's direction, is no reply, and judged in its own. */
+	if (unlikely(pkt->flags & (SLUICE_PKT_TCP_SYN | SLUICE_PKT_ICMP_REQUEST)) &&
+	    (reply || (pkt->flags & SLUICE_PKT_TCP_SYN && !ct_outlives_syn(&ct, pkt->now_ns))))
 		return TO_NEW;
 	established(pkt, cfg, &ct, reply);
 	return SLUICE_DROP_NONE;

@@ -150,6 +150,75 @@ TEST_F(Conntrack, AResetThatWasNotTakenClosesNothing) {
   EXPECT_TRUE(progress() & SLUICE_CT_CLOSED) << "the last acknowledgement";
 }
 
+// Whether a reset from outside was taken, only the ends know.
+TEST_F(Conntrack, AResetFromOutsideLeavesTheConnectionTimeToGoOn) {
+  const auto to_world = [&](const std::string& flags) {
+    const Seen seen = send(SLUICE_HOOK_POD, but(forward(flags), [](Frame& f) { f.dst = "198.51.100.7"; }));
+    EXPECT_EQ(seen.outcome, "out_uplink");
+  };
+  const Tuple tuple{"10.1.0.2", 4000, "198.51.100.7", 80, IPPROTO_TCP};
+  const auto from_world = [&](const std::string& flags) {
+    const Seen seen = send(SLUICE_HOOK_UPLINK, Frame{.from = "02:00:00:00:00:99",
+                                                     .to = "uplink",
+                                                     .src = "198.51.100.7",
+                                                     .dst = "192.0.2.1",
+                                                     .proto = IPPROTO_TCP,
+                                                     .sport = 80,
+                                                     .dport = ntohs(connection(tuple)->nat.snat_port_be),
+                                                     .flags = flags});
+    EXPECT_EQ(seen.outcome, "delivered");
+  };
+  const auto state = [&] { return connection(tuple)->progress; };
+  to_world("S");
+  from_world("R");
+  EXPECT_EQ(state(), SLUICE_CT_REPLIED | SLUICE_CT_CLOSED) << "refused: there was no connection yet";
+  to_world("S");
+  from_world("SA");
+  to_world("A");
+  const std::uint16_t port = connection(tuple)->nat.snat_port_be;
+  from_world("R");
+  EXPECT_EQ(state(), kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED);
+  const Tuple alias{"192.0.2.1", ntohs(port), "198.51.100.7", 80, IPPROTO_TCP};
+  EXPECT_EQ(connection(alias)->progress, state()) << "its port is kept, too";
+  const std::uint64_t before = judged();
+  for (const Tuple& each : {tuple, alias}) age(each, 3600);
+  from_world("A");
+  EXPECT_EQ(judged(), before) << "the same connection after an hour";
+  EXPECT_EQ(state(), kEstablished);
+  from_world("R");
+  to_world("S");
+  EXPECT_EQ(state(), kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED)
+      << "nor does a SYN right behind it end it";
+  to_world("R");
+  EXPECT_EQ(state(), kEstablished | SLUICE_CT_CLOSED) << "the pod itself is believed";
+  to_world("A");
+  from_world("R");
+  age(tuple, SLUICE_CT_TCP_CLOSED_S + 1);
+  to_world("S");
+  EXPECT_EQ(state(), 0U) << "nobody said that it goes on";
+  EXPECT_EQ(connections(), 2U);
+}
+
+TEST_F(Conntrack, AResetFromAPodOrAnotherNodeIsBelieved) {
+  deliver(forward("S"));
+  deliver(back("SA"));
+  deliver(forward("A"));
+  deliver(back("R"));
+  EXPECT_EQ(progress(), kEstablished | SLUICE_CT_CLOSED);
+  const Frame to_a{.from = "gateway",
+                   .src = "10.2.0.9",
+                   .dst = "10.1.0.2",
+                   .proto = IPPROTO_TCP,
+                   .sport = 80,
+                   .dport = 4000};
+  const Tuple tuple{"10.1.0.2", 4000, "10.2.0.9", 80, IPPROTO_TCP};
+  for (const char* flags : {"S", "A"})
+    EXPECT_EQ(send(SLUICE_HOOK_POD, but(forward(flags), [](Frame& f) { f.dst = "10.2.0.9"; })).outcome,
+              "out_tunnel");
+  EXPECT_EQ(send(SLUICE_HOOK_OVERLAY, but(to_a, [](Frame& f) { f.flags = "R"; })).outcome, "delivered");
+  EXPECT_EQ(connection(tuple)->progress, SLUICE_CT_REPLIED | SLUICE_CT_CLOSED);
+}
+
 TEST_F(Conntrack, LifetimesByState) {
   struct Row {
     const char* sentence;
@@ -161,6 +230,8 @@ TEST_F(Conntrack, LifetimesByState) {
       {"TCP without an answer", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S},
       {"TCP established", IPPROTO_TCP, kEstablished, SLUICE_CT_TCP_ESTABLISHED_S},
       {"TCP reset", IPPROTO_TCP, kEstablished | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S},
+      {"TCP reset by somebody outside", IPPROTO_TCP, kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED,
+       SLUICE_CT_TCP_ESTABLISHED_S},
       {"TCP closed", IPPROTO_TCP,
        kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY,
        SLUICE_CT_TCP_TIME_WAIT_S},

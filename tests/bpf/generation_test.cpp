@@ -39,18 +39,29 @@ TEST_F(Generations, AnEpochHasItJudgedAgain) {
 }
 
 TEST_F(Generations, ADenyClosesBothDirectionsAndALaterAllowOpensThem) {
-  EXPECT_EQ(call(), "delivered");
-  EXPECT_EQ(answer(), "delivered");
+  const auto tcp = [&](Frame frame, const char* flags) {
+    frame.proto = IPPROTO_TCP;
+    frame.flags = flags;
+    return send(SLUICE_HOOK_POD, frame).outcome;
+  };
+  const auto tcp_stamp = [&] {
+    Tuple tuple = kTuple;
+    tuple.proto = IPPROTO_TCP;
+    return connection(tuple).value_or(Connection{}).stamp;
+  };
+  EXPECT_EQ(tcp(kCall, "S"), "delivered");
+  EXPECT_EQ(tcp(kAnswer, "SA"), "delivered");
   set_policy(kPodB, {{5, 0}, {0, 0}, kIn, 0, {}, {}});
   set_live(1, 1);
-  EXPECT_EQ(call(), "dropped POLICY_INGRESS");
-  EXPECT_EQ(answer(), "dropped POLICY_INGRESS") << "judged as the connection, not as a packet to podA";
-  EXPECT_EQ(stamp(), SLUICE_STAMP(1, 0));
+  EXPECT_EQ(tcp(kCall, "A"), "dropped POLICY_INGRESS");
+  EXPECT_EQ(tcp(kAnswer, "A"), "dropped POLICY_INGRESS")
+      << "judged as the connection, not as a packet to podA";
+  EXPECT_EQ(tcp_stamp(), SLUICE_STAMP(1, 0));
   set_row(5, 0, {0});
-  EXPECT_EQ(answer(), "delivered");
-  EXPECT_EQ(stamp(), SLUICE_STAMP(1, 1));
+  EXPECT_EQ(tcp(kAnswer, "A"), "delivered");
+  EXPECT_EQ(tcp_stamp(), SLUICE_STAMP(1, 1));
   const std::uint64_t judged = counters().judged;
-  EXPECT_EQ(call(), "delivered");
+  EXPECT_EQ(tcp(kCall, "A"), "delivered");
   EXPECT_EQ(counters().judged, judged);
 }
 

@@ -62,7 +62,7 @@ static __always_inline int late(enum act act)
 	if (!pkt)
 		return 0;
 	if (act == ACT_RESTAMP)
-		ct_restamp(pkt);
+		ct_restamp(&ct, pkt);
 	else if (act == ACT_TOUCH)
 		ct_touch(&ct, pkt);
 	else
