@@ -109,22 +109,22 @@ static __always_inline bool rewrite_quoted_checksum(struct __sk_buff *skb, const
 }
 
 /*
- * Translates an ICMP error about the connection: the error's own address (unless it is that of a router on the
- * way), and in the quoted header, which ran the other way, the opposite end. The quoted address and the quoted header's checksum make up for each
- * other, so ICMP's checksum only sees what changed behind that header.
+ * Translates an ICMP error about the connection: in the quoted header, which ran the other way, the opposite end; and the
+ * error's own address, even if it is that of a router on the way: whoever gets the error knows no address behind the
+ * translation, and another node takes from this one's tunnel only what comes from its own. The quoted address and the
+ * quoted header's checksum make up for each other, so ICMP's checksum only sees what changed behind that header.
  */
 static __always_inline bool rewrite_error(struct __sk_buff *skb, const struct sluice_packet *pkt,
 					  const struct embedded *in, const struct translation *tr)
 {
-	struct translation quoted = *tr;
+	struct translation own = *tr, quoted = *tr;
 	__be16 port[2] = { tr->old_port_be, tr->new_port_be };
 
+	own.old_addr_be = addr_v4(tr->source ? &pkt->src : &pkt->dst);
 	quoted.source = !tr->source;
 	return rewrite_quoted_checksum(skb, pkt, in, &quoted) &&
 	       rewrite_quoted(skb, pkt, in->l4_offset + port_field(in->proto, quoted.source), port) &&
-	       rewrite_address(skb, in->l3_offset, &quoted) &&
-	       (addr_v4(tr->source ? &pkt->src : &pkt->dst) != tr->old_addr_be ||
-		rewrite_address(skb, pkt->l3_offset, tr));
+	       rewrite_address(skb, in->l3_offset, &quoted) && rewrite_address(skb, pkt->l3_offset, &own);
 }
 
 #endif

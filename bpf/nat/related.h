@@ -134,18 +134,19 @@ static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet
 	/* The node's own connections, but to Services, are not tracked. */
 	if (pkt->flags & SLUICE_PKT_OWN_NODE && !sent_to_snat(pkt, cfg))
 		return SLUICE_DROP_NONE;
-	if (quote_read(skb, pkt, &quote)) {
-		if (sent_to_node(pkt) || sent_to_snat(pkt, cfg)) {
-			reason = related_masqueraded(skb, pkt, cfg, &quote);
-			if (reason != TO_STACK)
-				return reason;
-		}
-		if (related_tracked(skb, pkt, cfg, &quote, &reason))
+	if (!quote_read(skb, pkt, &quote))
+		return sent_to_node(pkt) ? TO_STACK : SLUICE_DROP_CT_INVALID;
+	if (sent_to_node(pkt) || sent_to_snat(pkt, cfg)) {
+		reason = related_masqueraded(skb, pkt, cfg, &quote);
+		if (reason != TO_STACK)
 			return reason;
 	}
+	if (related_tracked(skb, pkt, cfg, &quote, &reason))
+		return reason;
 	if (sent_to_node(pkt))
 		return TO_STACK;
-	/* The node's own connections are not tracked; its stack knows them. */
+	/* The node's own connections are not tracked; its stack knows them. Of a pod's errors only those come here that are
+	 * about what the node sent to that very pod. */
 	packet_route(pkt);
 	return pkt->route.kind == SLUICE_ROUTE_HOST ? SLUICE_DROP_NONE : SLUICE_DROP_CT_INVALID;
 }

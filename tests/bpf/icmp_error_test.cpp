@@ -2,7 +2,7 @@
 // ICMP errors belong to the connection that they quote.
 #include <fmt/format.h>
 
-#include "tests/bpf/world.h"
+#include "tests/bpf/service_fixture.h"
 
 namespace sluice::bpftest {
 namespace {
@@ -96,6 +96,17 @@ TEST_F(IcmpError, ToTheNodeAboutItsOwnConnectionPasses) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, error(of_node, "10.1.0.2")).outcome, "to_stack");
 }
 
+TEST_F(IcmpError, FromAPodToTheNodeAboutAnotherPacketOfTheNodeIsInvalid) {
+  const Frame tunnel{.src = "192.0.2.1", .dst = "192.0.2.2", .sport = 40000, .dport = 4789};
+  EXPECT_EQ(send(SLUICE_HOOK_POD, error(tunnel, "10.1.0.2")).outcome, "dropped CT_INVALID")
+      << "or the path to the other node would have the MTU that a pod likes";
+  const Frame to_b{.src = "10.1.0.1", .dst = "10.1.0.3", .sport = 5000, .dport = 80};
+  EXPECT_EQ(send(SLUICE_HOOK_POD, error(to_b, "10.1.0.2")).outcome, "dropped CT_INVALID");
+  Frame cut = error(but(to_b, [](Frame& f) { f.dst = "10.1.0.2"; }), "10.1.0.2");
+  cut.quoted.resize(27);
+  EXPECT_EQ(send(SLUICE_HOOK_POD, cut).outcome, "dropped CT_INVALID") << "seven bytes of UDP";
+}
+
 TEST_F(IcmpError, FromTheNodeReachesThePod) {
   const Frame tunnelled_call = but(kCall, [](Frame& f) { f.dst = "10.2.0.9"; });
   Frame too_big = error(tunnelled_call, "10.1.0.1");
@@ -181,6 +192,67 @@ TEST_F(IcmpError, FromOutsideForNoConnectionIsTheStacks) {
   const Seen seen = send(SLUICE_HOOK_UPLINK, frame);
   EXPECT_EQ(seen.outcome, "to_stack");
   EXPECT_EQ(seen.bytes, frame) << "untouched";
+}
+
+// A router outside cannot pass on what a backend on another node sends to the client of a node port.
+class IcmpErrorAcrossNodes : public Service {
+ protected:
+  static Frame too_big(const Frame& about, const std::string& from_ip) {
+    return {.src = from_ip,
+            .dst = about.src,
+            .proto = IPPROTO_ICMP,
+            .icmp = kUnreachable,
+            .quoted = packet(about)};
+  }
+};
+
+TEST_F(IcmpErrorAcrossNodes, GoesToTheBackendsNodeInTheNameOfThisOne) {
+  serve("192.0.2.1", kNodePort, {{"10.2.0.9"}}, SLUICE_SERVICE_MASQUERADE, SLUICE_SCOPE_OUTSIDE);
+  const Seen call = send(SLUICE_HOOK_UPLINK, from_world(kNodePort));
+  ASSERT_EQ(call.outcome, "out_tunnel");
+  const std::uint16_t nat = source_port(call.out);
+  const Frame answer{.from = "gateway",
+                     .src = "10.2.0.9",
+                     .dst = "192.0.2.1",
+                     .proto = IPPROTO_TCP,
+                     .sport = kTarget,
+                     .dport = nat,
+                     .flags = "SA"};
+  const Seen answered = send(SLUICE_HOOK_OVERLAY, answer);
+  ASSERT_EQ(answered.outcome, "out_uplink");
+  Frame error{.from = "02:00:00:00:00:99",
+              .to = "uplink",
+              .src = "203.0.113.1",
+              .dst = "192.0.2.1",
+              .proto = IPPROTO_ICMP,
+              .icmp = kUnreachable};
+  error.quoted.assign(answered.bytes.begin() + ETH_HLEN, answered.bytes.end());
+  const Seen seen = send(SLUICE_HOOK_UPLINK, error);
+  EXPECT_EQ(seen.outcome, "out_tunnel");
+  const std::string text =
+      fmt::format("192.0.2.1>10.2.0.9 icmp 3 about [10.2.0.9:8080>192.0.2.1:{} tcp SA]", nat);
+  EXPECT_NE(seen.out.find(text), std::string::npos) << seen.out;
+}
+
+TEST_F(IcmpErrorAcrossNodes, OfAnotherNodeReachesTheBackend) {
+  const Frame call{.from = "gateway",
+                   .src = "192.0.2.2",
+                   .dst = "10.1.0.2",
+                   .proto = IPPROTO_TCP,
+                   .sport = SLUICE_SNAT_PORT_MIN,
+                   .dport = kTarget,
+                   .flags = "S"};
+  ASSERT_EQ(send(SLUICE_HOOK_OVERLAY, call).outcome, "delivered");
+  const Frame answer{.src = "10.1.0.2",
+                     .dst = "192.0.2.2",
+                     .proto = IPPROTO_TCP,
+                     .sport = kTarget,
+                     .dport = SLUICE_SNAT_PORT_MIN,
+                     .flags = "SA"};
+  ASSERT_EQ(send(SLUICE_HOOK_POD, answer).outcome, "out_tunnel");
+  EXPECT_EQ(send(SLUICE_HOOK_OVERLAY, too_big(answer, "192.0.2.2")).outcome, "delivered");
+  EXPECT_EQ(send(SLUICE_HOOK_OVERLAY, too_big(answer, "203.0.113.1")).outcome, "dropped TUNNEL_SOURCE")
+      << "a node speaks for itself and its pods only";
 }
 
 }  // namespace
