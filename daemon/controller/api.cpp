@@ -81,7 +81,7 @@ json generation_json(const datapath::GenerationStatus& g) {
 
 json Controller::endpoint_json(std::uint32_t id) const {
   const auto& endpoint = state_.cluster().endpoints.at(id);
-  const auto effective = policy::effective_policy(state_.cluster(), id);
+  const auto effective = policy::effective_policy(state_.cluster(), id, refused_);
   json out{{"id", id},
            {"namespace", endpoint.ns},
            {"pod", endpoint.pod},
@@ -135,6 +135,9 @@ Answer Controller::status() {
                                   [&](const auto& link) { return (link.link_id != 0) == by_tcx; });
     };
     const std::lock_guard lock(mutex_);
+    json rejected = source.rejected;
+    for (const auto& [policy, why] : refused_)
+      rejected.push_back(fmt::format("NetworkPolicy {} is refused: {}", policy, why));
     return {200,
             {{"version", SLUICE_VERSION},
              {"abi", SLUICE_ABI_VERSION},
@@ -171,7 +174,7 @@ Answer Controller::status() {
              {"attach", !attached(true)   ? "clsact"
                         : attached(false) ? "tcx, clsact"
                                           : "tcx"},
-             {"rejected", source.rejected}}};
+             {"rejected", std::move(rejected)}}};
   });
 }
 
@@ -190,7 +193,7 @@ Answer Controller::endpoint_policy(const std::string& which) {
       if (which != std::to_string(id) && which != endpoint.ns + "/" + endpoint.pod &&
           which != described.value("address", ""))
         continue;
-      const auto effective = policy::effective_policy(state_.cluster(), id);
+      const auto effective = policy::effective_policy(state_.cluster(), id, refused_);
       json rules = json::array();
       for (const auto& rule : effective.rules)
         rules.push_back({{"direction", rule.direction}, {"policy", rule.policy}, {"text", rule.text}});

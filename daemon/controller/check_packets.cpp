@@ -8,10 +8,11 @@
 
 namespace sluice::controller {
 
-datapath::CheckPackets check_packets(const policy::Cluster& cluster, std::uint64_t seed) {
+datapath::CheckPackets check_packets(const policy::Cluster& cluster, const policy::RefusedPolicies& refused,
+                                     std::uint64_t seed) {
   datapath::CheckPackets packets;
   const auto flows = policy::check_flows(cluster, seed);
-  const auto expected = policy::evaluate_all(cluster, flows);
+  const auto expected = policy::evaluate_all(cluster, flows, refused);
   for (std::size_t i = 0; i < flows.size(); ++i) {
     const auto& flow = flows[i];
     datapath::CheckPacket packet;

@@ -9,6 +9,8 @@
 namespace sluice::controller {
 
 // What a candidate generation is asked before it goes live, with the evaluator's answers.
-[[nodiscard]] datapath::CheckPackets check_packets(const policy::Cluster& cluster, std::uint64_t seed);
+[[nodiscard]] datapath::CheckPackets check_packets(const policy::Cluster& cluster,
+                                                   const policy::RefusedPolicies& refused,
+                                                   std::uint64_t seed);
 
 }  // namespace sluice::controller

@@ -246,8 +246,10 @@ void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;
   const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
-  auto applied = datapath_->apply(compiler_.compile(state_.cluster()), reason,
-                                  [this] { return check_packets(state_.cluster(), check_seed_++); });
+  const auto ruleset = compiler_.compile(state_.cluster());
+  tell_refused(ruleset->refused);
+  auto applied = datapath_->apply(
+      ruleset, reason, [&] { return check_packets(state_.cluster(), ruleset->refused, check_seed_++); });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
     reasons_.clear();
@@ -263,6 +265,24 @@ void Controller::reconcile_policy() {
     ++apply_failures_;
   }
   finish_adds(applied);
+}
+
+void Controller::tell_refused(const policy::RefusedPolicies& refused) {
+  constexpr std::size_t kNamed = 8;
+  const std::lock_guard lock(mutex_);
+  std::size_t added = 0, lifted = 0;
+  for (const auto& [policy, why] : refused) {
+    if (refused_.contains(policy)) continue;
+    if (++added <= kNamed)
+      spdlog::error("NetworkPolicy {} is refused, and admits nobody to the pods that it selects: {}", policy,
+                    why);
+  }
+  if (added > kNamed)
+    spdlog::error("{} more NetworkPolicies are refused; sluicectl status names them", added - kNamed);
+  for (const auto& [policy, why] : refused_) lifted += refused.contains(policy) ? 0 : 1;
+  if (lifted > 0) spdlog::info("{} NetworkPolicies are no longer refused", lifted);
+  rejected_total_ += added;
+  refused_ = refused;
 }
 
 Controller::Clock::duration Controller::housekeeping_interval() const {

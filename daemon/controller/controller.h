@@ -127,6 +127,7 @@ class Controller final : public source::Sink, public server::Api {
 
   void reconcile_node();
   void reconcile_policy();
+  void tell_refused(const policy::RefusedPolicies& refused);
   void reconcile_services();
   void compile_services();
   void refresh_node_view();
@@ -215,6 +216,7 @@ class Controller final : public source::Sink, public server::Api {
   std::deque<Event> events_;
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
+  policy::RefusedPolicies refused_;  // as compiled last; written by the thread
   std::string not_ready_ = "starting";
   bool pods_cut_off_ = false;                            // there are pods, and no ruleset at all is in force
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping

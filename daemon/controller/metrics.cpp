@@ -74,13 +74,16 @@ std::string Controller::metrics() {
       source.connected ? 1 : 0);
   one("sluice_source_events_total", "Changes that the source told.", MetricType::kCounter,
       number(source.events));
-  one("sluice_objects_rejected", "Objects that cannot be used as they are now (sluicectl status names them).",
-      MetricType::kGauge, number(source.rejected.size()));
   one("sluice_source_errors_total", "Failed lists and watches.", MetricType::kCounter, number(source.errors));
 
   std::string why_not;
   one("sluice_ready", "1: CNI ADD would work.", MetricType::kGauge, ready(why_not) ? 1 : 0);
   const std::lock_guard lock(mutex_);
+  one("sluice_objects_rejected", "Objects that cannot be used as they are now (sluicectl status names them).",
+      MetricType::kGauge, number(source.rejected.size() + refused_.size()));
+  one("sluice_policies_refused",
+      "Of those, NetworkPolicies that would take too much (docs/policy-limits.md).", MetricType::kGauge,
+      number(refused_.size()));
   if (conntrack_.contains("heaviest")) {
     Metric heaviest{
         "sluice_conntrack_heaviest_entries",

@@ -100,6 +100,9 @@ Datapath::Numbers Firewall::first_numbers() const {
 Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
                                 const std::function<CheckPackets()>& check) {
   Applied applied;
+  // Without what only rulesets before the one in force had there is (daemon/policy/limits.h).
+  if (!rules_.has_room_for(*ruleset))
+    if (auto done = collect(); !done) return tl::unexpected(done.error());
   if (fits_in_place(*ruleset)) {
     auto changed = apply_in_place(*ruleset);
     if (!changed) return tl::unexpected(changed.error());

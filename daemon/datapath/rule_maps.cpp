@@ -95,6 +95,14 @@ Result<void> add_missing(const std::map<Key, Value>& wanted, std::set<Key>& pres
   return map.update(changes.keys, changes.values);
 }
 
+template <typename Present, typename Wanted>
+bool fit(const Present& present, const Wanted& wanted, std::size_t room) {
+  if (present.size() + wanted.size() <= room) return true;
+  const auto missing =
+      std::ranges::count_if(wanted, [&](const auto& each) { return !present.contains(each.first); });
+  return present.size() + static_cast<std::size_t>(missing) <= room;
+}
+
 template <typename Keys, typename Wanted, typename Map>
 Result<void> remove_unwanted(Keys& present, const Wanted& wanted, const Map& map, const auto& key_of) {
   for (auto it = present.begin(); it != present.end();) {
@@ -128,6 +136,12 @@ Result<void> RuleMaps::read() {
   for (const auto& [key, value] : *rows) rows_.insert(from_abi(key));
   for (const auto& [key, value] : *ports) ports_.insert(from_abi(key));
   return {};
+}
+
+bool RuleMaps::has_room_for(const policy::Ruleset& ruleset) const {
+  return fit(rows_, ruleset.rows, SLUICE_MAX_TABLE_ROWS) &&
+         fit(ports_, ruleset.port_classes, SLUICE_MAX_PORT_CLASSES) &&
+         fit(blocks_, ruleset.blocks, SLUICE_MAX_PEER_BLOCKS);
 }
 
 Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {

@@ -28,6 +28,8 @@ class RuleMaps {
 
   // Learns what the kernel has.
   [[nodiscard]] Result<void> read();
+  // Of those below. What no ruleset in force has takes room until it is retired.
+  [[nodiscard]] bool has_room_for(const policy::Ruleset& ruleset) const;
   // Rows and port classes of the ruleset that are not there yet.
   [[nodiscard]] Result<void> add_tables(const policy::Ruleset& ruleset);
   // Gives one slot the ruleset's classes; what a lookup finds in the other slots does not change for any

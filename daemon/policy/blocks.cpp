@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "daemon/policy/prefix_map.h"
 
@@ -16,16 +17,38 @@ struct Mention {  // of a prefix, by a block of an atom
   bool except = false;
 };
 
-using Mentions = std::map<Prefix, std::vector<Mention>>;
+struct Cuts {
+  std::map<Prefix, std::vector<Mention>> prefixes;
+  std::uint32_t blocks = 0;
+};
 
-// Walks the prefixes of one family from the outer to the inner ones and knows at each what is true there. A
-// step costs what the prefix itself changes, not what is around it.
-class Walk {
+Cuts cut(const AtomSet& in_force, const Atoms& atoms) {
+  Cuts cuts;
+  for (const AtomId atom : in_force) {
+    for (const auto& block : std::get<Blocks>(atoms.content(atom)).any_of) {
+      cuts.prefixes[block.cidr].push_back({atom, cuts.blocks, false});
+      for (const auto& except : block.except) cuts.prefixes[except].push_back({atom, cuts.blocks, true});
+      ++cuts.blocks;
+    }
+  }
+  // In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6
+  // addresses.
+  const Prefix all_ipv4(Address::from_v4(0), SLUICE_V4_PREFIX_BITS);
+  const bool around_ipv4 = std::ranges::any_of(cuts.prefixes, [&](const auto& entry) {
+    return !entry.first.is_v4() && entry.first.contains(all_ipv4);
+  });
+  if (around_ipv4) cuts.prefixes.try_emplace(all_ipv4);
+  return cuts;
+}
+
+// Walks the prefixes from the outer to the inner ones and knows at each what is true there. A step costs what
+// the prefix itself changes, not what is around it.
+class WalkOfFamily {
  public:
-  explicit Walk(std::size_t blocks) : blocks_(blocks) {}
+  explicit WalkOfFamily(std::size_t blocks) : blocks_(blocks) {}
 
   // In the order of a map: all that a prefix contains follows it.
-  const AtomSet& enter(const Prefix& prefix, const std::vector<Mention>& mentions) {
+  const std::set<AtomId>& enter(const Prefix& prefix, const std::vector<Mention>& mentions) {
     while (!path_.empty() && !path_.back().prefix.contains(prefix)) leave();
     path_.push_back({prefix, &mentions});
     for (const auto& mention : mentions) change(mention, 1);
@@ -57,45 +80,50 @@ class Walk {
     const bool was_true = holding > 0;
     holding += before ? -1 : 1;
     if ((holding > 0) == was_true) return;
-    const auto at = std::ranges::lower_bound(true_, mention.atom);
     if (was_true)
-      true_.erase(at);
+      true_.erase(mention.atom);
     else
-      true_.insert(at, mention.atom);
+      true_.insert(mention.atom);
   }
 
   std::vector<Block> blocks_;
   std::map<AtomId, int> holding_;  // number of the atom's blocks that hold
   std::vector<Step> path_;
-  AtomSet true_;
+  std::set<AtomId> true_;
+};
+
+class Walk {
+ public:
+  explicit Walk(const Cuts& cuts) : families_{WalkOfFamily(cuts.blocks), WalkOfFamily(cuts.blocks)} {}
+  const std::set<AtomId>& enter(const Prefix& prefix, const std::vector<Mention>& mentions) {
+    return families_[prefix.is_v4() ? 1 : 0].enter(prefix, mentions);
+  }
+
+ private:
+  std::array<WalkOfFamily, 2> families_;
 };
 
 }  // namespace
 
-void BlockIndex::set(const AtomSet& in_force, const Atoms& atoms) {
-  Mentions mentions;
-  std::uint32_t count = 0;
-  for (const AtomId atom : in_force) {
-    for (const auto& block : std::get<Blocks>(atoms.content(atom)).any_of) {
-      mentions[block.cidr].push_back({atom, count, false});
-      for (const auto& except : block.except) mentions[except].push_back({atom, count, true});
-      ++count;
-    }
-  }
-  // In the 128-bit form an IPv6 prefix such as ::/0 holds the IPv4-mapped addresses too, which are no IPv6
-  // addresses.
-  const Prefix all_ipv4(Address::from_v4(0), SLUICE_V4_PREFIX_BITS);
-  const bool around_ipv4 = std::ranges::any_of(
-      mentions, [&](const auto& entry) { return !entry.first.is_v4() && entry.first.contains(all_ipv4); });
-  if (around_ipv4) mentions.try_emplace(all_ipv4);
+BlockIndex::Cost BlockIndex::cost(const AtomSet& blocks, const Atoms& atoms) {
+  const Cuts cuts = cut(blocks, atoms);
+  Cost cost{cuts.prefixes.size(), 0};
+  Walk walk(cuts);
+  for (const auto& [prefix, mentions] : cuts.prefixes)
+    cost.memberships += walk.enter(prefix, mentions).size();
+  return cost;
+}
 
+void BlockIndex::set(const AtomSet& in_force, const Atoms& atoms) {
+  const Cuts cuts = cut(in_force, atoms);
   std::map<AtomSet, std::uint32_t> numbers{{AtomSet(), 0}};
   sets_.assign(1, AtomSet());
   prefixes_.clear();
-  std::array<Walk, 2> walks{Walk(count), Walk(count)};
-  for (const auto& [prefix, here] : mentions) {
-    const auto [it, added] = numbers.try_emplace(walks[prefix.is_v4() ? 1 : 0].enter(prefix, here),
-                                                 static_cast<std::uint32_t>(sets_.size()));
+  Walk walk(cuts);
+  for (const auto& [prefix, mentions] : cuts.prefixes) {
+    const auto& here = walk.enter(prefix, mentions);
+    const auto [it, added] =
+        numbers.try_emplace(AtomSet(here.begin(), here.end()), static_cast<std::uint32_t>(sets_.size()));
     if (added) sets_.push_back(it->first);
     prefixes_.emplace_hint(prefixes_.end(), prefix, it->second);
   }

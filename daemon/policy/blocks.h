@@ -13,6 +13,12 @@ namespace sluice::policy {
 // is in.
 class BlockIndex {
  public:
+  struct Cost {
+    std::uint64_t prefixes = 0;     // distinct
+    std::uint64_t memberships = 0;  // atoms that are true at each of them
+  };
+  [[nodiscard]] static Cost cost(const AtomSet& blocks, const Atoms& atoms);
+
   // `in_force` (sorted) are Blocks.
   void set(const AtomSet& in_force, const Atoms& atoms);
 

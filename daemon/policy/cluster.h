@@ -26,6 +26,9 @@ struct LocalEndpoint {
   }
 };
 
+// By "namespace/name", and why; see Refusals.
+using RefusedPolicies = std::map<std::string, std::string>;
+
 struct Cluster {
   std::map<std::string, model::Namespace> namespaces;
   // By "namespace/name". Pods without addresses, with host network, or finished are no peers.

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "bpf/abi.h"
+#include "daemon/policy/blocks.h"
 
 namespace sluice::policy {
 
@@ -104,20 +105,34 @@ bool CompiledPolicy::isolates(int direction) const {
   return direction == SLUICE_INGRESS ? source->isolates_ingress : source->isolates_egress;
 }
 
-void CompiledPolicy::enter(Atoms& atoms) {
+void CompiledPolicy::enter(Atoms& atoms, const Limits& limits) {
   in_force = true;
+  AtomSet blocks;
   for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
     if (!isolates(direction)) continue;
     rules[direction] =
         compile(direction == SLUICE_INGRESS ? source->ingress : source->egress, source->ns, atoms);
-    name_uses[direction] = name_uses_of(rules[direction], direction);
+    for (const auto& rule : rules[direction]) {
+      demand.peer_ports += rule.peers.size() * std::max<std::size_t>(1, rule.ports.spans.size());
+      demand.named_ports += rule.peers.size() * rule.ports.names.size();
+      for (const AtomId peer : rule.peers)
+        if (peer != kEveryone && std::holds_alternative<Blocks>(atoms.content(peer))) blocks.push_back(peer);
+    }
   }
+  sort_and_dedupe(blocks);
+  const auto cost = BlockIndex::cost(blocks, atoms);
+  demand.prefixes = cost.prefixes;
+  demand.memberships = cost.memberships;
+  if (demand.named_ports > limits.named_ports) return;
+  for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS})
+    name_uses[direction] = name_uses_of(rules[direction], direction);
 }
 
 void CompiledPolicy::leave() {
   in_force = false;
   rules = {};
   name_uses = {};
+  demand = {};
 }
 
 }  // namespace sluice::policy

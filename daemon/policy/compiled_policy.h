@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "daemon/policy/atom.h"
+#include "daemon/policy/limits.h"
 #include "daemon/policy/port_classes.h"
 
 namespace sluice::policy {
@@ -37,6 +38,14 @@ struct CompiledRule {
 // itself; for ingress the pod that the policy selects does, and the peer is kEveryone.
 using NameUse = std::pair<AtomId, PortName>;
 
+// What a policy asks for; see limits.h.
+struct Demand {
+  std::uint64_t peer_ports = 0;
+  std::uint64_t named_ports = 0;
+  std::uint64_t prefixes = 0;
+  std::uint64_t memberships = 0;
+};
+
 // A policy, and while it is in force its rules in terms of atoms.
 struct CompiledPolicy {
   std::shared_ptr<const model::NetworkPolicy> source;
@@ -44,10 +53,12 @@ struct CompiledPolicy {
   bool in_force = false;
   // [sluice_direction]; nothing where it does not isolate.
   std::array<std::vector<CompiledRule>, 2> rules;
-  std::array<std::vector<NameUse>, 2> name_uses;  // of the rules; sorted, distinct
+  std::array<std::vector<NameUse>, 2> name_uses;  // of the rules, unless they are too many; sorted, distinct
+  Demand demand;
+  bool refused = false;  // isolates, and that is all; see Refusals
 
   [[nodiscard]] bool isolates(int direction) const;
-  void enter(Atoms& atoms);
+  void enter(Atoms& atoms, const Limits& limits);
   void leave();
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "daemon/policy/cluster.h"
+#include "daemon/policy/limits.h"
 #include "daemon/policy/ruleset.h"
 
 namespace sluice::policy {
@@ -21,7 +22,7 @@ class Compiler {
     std::uint32_t peer_class = 1;
   };
   Compiler();
-  explicit Compiler(const FirstNumbers& first);
+  explicit Compiler(const FirstNumbers& first, const Limits& limits = {});
   ~Compiler();
 
   // Pods and policies are compared by address: one that changed is another object. A cluster in which nothing

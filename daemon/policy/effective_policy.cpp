@@ -52,8 +52,13 @@ std::string text_of(const PolicyRule& rule, const std::string& ns, bool ingress)
                      ports.empty() ? "every port" : fmt::format("{}", fmt::join(ports, ", ")));
 }
 
-void add(const NetworkPolicy& policy, bool ingress, EffectivePolicy& effective) {
+void add(const NetworkPolicy& policy, bool ingress, const std::string* refused, EffectivePolicy& effective) {
   (ingress ? effective.isolated_ingress : effective.isolated_egress) = true;
+  if (refused != nullptr) {
+    effective.rules.push_back({ingress ? "ingress" : "egress", policy.ns + "/" + policy.name,
+                               (ingress ? "from nobody, refused: " : "to nobody, refused: ") + *refused});
+    return;
+  }
   for (const auto& rule : ingress ? policy.ingress : policy.egress)
     effective.rules.push_back(
         {ingress ? "ingress" : "egress", policy.ns + "/" + policy.name, text_of(rule, policy.ns, ingress)});
@@ -61,7 +66,8 @@ void add(const NetworkPolicy& policy, bool ingress, EffectivePolicy& effective) 
 
 }  // namespace
 
-EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint) {
+EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint,
+                                 const RefusedPolicies& refused) {
   EffectivePolicy effective;
   const auto found = cluster.endpoints.find(endpoint);
   if (found == cluster.endpoints.end()) return effective;
@@ -74,7 +80,9 @@ EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint)
   for (const bool ingress : {true, false}) {
     for (const auto& [key, policy] : cluster.policies) {
       if (policy->ns != pod->second->ns || !policy->pod_selector.matches(pod->second->labels)) continue;
-      if (ingress ? policy->isolates_ingress : policy->isolates_egress) add(*policy, ingress, effective);
+      if (!(ingress ? policy->isolates_ingress : policy->isolates_egress)) continue;
+      const auto why = refused.find(key);
+      add(*policy, ingress, why == refused.end() ? nullptr : &why->second, effective);
     }
   }
   return effective;

@@ -104,6 +104,7 @@ bool port_matches(const PolicyPort& port, const Flow& flow, const Pod* destinati
 struct Question {
   const Cluster& cluster;
   const Flow& flow;
+  const RefusedPolicies& refused;
   bool ingress = false;
   const Pod* subject = nullptr;
   Party peer;
@@ -131,6 +132,7 @@ bool admitted(const Question& question) {
     if (!policy.pod_selector.matches(question.subject->labels)) continue;
     if (!(question.ingress ? policy.isolates_ingress : policy.isolates_egress)) continue;
     isolated = true;
+    if (question.refused.contains(it->first)) continue;
     for (const PolicyRule& rule : question.ingress ? policy.ingress : policy.egress) {
       if (rule_admits(question, policy, rule)) return true;
     }
@@ -138,30 +140,32 @@ bool admitted(const Question& question) {
   return !isolated;
 }
 
-sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByAddress& pods) {
+sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByAddress& pods,
+                         const RefusedPolicies& refused) {
   // A pod always reaches itself.
   if (flow.source_endpoint != 0 && flow.source_endpoint == flow.destination_endpoint) return SLUICE_DROP_NONE;
   const Party source{flow.source, pods.at(flow.source)};
   const Party destination{flow.destination, pods.at(flow.destination)};
   if (is_unknown(cluster, flow.source_endpoint)) return SLUICE_DROP_POLICY_EGRESS;
-  if (!admitted({cluster, flow, false, pod_of(cluster, flow.source_endpoint), destination}))
+  if (!admitted({cluster, flow, refused, false, pod_of(cluster, flow.source_endpoint), destination}))
     return SLUICE_DROP_POLICY_EGRESS;
   if (is_unknown(cluster, flow.destination_endpoint)) return SLUICE_DROP_POLICY_INGRESS;
-  if (!admitted({cluster, flow, true, pod_of(cluster, flow.destination_endpoint), source}))
+  if (!admitted({cluster, flow, refused, true, pod_of(cluster, flow.destination_endpoint), source}))
     return SLUICE_DROP_POLICY_INGRESS;
   return SLUICE_DROP_NONE;
 }
 
 }  // namespace
 
-sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow) {
-  return evaluate_all(cluster, {flow}).front();
+sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow, const RefusedPolicies& refused) {
+  return evaluate_all(cluster, {flow}, refused).front();
 }
 
-std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows) {
+std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows,
+                                             const RefusedPolicies& refused) {
   const PodsByAddress pods = pods_of(cluster, flows);
   std::vector<sluice_drop_reason> verdicts;
-  for (const Flow& flow : flows) verdicts.push_back(judge(cluster, flow, pods));
+  for (const Flow& flow : flows) verdicts.push_back(judge(cluster, flow, pods, refused));
   return verdicts;
 }
 

@@ -24,11 +24,14 @@ struct Flow {  // a connection in its original direction, addresses after transl
 };
 
 // SLUICE_DROP_NONE, SLUICE_DROP_POLICY_EGRESS (asked first) or SLUICE_DROP_POLICY_INGRESS.
-[[nodiscard]] sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow);
+// Policies that are refused isolate and admit nobody.
+[[nodiscard]] sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow,
+                                          const RefusedPolicies& refused = {});
 
 // The same for many flows at once, one pass over the cluster's pods for all of them.
 [[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster,
-                                                           const std::vector<Flow>& flows);
+                                                           const std::vector<Flow>& flows,
+                                                           const RefusedPolicies& refused = {});
 
 // The rules in force for one endpoint in words, a line each; for `sluicectl policy`.
 struct EffectiveRule {
@@ -41,6 +44,7 @@ struct EffectivePolicy {
   bool isolated_egress = false;
   std::vector<EffectiveRule> rules;
 };
-[[nodiscard]] EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint);
+[[nodiscard]] EffectivePolicy effective_policy(const Cluster& cluster, std::uint32_t endpoint,
+                                               const RefusedPolicies& refused = {});
 
 }  // namespace sluice::policy

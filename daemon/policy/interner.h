@@ -9,7 +9,7 @@
 namespace sluice::policy {
 
 // Gives each content a number, counting up: the same content keeps its number, no number is given twice. What
-// was in use at none of the last kSweeps sweeps is forgotten, so that years of changes do not fill the
+// was in use at none of the last sweeps is forgotten, so that years of changes do not fill the
 // memory; should it come back, it gets a new number.
 template <typename Content>
 class Interner {
@@ -27,12 +27,13 @@ class Interner {
 
   [[nodiscard]] const Content& content(std::uint32_t number) const { return *contents_.at(number); }
 
-  void sweep(const std::unordered_set<std::uint32_t>& in_use) {
+  // `kept`: for how many sweeps what is not in use is kept.
+  void sweep(const std::unordered_set<std::uint32_t>& in_use, unsigned kept = kSweeps) {
     for (auto it = numbers_.begin(); it != numbers_.end();) {
       Entry& entry = it->second;
       if (in_use.contains(entry.number)) {
         entry.unused_sweeps = 0;
-      } else if (++entry.unused_sweeps > kSweeps) {
+      } else if (++entry.unused_sweeps > kept) {
         contents_.erase(entry.number);
         it = numbers_.erase(it);
         continue;

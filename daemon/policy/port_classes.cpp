@@ -102,6 +102,21 @@ std::vector<Run> runs_between(const Edges& edges, ClassOf&& class_of) {
 
 }  // namespace
 
+std::uint64_t classification_cost(const std::vector<std::vector<PortSpan>>& groups) {
+  std::map<std::uint32_t, std::int64_t> changes;  // by protocol and port
+  for (const auto& group : groups) {
+    for (const auto& span : group) {
+      const std::uint32_t protocol = span.protocol * (kPorts + 1);
+      ++changes[protocol + span.first];
+      --changes[protocol + span.last + 1];
+    }
+  }
+  std::uint64_t cost = 0;
+  std::int64_t active = 0;
+  for (const auto& [port, change] : changes) cost += static_cast<std::uint64_t>(active += change);
+  return cost;
+}
+
 PortClasses classify_ports(const std::vector<std::vector<PortSpan>>& groups) {
   std::map<std::uint8_t, Edges> edges;  // by protocol
   for (std::uint32_t group = 0; group < groups.size(); ++group) {

@@ -41,6 +41,9 @@ struct PortClasses {
   std::uint32_t count = 1;                           // classes are 0 … count - 1
 };
 
+// Groups that have each interval of ports, in all: what classify_ports() is to look at.
+[[nodiscard]] std::uint64_t classification_cost(const std::vector<std::vector<PortSpan>>& groups);
+
 [[nodiscard]] PortClasses classify_ports(const std::vector<std::vector<PortSpan>>& groups);
 
 }  // namespace sluice::policy

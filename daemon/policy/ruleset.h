@@ -14,6 +14,7 @@
 
 #include "bpf/abi.h"
 #include "common/address.h"
+#include "daemon/policy/cluster.h"
 #include "daemon/policy/port_classes.h"
 
 namespace sluice::policy {
@@ -56,6 +57,7 @@ struct Ruleset {
   std::map<RowKey, Row> rows;
   std::map<PortKey, std::uint32_t> port_classes;
   std::map<std::uint32_t, EndpointPolicy> endpoints;  // by endpoint id
+  RefusedPolicies refused;
 
   // The class of an address as the datapath finds it: peers, then blocks, then 0.
   [[nodiscard]] std::uint32_t class_of(const Address& address) const;

@@ -8,6 +8,8 @@ namespace sluice::policy {
 
 namespace {
 
+constexpr std::size_t kWordsOfRow = SLUICE_ROW_BITS / 64;
+
 struct Ports {
   bool every = false;  // of every protocol
   std::vector<PortSpan> spans;
@@ -42,9 +44,11 @@ void add_rule(const CompiledRule& rule, int direction, const Tables::NamedPorts&
   }
 }
 
+std::size_t words_for(std::uint32_t class_count) { return (class_count + 63) / 64; }
+
 std::vector<std::uint64_t> bits_of(const Ports& ports, const std::vector<std::uint32_t>& classes,
                                    std::uint32_t class_count) {
-  std::vector<std::uint64_t> bits((class_count + 63) / 64);
+  std::vector<std::uint64_t> bits(words_for(class_count));
   const auto set = [&](std::uint32_t port_class) {
     bits[port_class / 64] |= std::uint64_t{1} << (port_class % 64);
   };
@@ -76,12 +80,13 @@ std::vector<std::uint32_t> classes_of(const TableEntry& entry, const ClassIndex&
 
 }  // namespace
 
-std::uint32_t Tables::number_of(int direction, const std::vector<const CompiledPolicy*>& policies,
-                                const NamedPorts& named_ports, Atoms& atoms) {
+std::optional<std::uint32_t> Tables::number_of(int direction,
+                                               const std::vector<const CompiledPolicy*>& policies,
+                                               const NamedPorts& named_ports, Atoms& atoms) {
   Key key{static_cast<std::uint32_t>(direction)};
   std::vector<const CompiledPolicy*> isolating;
   for (const auto* policy : policies) {
-    if (!policy->isolates(direction)) continue;
+    if (!policy->isolates(direction) || policy->refused) continue;
     isolating.push_back(policy);
     key.push_back(policy->serial);
   }
@@ -96,16 +101,19 @@ std::uint32_t Tables::number_of(int direction, const std::vector<const CompiledP
   }
   if (const auto found = cached_.find(key); found != cached_.end()) return found->second;
   const auto before = cached_before_.find(key);
-  const std::uint32_t number =
-      before != cached_before_.end() ? before->second : build(direction, isolating, named_ports, atoms);
-  cached_.emplace(std::move(key), number);
+  const auto number = before != cached_before_.end() ? std::optional(before->second)
+                                                     : build(direction, isolating, named_ports, atoms);
+  if (number) cached_.emplace(std::move(key), *number);
   return number;
 }
 
-std::uint32_t Tables::build(int direction, const std::vector<const CompiledPolicy*>& policies,
-                            const NamedPorts& named_ports, Atoms& atoms) {
+std::optional<std::uint32_t> Tables::build(int direction, const std::vector<const CompiledPolicy*>& policies,
+                                           const NamedPorts& named_ports, Atoms& atoms) {
   PortsByPeer by_peer;
+  std::uint64_t peer_ports = 0;
   for (const auto* policy : policies) {
+    peer_ports += policy->demand.peer_ports + policy->demand.named_ports;
+    if (peer_ports > most_words_) return std::nullopt;
     for (const auto& rule : policy->rules[direction]) add_rule(rule, direction, named_ports, atoms, by_peer);
   }
   // Who admits everything to everyone has nothing to add.
@@ -117,7 +125,10 @@ std::uint32_t Tables::build(int direction, const std::vector<const CompiledPolic
     if (ports.every) ports.spans.clear();  // they make no difference
     groups.push_back(ports.spans);
   }
+  if (classification_cost(groups) > most_words_) return std::nullopt;
   PortClasses classes = classify_ports(groups);
+  if (by_peer.size() * words_for(classes.count) > most_words_) return std::nullopt;
+  built_ += by_peer.size() * words_for(classes.count) + classes.prefixes.size();
 
   Table table;
   if (classes.runs.size() <= SLUICE_PORT_RUNS)
@@ -133,6 +144,20 @@ std::uint32_t Tables::build(int direction, const std::vector<const CompiledPolic
   return tables_.number(table);
 }
 
+std::uint64_t Tables::words(std::uint32_t table) const {
+  const auto& entries = tables_.content(table).entries;
+  return entries.empty() ? 0 : entries.size() * entries.front().bits.size();
+}
+
+std::uint64_t Tables::admissions(std::uint32_t table, const ClassIndex& classes) const {
+  std::uint64_t count = 0;
+  for (const auto& entry : tables_.content(table).entries) {
+    const std::size_t pages = (entry.bits.size() + kWordsOfRow - 1) / kWordsOfRow;
+    if (!admits_anybody(entry)) count += pages * classes_of(entry, classes).size();
+  }
+  return count;
+}
+
 void Tables::add_port_classes(std::uint32_t port_table,
                               std::map<PortKey, std::uint32_t>& port_classes) const {
   if (port_table == 0) return;
@@ -142,7 +167,6 @@ void Tables::add_port_classes(std::uint32_t port_table,
 
 // Sparse: a class is in a row of its own only where it is admitted at more than anybody is.
 void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<RowKey, Row>& rows) const {
-  constexpr std::size_t kWords = SLUICE_ROW_BITS / 64;
   const auto& entries = tables_.content(table).entries;
   if (entries.empty()) return;
   std::vector<std::uint64_t> anybody(entries.front().bits.size());
@@ -159,17 +183,17 @@ void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<R
 
   const auto page_of = [&](const std::vector<std::uint64_t>& bits, std::size_t word) {
     Row row{};
-    std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWords, bits.size() - word),
+    std::copy_n(bits.begin() + static_cast<std::ptrdiff_t>(word), std::min(kWordsOfRow, bits.size() - word),
                 row.begin());
     return row;
   };
   const auto add = [&](std::uint32_t peer_class, const std::vector<std::uint64_t>& bits,
                        const auto& implied) {
-    for (std::size_t word = 0; word < bits.size(); word += kWords) {
+    for (std::size_t word = 0; word < bits.size(); word += kWordsOfRow) {
       const Row row = page_of(bits, word);
       if (row != implied(word))
-        rows.emplace_hint(rows.end(), RowKey{table, peer_class, static_cast<std::uint32_t>(word / kWords)},
-                          row);
+        rows.emplace_hint(rows.end(),
+                          RowKey{table, peer_class, static_cast<std::uint32_t>(word / kWordsOfRow)}, row);
     }
   };
   for (auto it = admitted.begin(); it != admitted.end();) {
@@ -184,9 +208,9 @@ void Tables::add_rows(std::uint32_t table, const ClassIndex& classes, std::map<R
 }
 
 void Tables::sweep(const std::unordered_set<std::uint32_t>& tables,
-                   const std::unordered_set<std::uint32_t>& port_tables) {
-  tables_.sweep(tables);
-  port_tables_.sweep(port_tables);
+                   const std::unordered_set<std::uint32_t>& port_tables, unsigned kept) {
+  tables_.sweep(tables, kept);
+  port_tables_.sweep(port_tables, kept);
 }
 
 }  // namespace sluice::policy

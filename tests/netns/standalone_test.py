@@ -223,6 +223,24 @@ class NodeTest(sluice_test.SluiceTest):
         self.assertFalse(tcp_reaches(self.c, self.a.address, PORT, 0.3))
         self.assertEqual(self.node.get("/v1/status")["rejected"], [])
 
+    def test_a_policy_that_asks_for_too_much_is_refused_alone(self):
+        """Each of its addresses is in all lists of blocks but one. b is closed; a's new rules are in force."""
+        big = {"podSelector": {"matchLabels": {"app": "b"}}, "policyTypes": ["Ingress"], "ingress": [
+            {"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"203.0.{i // 250}.{i % 250}/32"]}}],
+             "ports": [{"port": 1000 + i}]} for i in range(2500)] + [{}]}
+        self.policy("big", big)
+        told = self.node.get("/v1/status")["rejected"]
+        self.assertEqual(len(told), 1)
+        self.assertRegex(told[0], "^NetworkPolicy x/big is refused: it has 6247501 CIDRs .* the most are 2000000$")
+        self.assertIn("refused", self.node.get("/v1/endpoints/x/b/policy")["rules"][0]["text"])
+        self.assertFalse(tcp_reaches(self.a, self.b.address, PORT, 0.3))
+        self.policy("for-a", ingress({"app": "a"}, select(app="c")))
+        self.assertFalse(tcp_reaches(self.b, self.a.address, PORT, 0.3))
+        self.assertTrue(tcp_reaches(self.c, self.a.address, PORT))
+        self.policy("big", {**big, "ingress": [{}]})
+        self.assertTrue(tcp_reaches(self.a, self.b.address, PORT))
+        self.assertEqual(self.node.get("/v1/status")["rejected"], [])
+
     def test_a_file_that_cannot_be_read_at_the_start_leaves_the_rules_as_they_are(self):
         self.policy("held", ingress({"app": "a"}, select(app="b")))
         generation = self.node.generation()
