@@ -83,6 +83,8 @@ class Cluster {
     ++changes_;
     put_policy(changes_ * 37 % size_.policies, changes_);
   }
+  // Since the last call.
+  [[nodiscard]] policy::Changes take_changes() { return std::exchange(policy_changes_, {}); }
 
  private:
   [[nodiscard]] std::string ns_of(unsigned kind) const { return fmt::format("ns{}", kind % kNamespaces); }
@@ -127,6 +129,7 @@ class Cluster {
     if (made.isolates_egress)
       made.egress = {{{other_team}, {{model::Protocol::kUdp, std::uint16_t{53}, {}}}}};
     const auto key = made.ns + "/" + made.name;
+    policy_changes_.policies.insert(key);
     state_.policies[key] = std::make_shared<const model::NetworkPolicy>(std::move(made));
   }
 
@@ -135,6 +138,7 @@ class Cluster {
   Size size_;
   unsigned changes_ = 0;
   policy::Cluster state_;
+  policy::Changes policy_changes_;
 };
 
 // The least that any swap of a program costs: the smallest one, loaded, and one write of a slot.
@@ -171,7 +175,7 @@ class Bench {
     in_command = {};
     const auto calls = bpf_calls;
     const auto begin = Clock::now();
-    auto ruleset = compiler_.compile(cluster_.state());
+    auto ruleset = compiler_.compile(cluster_.state(), cluster_.take_changes());
     const auto compiled = Clock::now();
     auto applied = datapath_->apply(std::move(ruleset), "bench",
                                     [&] { return controller::check_packets(cluster_.state(), seed_++); });

@@ -198,7 +198,7 @@ class Bench {
       happen(round);
       static_cast<void>(state_.take_changes());
       const auto known = Clock::now();
-      auto ruleset = compiler_.compile(state_.cluster());
+      auto ruleset = compiler_.compile(state_.cluster(), state_.take_policy_changes());
       const auto compiled = Clock::now();
       auto applied = datapath_->apply(std::move(ruleset), what, [&] {
         const auto before = Clock::now();

@@ -122,6 +122,7 @@ void ClusterState::refresh_one(const std::string& key) {
         sandbox.last = told;
       }
       endpoint.earlier_uid = current ? std::string() : sandbox.uid;
+      policy_changes_.endpoints.insert(id);
       // Never seen: not in the cluster's pods, which closes it.
       if (!sandbox.last) continue;
       auto& [pod, ips] = made[endpoint.key()];
@@ -148,19 +149,22 @@ void ClusterState::refresh_one(const std::string& key) {
 
 void ClusterState::set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod) {
   if (!pod) {
-    if (cluster_.pods.erase(name) > 0) changes_.push_back("Pod " + name + " deleted");
-    return;
+    if (cluster_.pods.erase(name) == 0) return;
+    policy_changes_.pods.insert(name);
+    return tell("Pod " + name + " deleted");
   }
   auto& slot = cluster_.pods[name];
   if (slot && *slot == *pod) return;
   slot = std::move(pod);
-  changes_.push_back("Pod " + name + " changed");
+  policy_changes_.pods.insert(name);
+  tell("Pod " + name + " changed");
 }
 
 void ClusterState::attach(std::uint32_t endpoint, Sandbox sandbox) {
   detach(endpoint);
   cluster_.endpoints[endpoint] = {endpoint, sandbox.ns, sandbox.pod, {}};
-  changes_.push_back("endpoint " + std::to_string(endpoint) + " attached");
+  policy_changes_.endpoints.insert(endpoint);
+  tell("endpoint " + std::to_string(endpoint) + " attached");
   if (sandbox.uid.empty() && sandbox.last) sandbox.uid = sandbox.last->uid;
   const auto key = sandbox.ns + "/" + sandbox.pod;
   const auto address = sandbox.ipv4;
@@ -184,7 +188,8 @@ void ClusterState::detach(std::uint32_t endpoint) {
   sandboxes_.erase(found);
   cluster_.endpoints.erase(endpoint);
   to_record_.erase(endpoint);
-  changes_.push_back("endpoint " + std::to_string(endpoint) + " detached");
+  policy_changes_.endpoints.insert(endpoint);
+  tell("endpoint " + std::to_string(endpoint) + " detached");
   if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end()) {
     held->second.erase(endpoint);
     if (held->second.empty()) sandboxes_of_.erase(held);

@@ -8,6 +8,8 @@ namespace sluice::controller {
 
 namespace {
 
+constexpr std::size_t kMostTold = 1000;
+
 std::string name_of(const std::string& ns, const std::string& name) { return ns + "/" + name; }
 
 std::vector<std::string> keys_of(const auto& map) {
@@ -73,18 +75,21 @@ void ClusterState::put(model::Object object) {
   } else if (auto* ns = std::get_if<model::Namespace>(&object)) {
     auto& known = cluster_.namespaces[ns->name];
     if (known == *ns) return;
+    policy_changes_.namespaces.insert(ns->name);
     known = std::move(*ns);
-    changes_.push_back(what + " changed");
+    tell(what + " changed");
   } else if (auto* pod = std::get_if<model::Pod>(&object)) {
     const auto key = name_of(pod->ns, pod->name);
     const auto known = pods_.find(key);
     if (known != pods_.end() && *known->second == *pod) return;
     put_pod(std::make_shared<const model::Pod>(std::move(*pod)), key);
   } else if (auto* policy = std::get_if<model::NetworkPolicy>(&object)) {
-    auto& known = cluster_.policies[name_of(policy->ns, policy->name)];
+    const auto key = name_of(policy->ns, policy->name);
+    auto& known = cluster_.policies[key];
     if (known && *known == *policy) return;
     known = std::make_shared<const model::NetworkPolicy>(std::move(*policy));
-    changes_.push_back(what + " changed");
+    policy_changes_.policies.insert(key);
+    tell(what + " changed");
   } else if (auto* service = std::get_if<model::Service>(&object)) {
     const auto key = name_of(service->ns, service->name);
     auto& known = services_[key];
@@ -129,9 +134,11 @@ void ClusterState::erase(const model::ObjectKey& key) {
       return;
     case model::Kind::kNamespace:
       changed = cluster_.namespaces.erase(key.name) > 0;
+      policy_changes_.namespaces.insert(key.name);
       break;
     case model::Kind::kNetworkPolicy:
       changed = cluster_.policies.erase(name) > 0;
+      policy_changes_.policies.insert(name);
       break;
     case model::Kind::kPod:
       if (pods_.contains(name)) put_pod(nullptr, name);
@@ -143,7 +150,12 @@ void ClusterState::erase(const model::ObjectKey& key) {
       erase_slice(name);
       return;
   }
-  if (changed) changes_.push_back(model::to_string(key) + " deleted");
+  if (changed) tell(model::to_string(key) + " deleted");
+}
+
+// Nobody reads a list of a hundred thousand.
+void ClusterState::tell(std::string change) {
+  if (changes_.size() < kMostTold) changes_.push_back(std::move(change));
 }
 
 std::vector<std::string> ClusterState::take_changes() { return std::exchange(changes_, {}); }

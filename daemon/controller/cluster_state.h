@@ -62,9 +62,11 @@ class ClusterState {
   // The one that has the address by what its object says; none: no pod, or more than one that lives.
   [[nodiscard]] const model::Pod* pod_at(const Address& address, const std::string& node) const;
 
-  // What changed since the last call, in words ("NetworkPolicy shop/db changed"); empty: nothing that rules
-  // depend on.
+  // What changed since the last call, in words ("NetworkPolicy shop/db changed"), of very many the first;
+  // empty: nothing that rules depend on.
   [[nodiscard]] std::vector<std::string> take_changes();
+  // The same for the compiler, by its own last call.
+  [[nodiscard]] policy::Changes take_policy_changes() { return std::exchange(policy_changes_, {}); }
   [[nodiscard]] bool take_nodes_changed();
 
   [[nodiscard]] const Services& services() const { return services_; }
@@ -75,6 +77,7 @@ class ClusterState {
   [[nodiscard]] std::set<std::string> take_service_changes();
 
  private:
+  void tell(std::string change);
   void replace(model::Kind kind, std::vector<model::Object> objects);
   void put(model::Object object);
   void erase(const model::ObjectKey& key);
@@ -103,6 +106,7 @@ class ClusterState {
   std::vector<Prefix> pod_cidrs_;
   std::set<std::uint32_t> to_record_;
   std::vector<std::string> changes_;
+  policy::Changes policy_changes_;
   bool nodes_changed_ = false;
   Services services_;
   std::map<std::string, Slices> slices_of_;        // by their Service; none is empty

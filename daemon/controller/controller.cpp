@@ -246,7 +246,7 @@ void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;
   const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
-  const auto ruleset = compiler_.compile(state_.cluster());
+  const auto ruleset = compiler_.compile(state_.cluster(), state_.take_policy_changes());
   tell_refused(ruleset->refused);
   auto applied = datapath_->apply(
       ruleset, reason, [&] { return check_packets(state_.cluster(), ruleset->refused, check_seed_++); });

@@ -122,10 +122,12 @@ Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, 
 // Two peers cannot change their classes by one write: a packet between them could be judged by the new class
 // of one and the old class of the other.
 bool Firewall::several_peers_change(const policy::Ruleset& next) const {
-  return std::count_if(next.peers.begin(), next.peers.end(), [&](const auto& each) {
-           const auto before = applied_->peers.find(each.first);
-           return before != applied_->peers.end() && before->second != each.second;
-         }) > 1;
+  unsigned changes = 0;
+  return !policy::PeerMap::differences(applied_->peers, next.peers,
+                                       [&](const Address&, const auto* before, const auto* after) {
+                                         if (before != nullptr && after != nullptr) ++changes;
+                                         return changes < 2;
+                                       });
 }
 
 bool Firewall::fits_in_place(const policy::Ruleset& next) const {

@@ -15,7 +15,6 @@ namespace {
 
 constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
 
-sluice_addr abi_of(const Address& address) { return address.abi(); }
 sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
 sluice_row_key abi_of(const policy::RowKey& key) { return {key.table, key.peer_class, key.page}; }
 
@@ -131,7 +130,14 @@ Result<void> RuleMaps::read() {
   blocks_.clear();
   rows_.clear();
   ports_.clear();
-  for (const auto& [key, value] : *peers) peers_.emplace(Address::from_abi(key), unbind(key, value));
+  in_slot_ = {};
+  wanted_ = {};
+  leftovers_.clear();
+  for (const auto& [key, value] : *peers) {
+    const auto address = Address::from_abi(key);
+    peers_.emplace(address, unbind(key, value));
+    leftovers_.insert(address);
+  }
   for (const auto& [key, value] : *blocks) blocks_.emplace(from_abi(key), from_abi(value));
   for (const auto& [key, value] : *rows) rows_.insert(from_abi(key));
   for (const auto& [key, value] : *ports) ports_.insert(from_abi(key));
@@ -190,28 +196,34 @@ Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& r
   return !changed.empty();
 }
 
+// Costs what differs from the last time, not what there is.
 Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ruleset) {
   const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
   const LongestPrefix<Classes> present(blocks_);
   std::vector<std::pair<Address, Classes>> changed;
   const auto set = [&](const Address& address, Classes value, std::uint32_t peer_class) {
+    if (value[slot] == peer_class) return;
     value[slot] = peer_class;
     changed.emplace_back(address, value);
   };
-  for (const auto& [address, value] : peers_) {
-    const auto known = ruleset.peers.find(address);
-    std::uint32_t now = 0;
-    if (known != ruleset.peers.end())
-      now = known->second;
-    else if (const auto* block = wanted.find(Prefix::host(address)))
-      now = *block;
-    if (value[slot] != now) set(address, value, now);
-  }
-  for (const auto& [address, peer_class] : ruleset.peers) {
-    if (peers_.contains(address)) continue;
-    // A hit in `peers` is final, so the new element answers for the other slots as the blocks did.
-    const auto* covering = present.find(Prefix::host(address));
-    set(address, covering != nullptr ? *covering : Classes{}, peer_class);
+  policy::PeerMap::differences(in_slot_[slot], ruleset.peers,
+                               [&](const Address& address, const auto*, const auto* peer_class) {
+                                 if (peer_class == nullptr) return true;  // below
+                                 if (const auto known = peers_.find(address); known != peers_.end()) {
+                                   set(address, known->second, *peer_class);
+                                   return true;
+                                 }
+                                 // A hit in `peers` is final, so the new element answers for the other slots
+                                 // as the blocks did.
+                                 const auto* covering = present.find(Prefix::host(address));
+                                 changed.emplace_back(address, covering != nullptr ? *covering : Classes{});
+                                 changed.back().second[slot] = *peer_class;
+                                 return true;
+                               });
+  want(ruleset.peers);
+  for (const auto& address : leftovers_) {
+    const auto* block = wanted.find(Prefix::host(address));
+    set(address, peers_.at(address), block != nullptr ? *block : 0);
   }
   Changes<sluice_addr, sluice_peer> changes;
   for (const auto& [address, value] : changed) changes.add(address.abi(), bound_to(address.abi(), value));
@@ -220,14 +232,39 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
     return tl::unexpected(done.error());
   }
   for (const auto& [address, value] : changed) peers_.insert_or_assign(address, value);
+  in_slot_[slot] = ruleset.peers;
   return !changed.empty();
+}
+
+void RuleMaps::want(const policy::PeerMap& peers) {
+  policy::PeerMap::differences(wanted_, peers,
+                               [&](const Address& address, const auto* before, const auto* after) {
+                                 if (before == nullptr) leftovers_.erase(address);
+                                 if (after == nullptr && peers_.contains(address)) leftovers_.insert(address);
+                                 return true;
+                               });
+  wanted_ = peers;
+}
+
+Result<void> RuleMaps::retire_peers(const policy::Ruleset& ruleset) {
+  for (auto it = leftovers_.begin(); it != leftovers_.end();) {
+    if (ruleset.peers.contains(*it)) {
+      ++it;
+      continue;
+    }
+    if (auto done = maps_.peers.erase(it->abi()); !done) return tl::unexpected(done.error());
+    peers_.erase(*it);
+    for (auto& known : in_slot_) known.erase(*it);
+    it = leftovers_.erase(it);
+  }
+  return {};
 }
 
 Result<void> RuleMaps::retire_all_but(const policy::Ruleset& ruleset) {
   const auto itself = [](const auto& it) { return *it; };
   const auto first = [](const auto& it) { return it->first; };
   // Addresses and blocks before the rows of the classes that they lead to.
-  if (auto done = remove_unwanted(peers_, ruleset.peers, maps_.peers, first); !done) return done;
+  if (auto done = retire_peers(ruleset); !done) return done;
   SLUICE_FAILURE_POINT("collect.peers_retired");
   if (auto done = remove_unwanted(blocks_, ruleset.blocks, maps_.peer_blocks, first); !done) return done;
   SLUICE_FAILURE_POINT("collect.blocks_retired");
@@ -275,16 +312,17 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
   for (const auto& [key, value] : *peers) {
     const auto address = Address::from_abi(key);
     seen.insert(address);
-    const auto known = ruleset.peers.find(address);
-    const auto now = known != ruleset.peers.end() ? known->second : class_of(Prefix::host(address));
+    const auto* known = ruleset.peers.find(address);
+    const auto now = known != nullptr ? *known : class_of(Prefix::host(address));
     if (const auto present = unbind(key, value)[slot]; present == SLUICE_NO_CLASS)
       differences.push_back(fmt::format("peers: {} has the class of another address", address.to_string()));
     else if (present != now)
       differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), present, now));
   }
-  for (const auto& [address, peer_class] : ruleset.peers)
+  ruleset.peers.for_each([&](const Address& address, std::uint32_t) {
     if (!seen.contains(address))
       differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
+  });
 
   auto blocks = maps_.peer_blocks.entries();
   if (!blocks) return tl::unexpected(blocks.error());

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "bpf/abi.h"
@@ -47,6 +48,8 @@ class RuleMaps {
  private:
   [[nodiscard]] Result<bool> write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset);
   [[nodiscard]] Result<bool> write_peers(std::uint32_t slot, const policy::Ruleset& ruleset);
+  void want(const policy::PeerMap& peers);
+  [[nodiscard]] Result<void> retire_peers(const policy::Ruleset& ruleset);
   [[nodiscard]] Result<void> audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,
                                          std::vector<std::string>& differences) const;
   [[nodiscard]] Result<void> audit_tables(const policy::Ruleset& ruleset,
@@ -54,6 +57,11 @@ class RuleMaps {
 
   const Maps& maps_;
   std::unordered_map<Address, Classes> peers_;
+  // Of each slot, peers of which the kernel has these classes there. Of others that it has, a slot has what
+  // the blocks say.
+  std::array<policy::PeerMap, SLUICE_GENERATION_SLOTS> in_slot_;
+  policy::PeerMap wanted_;                 // those of the ruleset written last, in whatever slot
+  std::unordered_set<Address> leftovers_;  // the kernel has them, wanted_ has not
   std::map<Prefix, Classes> blocks_;
   std::set<policy::RowKey> rows_;
   std::set<policy::PortKey> ports_;

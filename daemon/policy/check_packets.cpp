@@ -8,6 +8,8 @@
 #include <optional>
 #include <unordered_map>
 
+#include "daemon/policy/prefix_map.h"
+
 namespace sluice::policy {
 
 namespace {
@@ -41,13 +43,6 @@ class Random {  // splitmix64
  private:
   std::uint64_t state_;
 };
-
-Address last_of(const Prefix& prefix) {
-  Address address = prefix.address();
-  for (unsigned bit = prefix.bits(); bit < 128; ++bit)
-    address.bytes()[bit / 8] = static_cast<std::uint8_t>(address.bytes()[bit / 8] | (0x80U >> (bit % 8)));
-  return address;
-}
 
 // The address before (step 0xff, as if -1) or after (step 1); past the family's end, the address itself.
 Address neighbour(const Address& address, std::uint8_t step) {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
-#include <vector>
 
 #include "daemon/model/objects.h"
 
@@ -20,6 +20,7 @@ struct LocalEndpoint {
   // Not empty: a sandbox of an earlier pod of that name, whose last labels Cluster::pods has under key().
   std::string earlier_uid = {};
 
+  bool operator==(const LocalEndpoint&) const = default;
   // In Cluster::pods. Not there: a pod that is not known; nothing is admitted from it or to it.
   [[nodiscard]] std::string key() const {
     return ns + "/" + pod + (earlier_uid.empty() ? "" : "@" + earlier_uid);
@@ -35,6 +36,14 @@ struct Cluster {
   std::map<std::string, std::shared_ptr<const model::Pod>> pods;
   std::map<std::string, std::shared_ptr<const model::NetworkPolicy>> policies;  // by "namespace/name"
   std::map<std::uint32_t, LocalEndpoint> endpoints;                             // by id
+};
+
+// What may be other in a cluster than it was, by the keys of its maps. That something is named that is as it
+// was does no harm.
+struct Changes {
+  bool everything = false;  // whatever the sets below say
+  std::set<std::string> namespaces, pods, policies;
+  std::set<std::uint32_t> endpoints;
 };
 
 }  // namespace sluice::policy

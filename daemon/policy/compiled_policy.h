@@ -49,13 +49,15 @@ struct Demand {
 // A policy, and while it is in force its rules in terms of atoms.
 struct CompiledPolicy {
   std::shared_ptr<const model::NetworkPolicy> source;
-  std::uint32_t serial = 0;  // of this state of the policy; never given twice
-  bool in_force = false;
+  std::uint32_t serial = 0;    // of this state of the policy; never given twice
+  std::uint32_t selected = 0;  // number of this node's identities that it selects
+  bool in_force = false;       // it selects any, as of the last update; see Policies
   // [sluice_direction]; nothing where it does not isolate.
   std::array<std::vector<CompiledRule>, 2> rules;
   std::array<std::vector<NameUse>, 2> name_uses;  // of the rules, unless they are too many; sorted, distinct
   Demand demand;
   bool refused = false;  // isolates, and that is all; see Refusals
+  bool counted = false;  // what it says is among what is said in force; see Policies
 
   [[nodiscard]] bool isolates(int direction) const;
   void enter(Atoms& atoms, const Limits& limits);

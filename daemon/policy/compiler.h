@@ -25,9 +25,10 @@ class Compiler {
   explicit Compiler(const FirstNumbers& first, const Limits& limits = {});
   ~Compiler();
 
-  // Pods and policies are compared by address: one that changed is another object. A cluster in which nothing
-  // changed gives the very ruleset of the call before.
-  [[nodiscard]] std::shared_ptr<const Ruleset> compile(const Cluster& cluster);
+  // `changes` are all since the call before, and what they name is what this costs. Pods and policies are
+  // compared by address: one that changed is another object. A cluster in which nothing changed that rules
+  // depend on gives the very ruleset of the call before.
+  [[nodiscard]] std::shared_ptr<const Ruleset> compile(const Cluster& cluster, const Changes& changes);
 
  private:
   struct State;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace sluice::policy {
 
@@ -25,46 +26,58 @@ bool Identities::Less::operator()(const Left& left, const Right& right) const {
   return parts(left) < parts(right);
 }
 
-bool Identities::follow(const std::map<std::string, model::Namespace>& namespaces) {
-  if (namespaces == namespaces_) return false;
-  namespaces_ = namespaces;
-  for (auto& [ns, group] : groups_) {
-    model::Labels labels = namespace_labels(ns);
-    if (labels == group.labels) continue;
-    group.labels = std::move(labels);
-    choose_candidates(ns, group);
-    for (Identity* identity : group.identities) match(*identity, group);
-  }
-  return true;
+void Identities::set_namespace(const std::string& name, const model::Namespace* now) {
+  if (now == nullptr)
+    namespaces_.erase(name);
+  else
+    namespaces_[name] = now->labels;
+  const auto found = groups_.find(name);
+  if (found == groups_.end()) return;
+  Group& group = found->second;
+  model::Labels labels = namespace_labels(name);
+  if (labels == group.labels) return;
+  group.labels = std::move(labels);
+  choose_candidates(name, group);
+  for (Identity* identity : group.identities) match(*identity, group);
 }
 
-void Identities::set_predicates(const AtomSet& in_force, const Atoms& atoms) {
-  AtomSet removed;
-  std::map<AtomId, const PodPredicate*> added;
-  for (const auto& [atom, predicate] : predicates_) {
-    if (!std::ranges::binary_search(in_force, atom)) removed.push_back(atom);
-  }
-  for (const AtomId atom : in_force) {
-    if (!predicates_.contains(atom)) added.emplace(atom, &std::get<PodPredicate>(atoms.content(atom)));
-  }
+void Identities::change_predicates(const AtomSet& removed, const AtomSet& added, const Atoms& atoms) {
   if (removed.empty() && added.empty()) return;
-  for (const AtomId atom : removed) predicates_.erase(atom);
-  predicates_.insert(added.begin(), added.end());
-
-  const auto is_removed = [&](AtomId atom) { return std::ranges::binary_search(removed, atom); };
-  for (auto& [ns, group] : groups_) {
-    std::vector<Candidate> candidates;
-    for (const auto& [atom, predicate] : added) {
-      if (selects(*predicate, ns, group.labels)) candidates.push_back({atom, &predicate->pods});
+  struct Change {
+    AtomSet removed;
+    std::vector<Candidate> added;
+  };
+  std::map<std::string, Change> changes;  // by namespace
+  // Most predicates are about the pods of one namespace.
+  const auto for_each_selected = [&](const PodPredicate& predicate, const auto& visit) {
+    if (!predicate.namespaces) {
+      if (groups_.contains(predicate.ns)) visit(predicate.ns);
+      return;
     }
-    const auto dropped =
-        std::erase_if(group.candidates, [&](const Candidate& old) { return is_removed(old.atom); });
-    group.candidates.insert(group.candidates.end(), candidates.begin(), candidates.end());
-    if (dropped == 0 && candidates.empty()) continue;
+    for (const auto& [ns, group] : groups_)
+      if (predicate.namespaces->matches(group.labels)) visit(ns);
+  };
+  for (const AtomId atom : removed) {
+    for_each_selected(*predicates_.at(atom),
+                      [&](const std::string& ns) { changes[ns].removed.push_back(atom); });
+    predicates_.erase(atom);
+  }
+  for (const AtomId atom : added) {
+    const auto& predicate = std::get<PodPredicate>(atoms.content(atom));
+    predicates_.emplace(atom, &predicate);
+    for_each_selected(predicate, [&](const std::string& ns) {
+      changes[ns].added.push_back({atom, &predicate.pods});
+    });
+  }
+  for (const auto& [ns, change] : changes) {
+    Group& group = groups_.at(ns);
+    const auto is_removed = [&](AtomId atom) { return std::ranges::binary_search(change.removed, atom); };
+    std::erase_if(group.candidates, [&](const Candidate& old) { return is_removed(old.atom); });
+    group.candidates.insert(group.candidates.end(), change.added.begin(), change.added.end());
     for (Identity* identity : group.identities) {
       AtomSet now = identity->atoms;
       std::erase_if(now, is_removed);
-      for (const auto& [atom, pods] : candidates) {
+      for (const auto& [atom, pods] : change.added) {
         if (pods->matches(identity->labels)) now.push_back(atom);
       }
       set_atoms(*identity, std::move(now));
@@ -86,22 +99,21 @@ std::shared_ptr<Identity> Identities::of(const model::Pod& pod) {
 }
 
 void Identities::sweep() {
-  for (auto it = identities_.begin(); it != identities_.end();) {
-    if (it->use_count() > 1) {
-      ++it;
-      continue;
-    }
-    std::erase(group((*it)->ns).identities, it->get());
-    it = identities_.erase(it);
+  for (auto& released : std::exchange(released_, {})) {
+    const auto found = identities_.find(released);
+    released.reset();
+    if (found == identities_.end() || found->use_count() > 1) continue;
+    const auto home = groups_.find((*found)->ns);
+    std::erase(home->second.identities, found->get());
+    if (home->second.identities.empty()) groups_.erase(home);
+    identities_.erase(found);
   }
-  std::erase_if(groups_, [](const auto& entry) { return entry.second.identities.empty(); });
 }
 
 model::Labels Identities::namespace_labels(const std::string& ns) const {
   const auto known = namespaces_.find(ns);
   // The API server labels every namespace with its name; a pod may be seen before its namespace is.
-  return known != namespaces_.end() ? known->second.labels
-                                    : model::Labels{{"kubernetes.io/metadata.name", ns}};
+  return known != namespaces_.end() ? known->second : model::Labels{{"kubernetes.io/metadata.name", ns}};
 }
 
 Identities::Group& Identities::group(const std::string& ns) {
@@ -133,6 +145,7 @@ void Identities::set_atoms(Identity& identity, AtomSet atoms) {
   if (atoms == identity.atoms) return;
   identity.atoms = std::move(atoms);
   identity.classes.clear();
+  changed_.push_back(&identity);
 }
 
 }  // namespace sluice::policy

@@ -9,12 +9,12 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <unordered_map>
 #include <vector>
 
 #include "bpf/abi.h"
 #include "common/address.h"
 #include "daemon/policy/cluster.h"
+#include "daemon/policy/peer_map.h"
 #include "daemon/policy/port_classes.h"
 
 namespace sluice::policy {
@@ -52,8 +52,8 @@ struct EndpointPolicy {                  // struct sluice_policy
 };
 
 struct Ruleset {
-  std::unordered_map<Address, std::uint32_t> peers;  // every address of a known pod -> class (0 too)
-  std::map<Prefix, std::uint32_t> blocks;            // longest prefix decides, for addresses not in peers
+  PeerMap peers;                           // every address of a known pod -> class (0 too)
+  std::map<Prefix, std::uint32_t> blocks;  // longest prefix decides, for addresses not in peers
   std::map<RowKey, Row> rows;
   std::map<PortKey, std::uint32_t> port_classes;
   std::map<std::uint32_t, EndpointPolicy> endpoints;  // by endpoint id

@@ -72,7 +72,7 @@ TEST_F(Lifecycle, ARestartedDaemonAdoptsWhatItFinds) {
 TEST_F(Lifecycle, AfterARestartTheOldGenerationJudgesAsBeforeUntilTheFlip) {
   add_three_pods();
   auto rules = web_from_a_to_b();
-  rules.peers.clear();
+  rules.peers = {};
   rules.blocks[must(Prefix::parse("10.244.1.0/24"))] = kClassA;
   apply(rules);
   ASSERT_TRUE(connects(a(), b(), kWeb));

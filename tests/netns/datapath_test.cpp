@@ -206,9 +206,9 @@ TEST_F(Transactions, APeerThatComesOrChangesIsWrittenInPlace) {
   apply(web_from_a_to_b());
   EXPECT_FALSE(connects(c(), b(), kWeb));
   auto rules = web_from_a_to_b();
-  rules.peers[c().address()] = kClassA;
+  rules.peers.set(c().address(), kClassA);
   auto& d = add_pod(4);
-  rules.peers[d.address()] = kClassC + 1;
+  rules.peers.set(d.address(), kClassC + 1);
   rules.rows[{kTable, kClassC + 1, 0}] = {1U << 1, 0, 0, 0};
   rules.endpoints[4] = {};
   const auto epoch = datapath_->generations().front().epoch;
@@ -237,8 +237,8 @@ TEST_F(Transactions, PeersThatChangeTogetherMakeAGeneration) {
   add_three_pods();
   auto rules = web_from_a_to_b();
   apply(rules);
-  rules.peers[a().address()] = kClassC;
-  rules.peers[c().address()] = kClassA;
+  rules.peers.set(a().address(), kClassC);
+  rules.peers.set(c().address(), kClassA);
   EXPECT_TRUE(apply(rules).generation);
   EXPECT_FALSE(connects(a(), b(), kWeb));
   EXPECT_TRUE(connects(c(), b(), kWeb));

@@ -67,7 +67,7 @@ class NodeTest : public testing::Test {
     policy::Ruleset rules;
     const std::array classes{kClassA, kClassB, kClassC};
     for (std::size_t i = 0; i < pods_.size(); ++i) {
-      rules.peers[pods_[i]->address()] = i < classes.size() ? classes[i] : 0;
+      rules.peers.set(pods_[i]->address(), i < classes.size() ? classes[i] : 0);
       rules.endpoints[pods_[i]->endpoint().id] = {};
     }
     return rules;

@@ -8,8 +8,10 @@
 
 namespace sluice::policy {
 
+inline const Changes kEverything{true, {}, {}, {}, {}};  // for a compiler that is to look for itself
+
 inline std::uint32_t model_peer_class(const Ruleset& ruleset, const Address& address) {
-  if (const auto peer = ruleset.peers.find(address); peer != ruleset.peers.end()) return peer->second;
+  if (const auto* peer = ruleset.peers.find(address)) return *peer;
   std::uint32_t found = 0;
   int longest = -1;
   for (const auto& [prefix, peer_class] : ruleset.blocks) {

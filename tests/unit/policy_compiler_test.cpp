@@ -22,7 +22,7 @@ class CompilerTest : public testing::Test {
  protected:
   std::shared_ptr<const Ruleset> compile(const std::vector<NetworkPolicy>& policies) {
     set_policies(cluster, policies);
-    return compiler.compile(cluster);
+    return compiler.compile(cluster, kEverything);
   }
   void relabel(const std::string& key, const model::Labels& labels) {
     model::Pod pod = *cluster.pods.at(key);
@@ -30,7 +30,7 @@ class CompilerTest : public testing::Test {
     add_pod(cluster, pod);
   }
   [[nodiscard]] std::uint32_t class_of(const Ruleset& ruleset, const std::string& pod) const {
-    return ruleset.peers.at(cluster.pods.at(pod)->ips.front());
+    return *ruleset.peers.find(cluster.pods.at(pod)->ips.front());
   }
 
   Cluster cluster = small_cluster();
@@ -40,7 +40,9 @@ class CompilerTest : public testing::Test {
 TEST_F(CompilerTest, WithoutPoliciesEveryPeerIsKnownAndInClassZero) {
   const auto ruleset = compile({});
   EXPECT_EQ(ruleset->peers.size(), 7U) << "all but the pod with host network and the finished one";
-  for (const auto& [address, peer_class] : ruleset->peers) EXPECT_EQ(peer_class, 0U) << address.to_string();
+  ruleset->peers.for_each([](const Address& address, std::uint32_t peer_class) {
+    EXPECT_EQ(peer_class, 0U) << address.to_string();
+  });
   EXPECT_EQ(ruleset->endpoints.size(), 4U);
   for (const auto& [id, policy] : ruleset->endpoints) {
     EndpointPolicy open;
@@ -76,7 +78,7 @@ TEST_F(CompilerTest, APodThatIsNotKnownIsClosedAndAContainerThatIsNoPodIsOpen) {
 
 TEST_F(CompilerTest, NothingChangedIsTheSameRuleset) {
   const auto before = compile({ingress("shop", "", {{{pods("")}, {tcp(80)}}})});
-  EXPECT_EQ(compiler.compile(cluster), before);
+  EXPECT_EQ(compiler.compile(cluster, kEverything), before);
 }
 
 TEST_F(CompilerTest, PoliciesThatSelectNoPodOfThisNodeLeaveNoTrace) {
@@ -174,7 +176,8 @@ TEST_F(CompilerTest, AnEndpointCarriesItsOwnClass) {
   model::Pod pod = *cluster.pods.at("shop/cart");
   pod.ips.push_back(*Address::parse("2001:db8::7"));
   add_pod(cluster, pod);
-  EXPECT_FALSE(compiler.compile(cluster)->endpoints.at(kCart).peer_class) << "its addresses differ in theirs";
+  EXPECT_FALSE(compiler.compile(cluster, kEverything)->endpoints.at(kCart).peer_class)
+      << "its addresses differ in theirs";
 }
 
 TEST_F(CompilerTest, TheSameContentComesBackUnderItsNumbers) {
@@ -208,7 +211,7 @@ TEST_F(CompilerTest, APeerThatChangesItsLabelsChangesItsClassAndNoTable) {
       egress("shop", "app=cart", {{{pods_in("app=db", "")}, {}}})};
   const auto before = compile(policies);
   relabel("lab/db", {{"app", "front"}});
-  const auto after = compiler.compile(cluster);
+  const auto after = compiler.compile(cluster, kEverything);
   EXPECT_EQ(after->endpoints, before->endpoints);
   EXPECT_EQ(after->port_classes, before->port_classes);
   EXPECT_NE(class_of(*after, "lab/db"), class_of(*before, "lab/db"));
@@ -221,7 +224,7 @@ TEST_F(CompilerTest, ANewKindOfPeerOnlyAddsRows) {
       ingress("bank", "", {{{pods_in("team", "")}, {tcp(443)}}})};
   const auto before = compile(policies);
   relabel("lab/db", {{"app", "front"}, {"team", "new"}});
-  const auto after = compiler.compile(cluster);
+  const auto after = compiler.compile(cluster, kEverything);
   EXPECT_EQ(after->endpoints, before->endpoints);
   EXPECT_GT(after->rows.size(), before->rows.size());
   for (const auto& [key, row] : before->rows) EXPECT_EQ(after->rows.at(key), row);
@@ -233,11 +236,11 @@ TEST_F(CompilerTest, ANumberThatAPeersPortNameGetsIsANewTable) {
   model::Pod pod = *cluster.pods.at("lab/db");
   pod.ports.push_back({"http", Protocol::kTcp, 9090});
   add_pod(cluster, pod);
-  const auto known_number = compiler.compile(cluster);
+  const auto known_number = compiler.compile(cluster, kEverything);
   EXPECT_EQ(known_number->endpoints, before->endpoints) << "another peer had 9090 already";
   pod.ports.front().port = 7070;
   add_pod(cluster, pod);
-  const auto new_number = compiler.compile(cluster);
+  const auto new_number = compiler.compile(cluster, kEverything);
   EXPECT_NE(new_number->endpoints.at(kCart).table, before->endpoints.at(kCart).table);
   EXPECT_EQ(model_verdict(*new_number, flow(cluster, "shop/cart > lab/db tcp/7070")), SLUICE_DROP_NONE);
 }
@@ -247,7 +250,7 @@ TEST_F(CompilerTest, NumbersBeginWhereItIsTold) {
   std::vector<PolicyPort> ports;
   for (int i = 0; i <= SLUICE_PORT_RUNS; ++i) ports.push_back(tcp(2 * i + 1));
   set_policies(cluster, {ingress("shop", "", {{{pods("")}, ports}})});
-  const auto ruleset = late.compile(cluster);
+  const auto ruleset = late.compile(cluster, kEverything);
   EXPECT_EQ(ruleset->endpoints.at(kCart).table[SLUICE_INGRESS], 1000U);
   EXPECT_EQ(ruleset->endpoints.at(kCart).ports[SLUICE_INGRESS], 2000U);
   EXPECT_EQ(class_of(*ruleset, "shop/cart"), 3000U);
@@ -289,7 +292,7 @@ TEST_F(CompilerTest, OfTwoPodsWithOneAddressTheOneThatRunsHasIt) {
   EXPECT_EQ(class_of(*ruleset, "lab/db"), 0U);
   twin.finished = false;
   add_pod(cluster, twin);
-  const auto both = compiler.compile(cluster);
+  const auto both = compiler.compile(cluster, kEverything);
   const Flow asked = flow(cluster, "lab/db > shop/cart tcp/1");
   EXPECT_EQ(model_verdict(*both, asked), evaluate(cluster, asked));
 }

@@ -23,7 +23,7 @@ class PolicyLimits : public testing::Test {
     policies.push_back(ingress("bank", "", {{{namespaces("env=prod")}, {tcp(80)}}}));
     policies.back().name = "of-bank";
     set_policies(cluster, policies);
-    ruleset = compiler.compile(cluster);
+    ruleset = compiler.compile(cluster, kEverything);
     EXPECT_FALSE(ruleset->refused.contains("bank/of-bank"));
     EXPECT_EQ(verdict("bank/front > bank/vault tcp/80"), SLUICE_DROP_NONE);
     EXPECT_EQ(verdict("lab/db > bank/vault tcp/80"), SLUICE_DROP_POLICY_INGRESS);
@@ -117,17 +117,17 @@ TEST_F(PolicyLimits, APolicyThatWasRefusedForLongIsInForceAgain) {
   first.name = "first";
   second.name = "second";
   set_policies(cluster, {first, second});
-  ruleset = small.compile(cluster);
+  ruleset = small.compile(cluster, kEverything);
   EXPECT_EQ(refused(), Names{"shop/second"});
   for (int i = 0; i < 2000; ++i) {
     model::Pod pod = *cluster.pods.at("lab/db");
     pod.labels = {{"round", std::to_string(i)}};
     add_pod(cluster, pod);
-    ruleset = small.compile(cluster);
+    ruleset = small.compile(cluster, kEverything);
   }
   EXPECT_EQ(refused(), Names{"shop/second"});
   cluster.policies.erase("shop/first");  // the other one is the very object that was refused
-  ruleset = small.compile(cluster);
+  ruleset = small.compile(cluster, kEverything);
   EXPECT_EQ(refused(), Names{});
   EXPECT_EQ(verdict("198.51.100.1 > shop/front tcp/5003"), SLUICE_DROP_NONE);
   EXPECT_EQ(verdict("192.0.2.1 > shop/front tcp/5003"), SLUICE_DROP_POLICY_INGRESS);
@@ -143,7 +143,7 @@ TEST_F(PolicyLimits, AListOfBlocksThatChangesOftenIsHeldOnce) {
   for (std::uint32_t i = 0; i < 200; ++i) {
     rule.peers[i] = block(address(8000 + i) + "/32");
     set_policies(cluster, {egress("shop", "", {rule})});
-    ruleset = compiler.compile(cluster);
+    ruleset = compiler.compile(cluster, kEverything);
   }
   EXPECT_EQ(refused(), Names{});
   EXPECT_LT(held(), first + (64U << 20));
@@ -252,7 +252,7 @@ TEST(PolicyLimitsProperty, TheEvaluatorAgreesWhoeverIsRefused) {
     for (int step = 0; step < 25; ++step) {
       SCOPED_TRACE(fmt::format("step {}", step));
       if (step != 0) random.change();
-      const auto ruleset = compiler.compile(random.cluster());
+      const auto ruleset = compiler.compile(random.cluster(), kEverything);
       EXPECT_LE(ruleset->rows.size(), limits.rows);
       EXPECT_LE(ruleset->port_classes.size(), limits.port_classes);
       EXPECT_LE(ruleset->blocks.size(), limits.prefixes);

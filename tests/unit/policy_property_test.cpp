@@ -36,7 +36,7 @@ class NumbersSeen {
     std::set<std::uint32_t> classes{0, SLUICE_NO_CLASS};
     std::set<std::uint32_t> tables;
     std::set<std::uint32_t> port_tables;
-    for (const auto& [address, peer_class] : ruleset.peers) classes.insert(peer_class);
+    ruleset.peers.for_each([&](const Address&, std::uint32_t peer_class) { classes.insert(peer_class); });
     for (const auto& [prefix, peer_class] : ruleset.blocks) classes.insert(peer_class);
     for (const auto& [id, policy] : ruleset.endpoints) {
       tables.insert(policy.table.begin(), policy.table.end());
@@ -123,7 +123,7 @@ TEST(PolicyProperty, CompiledRulesJudgeAsTheEvaluatorThroughSequencesOfChanges) 
     for (int step = 0; step < 25; ++step) {
       SCOPED_TRACE(fmt::format("step {}", step));
       if (step != 0) random.change();
-      const auto ruleset = compiler.compile(random.cluster());
+      const auto ruleset = compiler.compile(random.cluster(), random.take_changes());
       numbers.check(*ruleset);
       compare(random.cluster(), *ruleset, random_flows(random, 50), tally);
       compare(random.cluster(), *ruleset, check_flows(random.cluster(), seed), tally);
@@ -145,7 +145,7 @@ TEST(PolicyProperty, NumbersKeepTheirMeaningThroughALongLife) {
   NumbersSeen numbers;
   for (int step = 0; step < 3000 && !HasFailure(); ++step) {
     random.change();
-    const auto ruleset = compiler.compile(random.cluster());
+    const auto ruleset = compiler.compile(random.cluster(), random.take_changes());
     numbers.check(*ruleset);
     compare(random.cluster(), *ruleset, random_flows(random, 5), tally);
   }
@@ -157,8 +157,8 @@ TEST(PolicyProperty, ACompilerWithAPastJudgesAsANewOne) {
   Compiler old;
   for (int step = 0; step < 60; ++step) {
     random.change();
-    const auto grown = old.compile(random.cluster());
-    const auto fresh = Compiler().compile(random.cluster());
+    const auto grown = old.compile(random.cluster(), random.take_changes());
+    const auto fresh = Compiler().compile(random.cluster(), kEverything);
     EXPECT_EQ(grown->peers.size(), fresh->peers.size());
     EXPECT_EQ(grown->blocks.size(), fresh->blocks.size());
     EXPECT_EQ(grown->rows.size(), fresh->rows.size());

@@ -13,6 +13,26 @@
 
 namespace sluice::policy {
 
+// The keys under which the two clusters have something else.
+inline Changes changes_between(const Cluster& before, const Cluster& after) {
+  const auto keys = [](const auto& one, const auto& other, auto& changed) {
+    for (const auto& [key, value] : one) {
+      const auto found = other.find(key);
+      if (found == other.end() || !(found->second == value)) changed.insert(key);
+    }
+  };
+  Changes changes;
+  const auto both = [&](const auto& one, const auto& other) {
+    keys(one.namespaces, other.namespaces, changes.namespaces);
+    keys(one.pods, other.pods, changes.pods);
+    keys(one.policies, other.policies, changes.policies);
+    keys(one.endpoints, other.endpoints, changes.endpoints);
+  };
+  both(before, after);
+  both(after, before);
+  return changes;
+}
+
 class RandomCluster {
  public:
   explicit RandomCluster(std::uint64_t seed, std::uint32_t first_endpoint = 1)
@@ -24,6 +44,12 @@ class RandomCluster {
   }
 
   [[nodiscard]] const Cluster& cluster() const { return cluster_; }
+  // Since the last call.
+  [[nodiscard]] Changes take_changes() {
+    auto changes = changes_between(told_, cluster_);
+    told_ = cluster_;
+    return changes;
+  }
 
   // Changes that a cluster goes through: one to three of them.
   void change() {
@@ -290,7 +316,7 @@ class RandomCluster {
   }
 
   std::mt19937_64 random_;
-  Cluster cluster_;
+  Cluster cluster_, told_;
   std::uint32_t next_endpoint_;
 };
 

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/policy/policies.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/policy/blocks.h"
+
+namespace sluice::policy {
+
+namespace {
+
+bool selects(const CompiledPolicy& policy, const Identity& identity) {
+  return policy.source->ns == identity.ns && policy.source->pod_selector.matches(identity.labels);
+}
+
+}  // namespace
+
+void Policies::set(const std::string& key, const std::shared_ptr<const model::NetworkPolicy>& now) {
+  const auto known = policies_.find(key);
+  if (known != policies_.end() ? known->second->source == now : now == nullptr) return;
+  if (known != policies_.end()) {
+    CompiledPolicy& before = *known->second;
+    if (const auto locals = locals_.find(before.source->ns); before.selected > 0 && locals != locals_.end())
+      for (const auto& [local, endpoints] : locals->second) std::erase(local->selected_by, &before);
+    rules_changed_ |= before.selected > 0;
+    if (before.counted) count(before, -1);
+    in_force_.erase(key);
+    touched_.erase(before.serial);
+    policies_.erase(known);
+  }
+  if (now == nullptr) return;
+  auto made = std::make_unique<CompiledPolicy>();
+  made->source = now;
+  made->serial = next_serial_++;
+  select(*made);
+  policies_.emplace(key, std::move(made));
+}
+
+// Serials count up: the lists of those that have selected an identity stay in their order.
+void Policies::select(CompiledPolicy& policy) {
+  const auto locals = locals_.find(policy.source->ns);
+  if (locals == locals_.end()) return;
+  for (const auto& [local, endpoints] : locals->second) {
+    if (!selects(policy, *local)) continue;
+    local->selected_by.push_back(&policy);
+    ++policy.selected;
+  }
+  if (policy.selected == 0) return;
+  touched_.emplace(policy.serial, &policy);
+  rules_changed_ = true;
+}
+
+void Policies::hold(Identity& identity) {
+  if (locals_[identity.ns][&identity]++ > 0) return;
+  const auto first = identity.ns + "/";
+  for (auto it = policies_.lower_bound(first); it != policies_.end() && it->first.starts_with(first); ++it) {
+    CompiledPolicy& policy = *it->second;
+    if (!selects(policy, identity)) continue;
+    identity.selected_by.push_back(&policy);
+    ++policy.selected;
+    touched_.emplace(policy.serial, &policy);
+  }
+  std::ranges::sort(identity.selected_by, {}, &CompiledPolicy::serial);
+}
+
+void Policies::drop(Identity& identity) {
+  const auto home = locals_.find(identity.ns);
+  const auto local = home->second.find(&identity);
+  if (--local->second > 0) return;
+  home->second.erase(local);
+  if (home->second.empty()) locals_.erase(home);
+  for (const auto* selected_by : std::exchange(identity.selected_by, {})) {
+    CompiledPolicy& policy = *policies_.at(selected_by->source->ns + "/" + selected_by->source->name);
+    --policy.selected;
+    touched_.emplace(policy.serial, &policy);
+  }
+}
+
+void Policies::count(const CompiledPolicy& policy, int by) {
+  for (const auto& rules : policy.rules) {
+    for (const auto& rule : rules) {
+      for (const AtomId peer : rule.peers) {
+        if (peer == kEveryone) continue;
+        atom_uses_[peer] += static_cast<std::uint32_t>(by);
+        touched_atoms_.insert(peer);
+      }
+    }
+  }
+  for (const auto& use : policy.name_uses[SLUICE_EGRESS]) {
+    counted_name_uses_[use] += static_cast<std::uint32_t>(by);
+    touched_name_uses_.insert(use);
+  }
+}
+
+void Policies::settle(AtomId atom, const Atoms& atoms, InForce& changes) {
+  const auto uses = atom_uses_.find(atom);
+  const bool now = uses->second > 0;
+  if (!now) atom_uses_.erase(uses);
+  const bool predicate = std::holds_alternative<PodPredicate>(atoms.content(atom));
+  AtomSet& in_force = predicate ? predicates_ : blocks_;
+  const auto place = std::ranges::lower_bound(in_force, atom);
+  if ((place != in_force.end() && *place == atom) == now) return;
+  if (now)
+    in_force.insert(place, atom);
+  else
+    in_force.erase(place);
+  if (predicate)
+    (now ? changes.added_predicates : changes.removed_predicates).push_back(atom);
+  else
+    changes.blocks = true;
+}
+
+void Policies::settle(const NameUse& use, InForce& changes) {
+  const auto& [peer, name] = use;
+  const auto counted = counted_name_uses_.find(use);
+  const bool now = counted->second > 0;
+  if (!now) counted_name_uses_.erase(counted);
+  AtomSet& named_by = name_uses_[name];
+  const auto place = std::ranges::lower_bound(named_by, peer);
+  const bool before = place != named_by.end() && *place == peer;
+  if (now && !before) named_by.insert(place, peer);
+  if (!now && before) named_by.erase(place);
+  if (named_by.empty()) name_uses_.erase(name);
+  if (now != before) changes.name_uses.push_back(use);
+}
+
+void Policies::enter_and_leave(Atoms& atoms) {
+  for (const auto& [serial, policy] : std::exchange(touched_, {})) {
+    const bool now = policy->selected > 0;
+    if (now == policy->in_force) continue;
+    const auto key = policy->source->ns + "/" + policy->source->name;
+    if (now) {
+      policy->enter(atoms, limits_);
+      entered_ += policy->demand.prefixes;
+      in_force_.emplace(key, policy);
+    } else {
+      if (std::exchange(policy->counted, false)) count(*policy, -1);
+      policy->leave();
+      in_force_.erase(key);
+    }
+  }
+}
+
+bool Policies::exceeds(const Usage& usage, std::uint64_t most, const std::string& what) {
+  if (!refusals_.exceeds(usage, most, what)) return false;
+  refused_more_ = true;
+  return true;
+}
+
+bool Policies::has_room(const Atoms& atoms) {
+  std::set<AtomId> now(blocks_.begin(), blocks_.end());
+  for (const AtomId atom : touched_atoms_) {
+    if (!std::holds_alternative<Blocks>(atoms.content(atom))) continue;
+    if (atom_uses_.at(atom) > 0)
+      now.insert(atom);
+    else
+      now.erase(atom);
+  }
+  const AtomSet blocks_now(now.begin(), now.end());
+  if (blocks_now == blocks_) return true;
+  const auto cost = BlockIndex::cost(blocks_now, atoms);
+  Usage prefixes, memberships;
+  for (const auto& [key, policy] : in_force_) {
+    if (policy->refused) continue;
+    prefixes.by_namespace[policy->source->ns] += policy->demand.prefixes;
+    memberships.by_namespace[policy->source->ns] += policy->demand.memberships;
+  }
+  prefixes.total = cost.prefixes;
+  memberships.total = cost.memberships;
+  return !refusals_.exceeds(prefixes, limits_.prefixes, "CIDRs and exceptions") &&
+         !refusals_.exceeds(memberships, limits_.memberships,
+                            "CIDRs and exceptions, each as often as lists of blocks hold it");
+}
+
+Policies::InForce Policies::update(Atoms& atoms) {
+  InForce changes;
+  const bool policies_changed = std::exchange(rules_changed_, false);
+  const bool refused_more = std::exchange(refused_more_, false);
+  if (!policies_changed && !refused_more && touched_.empty()) return changes;
+  changes.rules = true;
+  if (policies_changed) refusals_.forget();
+  enter_and_leave(atoms);
+  std::vector<CompiledPolicy*> in_force;
+  for (const auto& [key, policy] : in_force_) in_force.push_back(policy);
+  do {
+    refusals_.mark(in_force);
+    for (auto* policy : in_force) {
+      if (policy->counted != policy->refused) continue;
+      policy->counted = !policy->refused;
+      count(*policy, policy->counted ? 1 : -1);
+    }
+  } while (!has_room(atoms));
+  for (const AtomId atom : std::exchange(touched_atoms_, {})) settle(atom, atoms, changes);
+  for (const auto& use : std::exchange(touched_name_uses_, {})) settle(use, changes);
+  return changes;
+}
+
+}  // namespace sluice::policy
