@@ -31,7 +31,8 @@ extern "C" {
 enum {
 	SLUICE_MAX_ENDPOINTS = 4096,	/* endpoint ids are 1 … MAX-1; 0 is "not an endpoint of this node" */
 	SLUICE_MAX_ROUTES = 16384,
-	SLUICE_MAX_PEERS = 131072,
+	SLUICE_PEERS = 131072,		/* that `peers` is first made for; user space replaces it by a larger one */
+	SLUICE_MAX_PEERS = 1048576,
 	SLUICE_MAX_PEER_BLOCKS = 65536,
 	SLUICE_MAX_TABLE_ROWS = 262144,
 	SLUICE_MAX_PORT_CLASSES = 65536,

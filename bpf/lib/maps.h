@@ -220,7 +220,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, SLUICE_MAX_PEERS);
+	__uint(max_entries, SLUICE_PEERS);
 	__type(key, struct sluice_addr);
 	__type(value, struct sluice_peer);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);

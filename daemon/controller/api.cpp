@@ -159,6 +159,7 @@ Answer Controller::status() {
                {"capacity", ipam_.capacity()},
                {"cidrs", cidrs}}},
              {"firewall", firewall},
+             {"peersLeftOut", peers_left_out_},
              {"services",
               {{"synced", state_.services_synced()},
                {"frontends", service_compiler_.table().size()},

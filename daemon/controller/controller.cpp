@@ -222,6 +222,7 @@ void Controller::loop() {
       refresh_queues();
       refresh_tunnel();
       datapath_->collect();
+      if (peers_left_out_ > 0) policy_dirty_ = true;  // there may be room now
       watch_connections();
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }
@@ -252,6 +253,7 @@ void Controller::reconcile_policy() {
       ruleset, reason, [&] { return check_packets(state_.cluster(), ruleset->refused, check_seed_++); });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
+    tell_left_out(applied->left_out);
     reasons_.clear();
     policy_dirty_ = false;
     policy_live_ = true;
@@ -283,6 +285,18 @@ void Controller::tell_refused(const policy::RefusedPolicies& refused) {
   if (lifted > 0) spdlog::info("{} NetworkPolicies are no longer refused", lifted);
   rejected_total_ += added;
   refused_ = refused;
+}
+
+void Controller::tell_left_out(std::size_t left_out) {
+  if (left_out > 0 && peers_left_out_ == 0)
+    spdlog::error(
+        "{} addresses of pods find no room in the firewall's table of peers: rules that mean pods do not "
+        "admit "
+        "those pods; all other rules are in force",
+        left_out);
+  if (left_out == 0 && peers_left_out_ > 0) spdlog::info("all pods have room in the firewall's table again");
+  const std::lock_guard lock(mutex_);
+  peers_left_out_ = left_out;
 }
 
 Controller::Clock::duration Controller::housekeeping_interval() const {

@@ -128,6 +128,7 @@ class Controller final : public source::Sink, public server::Api {
   void reconcile_node();
   void reconcile_policy();
   void tell_refused(const policy::RefusedPolicies& refused);
+  void tell_left_out(std::size_t left_out);
   void reconcile_services();
   void compile_services();
   void refresh_node_view();
@@ -206,7 +207,8 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point health_checks_retry_at_{};
   std::map<sluice_drop_reason, Shortage> shortages_;
   std::uint32_t check_seed_ = 0;
-  Clock::time_point retry_at_{};  // of the policies
+  std::size_t peers_left_out_ = 0;  // as told last; written under mutex_
+  Clock::time_point retry_at_{};    // of the policies
   Clock::time_point node_retry_at_{};
   std::chrono::milliseconds backoff_{0};
   Clock::time_point housekeeping_at_{};

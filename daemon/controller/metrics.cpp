@@ -112,6 +112,9 @@ std::string Controller::metrics() {
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
   one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,
       number(apply_failures_));
+  one("sluice_peers_left_out",
+      "Addresses of pods for which the firewall has no room: rules do not admit them.", MetricType::kGauge,
+      number(peers_left_out_));
   one("sluice_objects_rejected_total", "Objects that could not be used.", MetricType::kCounter,
       number(rejected_total_));
   return server::render_metrics(all);

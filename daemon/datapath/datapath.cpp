@@ -64,7 +64,7 @@ class KernelDatapath final : public Datapath {
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
-                   *ground_.grace, history_}),
+                   *ground_.grace, history_, ground_.options.most_peers}),
         services_(ground_.maps, *ground_.grace, ground_.options.algorithm == Algorithm::kRandom),
         service_routes_(*ground_.settings),
         sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
@@ -232,7 +232,8 @@ Result<Ground> lay_ground(const Options& options) {
       static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   const auto wanted =
       conntrack_groups(options.conntrack_max ? options.conntrack_max : conntrack_size(memory));
-  const ObjectOptions objects{pins->root(), wanted};
+  ObjectOptions objects{pins->root(), wanted};
+  objects.peers = options.peers;
   auto modules = Modules::load(*pins, objects);
   if (!modules) return tl::unexpected(modules.error());
   auto maps = Maps::open(*pins);

@@ -35,6 +35,8 @@ struct Options {
   std::string bpffs = "/sys/fs/bpf";  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
   AttachMode attach = AttachMode::kAuto;
   std::uint32_t conntrack_max = 0;  // entries, of a new table; 0: by the memory of the machine
+  // Addresses of pods that the firewall knows at first, and at most: its map grows with them. For tests.
+  std::uint32_t peers = SLUICE_PEERS, most_peers = SLUICE_MAX_PEERS;
   std::uint16_t vxlan_port = 4789;
   std::uint32_t vni = 83;
   bool tunnel_direct = true;  // past the VXLAN device and the stack, where nothing is against it
@@ -175,6 +177,8 @@ struct Applied {
   bool generation = false;  // false: written in place (pod churn), or nothing to do
   bool changed = false;
   std::uint32_t number = 0;  // live generation after it
+  // Addresses of pods for which there was no room: no rule that means pods admits them. All else is in force.
+  std::size_t left_out = 0;
 };
 
 class Datapath {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/firewall.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <ctime>
 
@@ -46,7 +48,7 @@ Result<std::uint32_t> Firewall::program_in_force() const {
 }
 
 Result<void> Firewall::adopt() {
-  if (auto done = rules_.read(); !done) return done;
+  if (auto done = rules_.open(); !done) return done;
   // The daemon before this one may have swapped a moment ago.
   left_before_ = parts_.grace.begin();
   left_slot_.fill(left_before_);
@@ -116,6 +118,7 @@ Result<Applied> Firewall::apply(std::shared_ptr<const policy::Ruleset> ruleset, 
   }
   applied_ = std::move(ruleset);
   applied.number = live_->number();
+  applied.left_out = rules_.left_out();
   return applied;
 }
 
@@ -131,7 +134,8 @@ bool Firewall::several_peers_change(const policy::Ruleset& next) const {
 }
 
 bool Firewall::fits_in_place(const policy::Ruleset& next) const {
-  if (!live_ || doubtful_ || !live_->features().cover(Features::of(next)) || several_peers_change(next))
+  if (!live_ || doubtful_ || !live_->features().cover(Features::of(next)) ||
+      !rules_.has_room_for_peers(next) || several_peers_change(next))
     return false;
   return std::all_of(next.endpoints.begin(), next.endpoints.end(), [&](const auto& each) {
     const auto before = applied_->endpoints.find(each.first);
@@ -180,17 +184,27 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   SLUICE_FAILURE_POINT("generation.begun");
   if (auto done = free_slot(status.slot); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("generation.slot_freed");
-  const auto packets = check_packets ? check_packets() : CheckPackets();
+  auto packets = check_packets ? check_packets() : CheckPackets();
   status.check_packets = static_cast<std::uint32_t>(packets.size());
   status.build = watch.lap();
 
+  Guard smaller([&] { rules_.give_room_back(); });
+  if (!rules_.has_room_for_peers(next)) {
+    // Without it, what does not fit is left out.
+    if (auto made = rules_.make_room(next); !made) spdlog::warn("{}", made.error().message);
+  }
   if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("generation.tables_added");
   if (auto done = rules_.write_slot(status.slot, next); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("generation.slot_written");
   status.fill = watch.lap();
+  // The definition knows no limit.
+  std::erase_if(packets, [&](const CheckPacket& packet) {
+    return rules_.is_left_out(Address::from_abi(packet.probe.src)) ||
+           rules_.is_left_out(Address::from_abi(packet.probe.dst));
+  });
 
-  auto candidate = Generation::load(parts_.objects, next_number_, Features::of(next));
+  auto candidate = Generation::load(parts_.objects, next_number_, Features::of(next), rules_.peers());
   if (!candidate) return tl::unexpected(candidate.error());
   status.program_id = candidate->program().id;
   status.load = watch.lap();
@@ -205,6 +219,8 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   status.check = watch.lap();
 
   if (auto done = swap(std::move(*candidate)); !done) return tl::unexpected(done.error());
+  smaller.dismiss();
+  rules_.keep_room();
   status.swap = watch.lap();
   status.swapped_at = std::chrono::system_clock::now();
   return status;

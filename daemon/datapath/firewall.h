@@ -31,8 +31,9 @@ class Firewall {
     const LiveStamp& live;
     GracePeriod& grace;
     History& history;
+    std::uint32_t most_peers;
   };
-  explicit Firewall(const Parts& parts) : parts_(parts), rules_(parts.maps) {}
+  explicit Firewall(const Parts& parts) : parts_(parts), rules_(parts.maps, parts.pins, parts.most_peers) {}
 
   // After a start: finds the generation in force and finishes or removes what an earlier daemon left
   // half-way.

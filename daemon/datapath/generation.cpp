@@ -69,7 +69,7 @@ Features Features::of(const policy::Ruleset& ruleset) {
 }
 
 Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t number,
-                                    const Features& features) {
+                                    const Features& features, const RawMap& peers) {
   auto object = Object<firewall_bpf>::open(options);
   if (!object) return tl::unexpected(object.error());
   auto* constants = (*object)->rodata;
@@ -79,6 +79,8 @@ Result<Generation> Generation::load(const ObjectOptions& options, std::uint32_t 
   constants->uses_ports = features.ports;
   constants->uses_port_tables = features.port_tables;
   constants->uses_default_rows = features.default_rows;
+  if (const int code = bpf_map__reuse_fd((*object)->maps.peers, peers.fd()); code < 0)
+    return failure_errno(code, "take map peers");
   if (auto done = object->load(); !done) return tl::unexpected(done.error());
 
   // The object closes its own fds when it goes out of scope.

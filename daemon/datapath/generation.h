@@ -34,8 +34,9 @@ class Generation {
   [[nodiscard]] static constexpr std::uint32_t slot_of(std::uint32_t number) {
     return number % SLUICE_GENERATION_SLOTS;
   }
+  // `peers`: the map that it looks peers up in.
   [[nodiscard]] static Result<Generation> load(const ObjectOptions& options, std::uint32_t number,
-                                               const Features& features);
+                                               const Features& features, const RawMap& peers);
 
   [[nodiscard]] std::uint32_t number() const { return number_; }
   [[nodiscard]] std::uint32_t slot() const { return slot_of(number_); }

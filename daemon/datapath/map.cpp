@@ -48,6 +48,18 @@ Result<RawMap> RawMap::adopt(Fd fd, Shape shape) {
   return made;
 }
 
+Result<RawMap> RawMap::make_larger(std::uint32_t max_entries) const {
+  bpf_map_info info{};
+  std::uint32_t length = sizeof info;
+  if (const int code = bpf_obj_get_info_by_fd(fd_.get(), &info, &length); code < 0)
+    return failure_errno(code, "ask the kernel about a map");
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = info.map_flags);
+  Fd made(bpf_map_create(static_cast<bpf_map_type>(info.type), name_.c_str(), info.key_size, info.value_size,
+                         max_entries, &options));
+  if (!made) return failure_errno(errno, fmt::format("make map '{}' for {} entries", name_, max_entries));
+  return adopt(std::move(made), shape_);
+}
+
 tl::unexpected<Error> RawMap::failed(int code, const char* what) const {
   if (code == -E2BIG || code == -ENOSPC)
     return tl::unexpected<Error>(

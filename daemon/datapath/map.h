@@ -38,6 +38,8 @@ class RawMap {
   [[nodiscard]] static Result<RawMap> open(const std::string& path, Shape shape);
   // Takes a map that is not pinned (yet), such as one that libbpf has just made.
   [[nodiscard]] static Result<RawMap> adopt(Fd fd, Shape shape);
+  // Another one like this, empty, with room for `max_entries`.
+  [[nodiscard]] Result<RawMap> make_larger(std::uint32_t max_entries) const;
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const std::string& name() const { return name_; }

@@ -32,7 +32,6 @@ Result<Maps> Maps::open(const Pins& pins) {
   open_one(maps.service_slots, "service_slots");
   open_one(maps.backends, "backends");
   open_one(maps.affine, "affine");
-  open_one(maps.peers, "peers");
   open_one(maps.peer_blocks, "peer_blocks");
   open_one(maps.tables, "tables");
   open_one(maps.port_classes, "port_classes");

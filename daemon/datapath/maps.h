@@ -29,7 +29,6 @@ struct Maps {
   Map<std::uint32_t, std::uint32_t> service_slots;
   Map<std::uint32_t, sluice_backend> backends;
   Map<sluice_affine_key, std::uint32_t> affine;
-  Map<sluice_addr, sluice_peer> peers;
   Map<sluice_route_key, sluice_peer_block> peer_blocks;
   Map<sluice_row_key, sluice_row> tables;
   Map<sluice_port_key, std::uint32_t> port_classes;

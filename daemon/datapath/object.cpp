@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 
 #include <cerrno>
+#include <optional>
 #include <string_view>
 
 namespace sluice::datapath {
@@ -25,10 +26,13 @@ Result<void> check_pinned(const bpf_map* map, const bpf_map_info& pinned) {
       .and_then([&] { return differs("flags", pinned.map_flags, bpf_map__map_flags(map)); });
 }
 
-// Is it one of those with an element for each group of conntrack's?
-bool of_conntrack(const bpf_map* map) {
+// Of the maps that are made in the size that the node needs; none: it has the one size that it is declared
+// with.
+std::optional<std::uint32_t> size_of(const bpf_map* map, const ObjectOptions& options) {
   const std::string_view name = bpf_map__name(map);
-  return name == "conntrack" || name == "conntrack_groups";
+  if (name == "conntrack" || name == "conntrack_groups") return options.conntrack_groups;
+  if (name == "peers") return options.peers;
+  return std::nullopt;
 }
 
 // Instead of libbpf, which would open it by its path and compare it once more.
@@ -51,8 +55,8 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
       if (auto taken = take(map, known->second); !taken) return taken;
       continue;
     }
-    const auto is_table = of_conntrack(map);
-    if (is_table) bpf_map__set_max_entries(map, options.conntrack_groups);
+    const auto size = size_of(map, options);
+    if (size) bpf_map__set_max_entries(map, *size);
     auto fd = Pins::get(path);
     if (!fd && fd.error().code == ENOENT) continue;
     if (!fd) return tl::unexpected(fd.error());
@@ -60,8 +64,8 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
     std::uint32_t length = sizeof info;
     if (const int code = bpf_obj_get_info_by_fd(fd->get(), &info, &length); code < 0)
       return failure_errno(code, fmt::format("ask the kernel about {}", path));
-    // A live table cannot change its size without losing connections: it keeps the one it was made with.
-    if (is_table) bpf_map__set_max_entries(map, info.max_entries);
+    // A map that is there keeps the size that it was made with.
+    if (size) bpf_map__set_max_entries(map, info.max_entries);
     if (auto same = check_pinned(map, info); !same) return same;
     const auto& known = options.pinned_maps->emplace(path, std::move(*fd)).first->second;
     if (auto taken = take(map, known); !taken) return taken;

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 
+#include "bpf/abi.h"
 #include "common/fd.h"
 #include "common/fnv.h"
 #include "common/result.h"
@@ -24,6 +25,7 @@ namespace sluice::datapath {
 struct ObjectOptions {
   std::string pin_root;
   std::uint32_t conntrack_groups = 0;
+  std::uint32_t peers = SLUICE_PEERS;  // of a new map
   // Pinned maps by path, opened and compared for an earlier object; the next ones take them as they are.
   std::shared_ptr<std::map<std::string, Fd>> pinned_maps = std::make_shared<std::map<std::string, Fd>>();
 };

@@ -2,9 +2,12 @@
 #include "daemon/datapath/rule_maps.h"
 
 #include <arpa/inet.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/longest_prefix.h"
@@ -117,8 +120,15 @@ Result<void> remove_unwanted(Keys& present, const Wanted& wanted, const Map& map
 
 }  // namespace
 
+Result<void> RuleMaps::open() {
+  auto peers = Map<sluice_addr, sluice_peer>::open(pins_.map("peers"));
+  if (!peers) return tl::unexpected(peers.error());
+  peers_map_ = std::move(*peers);
+  return read();
+}
+
 Result<void> RuleMaps::read() {
-  auto peers = maps_.peers.entries();
+  auto peers = peers_map_.entries();
   if (!peers) return tl::unexpected(peers.error());
   auto blocks = maps_.peer_blocks.entries();
   if (!blocks) return tl::unexpected(blocks.error());
@@ -133,6 +143,7 @@ Result<void> RuleMaps::read() {
   in_slot_ = {};
   wanted_ = {};
   leftovers_.clear();
+  left_out_.clear();
   for (const auto& [key, value] : *peers) {
     const auto address = Address::from_abi(key);
     peers_.emplace(address, unbind(key, value));
@@ -148,6 +159,39 @@ bool RuleMaps::has_room_for(const policy::Ruleset& ruleset) const {
   return fit(rows_, ruleset.rows, SLUICE_MAX_TABLE_ROWS) &&
          fit(ports_, ruleset.port_classes, SLUICE_MAX_PORT_CLASSES) &&
          fit(blocks_, ruleset.blocks, SLUICE_MAX_PEER_BLOCKS);
+}
+
+bool RuleMaps::has_room_for_peers(const policy::Ruleset& ruleset) const {
+  const auto capacity = peers_map_.raw().max_entries();
+  return capacity >= most_peers_ || ruleset.peers.size() + leftovers_.size() <= capacity;
+}
+
+Result<void> RuleMaps::make_room(const policy::Ruleset& ruleset) {
+  const auto wanted = std::bit_ceil(2 * (ruleset.peers.size() + leftovers_.size()));
+  auto larger =
+      peers_map_.raw().make_larger(static_cast<std::uint32_t>(std::min<std::size_t>(wanted, most_peers_)));
+  if (!larger) return tl::unexpected(larger.error());
+  Map<sluice_addr, sluice_peer> map(std::move(*larger));
+  Changes<sluice_addr, sluice_peer> all;
+  for (const auto& [address, classes] : peers_) all.add(address.abi(), bound_to(address.abi(), classes));
+  if (auto done = map.update(all.keys, all.values); !done) return done;
+  smaller_ = std::exchange(peers_map_, std::move(map));
+  return {};
+}
+
+// A daemon that is killed before it is pinned leaves a program that has the larger one and the smaller one
+// pinned: the next daemon writes nothing for that program, and gives its own first generation a map.
+void RuleMaps::keep_room() {
+  if (!std::exchange(smaller_, std::nullopt)) return;
+  if (auto done = Pins::put(peers_map_.raw().fd(), pins_.map("peers")); !done)
+    spdlog::warn("the larger map of peers is not pinned: {}", done.error().message);
+}
+
+void RuleMaps::give_room_back() {
+  if (!smaller_) return;
+  peers_map_ = std::move(*smaller_);
+  smaller_.reset();
+  static_cast<void>(read());
 }
 
 Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {
@@ -206,20 +250,24 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
     value[slot] = peer_class;
     changed.emplace_back(address, value);
   };
-  policy::PeerMap::differences(in_slot_[slot], ruleset.peers,
-                               [&](const Address& address, const auto*, const auto* peer_class) {
-                                 if (peer_class == nullptr) return true;  // below
-                                 if (const auto known = peers_.find(address); known != peers_.end()) {
-                                   set(address, known->second, *peer_class);
-                                   return true;
-                                 }
-                                 // A hit in `peers` is final, so the new element answers for the other slots
-                                 // as the blocks did.
-                                 const auto* covering = present.find(Prefix::host(address));
-                                 changed.emplace_back(address, covering != nullptr ? *covering : Classes{});
-                                 changed.back().second[slot] = *peer_class;
-                                 return true;
-                               });
+  std::unordered_set<Address> left_out;
+  std::size_t room = peers_map_.raw().max_entries() - peers_.size();
+  const auto write = [&](const Address& address, const auto*, const auto* peer_class) {
+    if (peer_class == nullptr) return true;  // below
+    if (const auto known = peers_.find(address); known != peers_.end()) {
+      set(address, known->second, *peer_class);
+    } else if (room == 0) {
+      left_out.insert(address);
+    } else {
+      --room;
+      // A hit in `peers` is final, so the new element answers for the other slots as the blocks did.
+      const auto* covering = present.find(Prefix::host(address));
+      changed.emplace_back(address, covering != nullptr ? *covering : Classes{});
+      changed.back().second[slot] = *peer_class;
+    }
+    return true;
+  };
+  policy::PeerMap::differences(in_slot_[slot], ruleset.peers, write);
   want(ruleset.peers);
   for (const auto& address : leftovers_) {
     const auto* block = wanted.find(Prefix::host(address));
@@ -227,12 +275,14 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
   }
   Changes<sluice_addr, sluice_peer> changes;
   for (const auto& [address, value] : changed) changes.add(address.abi(), bound_to(address.abi(), value));
-  if (auto done = maps_.peers.update(changes.keys, changes.values); !done) {
+  if (auto done = peers_map_.update(changes.keys, changes.values); !done) {
     static_cast<void>(read());
     return tl::unexpected(done.error());
   }
   for (const auto& [address, value] : changed) peers_.insert_or_assign(address, value);
   in_slot_[slot] = ruleset.peers;
+  for (const auto& address : left_out) in_slot_[slot].erase(address);
+  left_out_ = std::move(left_out);
   return !changed.empty();
 }
 
@@ -252,7 +302,7 @@ Result<void> RuleMaps::retire_peers(const policy::Ruleset& ruleset) {
       ++it;
       continue;
     }
-    if (auto done = maps_.peers.erase(it->abi()); !done) return tl::unexpected(done.error());
+    if (auto done = peers_map_.erase(it->abi()); !done) return tl::unexpected(done.error());
     peers_.erase(*it);
     for (auto& known : in_slot_) known.erase(*it);
     it = leftovers_.erase(it);
@@ -306,7 +356,7 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
     const auto* found = wanted.find(prefix);
     return found != nullptr ? *found : 0;
   };
-  auto peers = maps_.peers.entries();
+  auto peers = peers_map_.entries();
   if (!peers) return tl::unexpected(peers.error());
   std::set<Address> seen;
   for (const auto& [key, value] : *peers) {
@@ -320,7 +370,7 @@ Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ru
       differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), present, now));
   }
   ruleset.peers.for_each([&](const Address& address, std::uint32_t) {
-    if (!seen.contains(address))
+    if (!seen.contains(address) && !left_out_.contains(address))
       differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
   });
 
