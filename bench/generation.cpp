@@ -83,6 +83,10 @@ class Cluster {
     ++changes_;
     put_policy(changes_ * 37 % size_.policies, changes_);
   }
+  [[nodiscard]] const model::Pod* pod_at(const Address& address) const {
+    const auto found = by_address_.find(address);
+    return found == by_address_.end() ? nullptr : found->second;
+  }
   // Since the last call.
   [[nodiscard]] policy::Changes take_changes() { return std::exchange(policy_changes_, {}); }
 
@@ -100,7 +104,8 @@ class Cluster {
     pod.ports = {{"http", model::Protocol::kTcp, 8080}};
     if (i < size_.endpoints) state_.endpoints[i + 1] = {i + 1, pod.ns, pod.name};
     const auto key = pod.ns + "/" + pod.name;
-    state_.pods[key] = std::make_shared<const model::Pod>(std::move(pod));
+    const auto& added = state_.pods[key] = std::make_shared<const model::Pod>(std::move(pod));
+    by_address_[added->ips.front()] = added.get();
   }
 
   static model::LabelSelector labels(const std::string& key, const std::string& value) {
@@ -139,6 +144,7 @@ class Cluster {
   unsigned changes_ = 0;
   policy::Cluster state_;
   policy::Changes policy_changes_;
+  std::map<Address, const model::Pod*> by_address_;
 };
 
 // The least that any swap of a program costs: the smallest one, loaded, and one write of a slot.
@@ -175,10 +181,13 @@ class Bench {
     in_command = {};
     const auto calls = bpf_calls;
     const auto begin = Clock::now();
-    auto ruleset = compiler_.compile(cluster_.state(), cluster_.take_changes());
+    const auto ruleset = compiler_.compile(cluster_.state(), cluster_.take_changes());
     const auto compiled = Clock::now();
-    auto applied = datapath_->apply(std::move(ruleset), "bench",
-                                    [&] { return controller::check_packets(cluster_.state(), seed_++); });
+    auto applied = datapath_->apply(ruleset, "bench", [&] {
+      return controller::check_packets(
+          cluster_.state(), [&](const Address& address) { return cluster_.pod_at(address); },
+          ruleset->refused, seed_++);
+    });
     const auto end = Clock::now();
     if (!applied) return tl::unexpected(applied.error());
     if (!applied->generation) return failure("the change made no generation");

@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
   for (const int i : {0, 1}) {
     if (bpf_map_update_elem(bpf_map__fd(limit->maps.others), &ends[i], &ends[1 - i], BPF_ANY) != 0)
       return fail("fill the map");
-    if (bpf_link_create(bpf_program__fd(limit->progs.hand_over), static_cast<int>(ends[i]), kTcxIngress, nullptr) < 0)
+    if (bpf_link_create(bpf_program__fd(limit->progs.hand_over), static_cast<int>(ends[i]), kTcxIngress,
+                        nullptr) < 0)
       return fail("attach by tcx (Linux 6.6)");
   }
   fmt::print("ready\n");

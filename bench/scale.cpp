@@ -198,11 +198,13 @@ class Bench {
       happen(round);
       static_cast<void>(state_.take_changes());
       const auto known = Clock::now();
-      auto ruleset = compiler_.compile(state_.cluster(), state_.take_policy_changes());
+      const auto ruleset = compiler_.compile(state_.cluster(), state_.take_policy_changes());
       const auto compiled = Clock::now();
-      auto applied = datapath_->apply(std::move(ruleset), what, [&] {
+      auto applied = datapath_->apply(ruleset, what, [&] {
         const auto before = Clock::now();
-        auto packets = controller::check_packets(state_.cluster(), seed_++);
+        auto packets = controller::check_packets(
+            state_.cluster(), [this](const Address& address) { return state_.peer_at(address); },
+            ruleset->refused, seed_++);
         times["packets"].push_back(ms(Clock::now() - before));
         return packets;
       });

@@ -4,15 +4,14 @@
 #include <arpa/inet.h>
 
 #include "daemon/policy/check_packets.h"
-#include "daemon/policy/evaluator.h"
 
 namespace sluice::controller {
 
-datapath::CheckPackets check_packets(const policy::Cluster& cluster, const policy::RefusedPolicies& refused,
-                                     std::uint64_t seed) {
+datapath::CheckPackets check_packets(const policy::Cluster& cluster, const policy::PodAt& pod_at,
+                                     const policy::RefusedPolicies& refused, std::uint64_t seed) {
   datapath::CheckPackets packets;
   const auto flows = policy::check_flows(cluster, seed);
-  const auto expected = policy::evaluate_all(cluster, flows, refused);
+  const auto expected = policy::evaluate_all(cluster, flows, pod_at, refused);
   for (std::size_t i = 0; i < flows.size(); ++i) {
     const auto& flow = flows[i];
     datapath::CheckPacket packet;

@@ -135,16 +135,30 @@ void ClusterState::refresh_one(const std::string& key) {
     if (is_peer(*told)) std::erase_if(ips, [&](const Address& address) { return !owns(key, address); });
     made[key] = {told, std::move(ips)};
   }
+  const auto before = made_of(key);
   std::set<std::string> names;
   for (auto& [name, pod] : made) {
     names.insert(name);
     set_pod(name, with(pod.first, std::move(pod.second), name.substr(name.find('/') + 1)));
   }
-  auto& before = made_of_[key];
   for (const auto& name : before)
     if (!names.contains(name)) set_pod(name, nullptr);
-  before = std::move(names);
-  if (before.empty()) made_of_.erase(key);
+  if (names.empty() || names == std::set<std::string>{key})
+    made_of_.erase(key);
+  else
+    made_of_[key] = std::move(names);
+}
+
+std::set<std::string> ClusterState::made_of(const std::string& key) const {
+  if (const auto several = made_of_.find(key); several != made_of_.end()) return several->second;
+  return cluster_.pods.contains(key) ? std::set<std::string>{key} : std::set<std::string>{};
+}
+
+void ClusterState::share_labels(model::Pod& pod) {
+  pod.labels = *labels_.insert(pod.labels).first;
+  if (labels_.size() < 2 * labels_kept_ + 1000) return;
+  std::erase_if(labels_, [](const model::Labels& labels) { return labels.alone(); });
+  labels_kept_ = labels_.size();
 }
 
 void ClusterState::set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod) {
@@ -170,7 +184,7 @@ void ClusterState::attach(std::uint32_t endpoint, Sandbox sandbox) {
   const auto address = sandbox.ipv4;
   if (!sandbox.pod.empty()) sandboxes_of_[key].insert(endpoint);
   sandboxes_[endpoint] = std::move(sandbox);
-  held_.insert(address);
+  held_.emplace(address, endpoint);
   if (sandboxes_of_.contains(key)) return refresh_pod(key);
   const auto [first, last] = claims_.equal_range(address);
   for (auto i = first; i != last; ++i) refresh_one(*i->second);
@@ -184,7 +198,9 @@ void ClusterState::detach(std::uint32_t endpoint) {
   collect_rivals(key, rivals);
   const auto [first, last] = claims_.equal_range(found->second.ipv4);
   for (auto i = first; i != last; ++i) rivals.insert(*i->second);
-  held_.erase(held_.find(found->second.ipv4));
+  const auto [first_held, last_held] = held_.equal_range(found->second.ipv4);
+  held_.erase(
+      std::find_if(first_held, last_held, [&](const auto& entry) { return entry.second == endpoint; }));
   sandboxes_.erase(found);
   cluster_.endpoints.erase(endpoint);
   to_record_.erase(endpoint);
@@ -211,6 +227,21 @@ std::shared_ptr<const model::Pod> ClusterState::last_known(std::uint32_t endpoin
 const model::Pod* ClusterState::pod(const std::string& ns, const std::string& name) const {
   const auto found = pods_.find(ns + "/" + name);
   return found == pods_.end() ? nullptr : found->second.get();
+}
+
+const model::Pod* ClusterState::peer_at(const Address& address) const {
+  std::set<std::string> candidates;
+  const auto [first, last] = claims_.equal_range(address);
+  for (auto i = first; i != last; ++i) candidates.merge(made_of(*i->second));
+  const auto [first_held, last_held] = held_.equal_range(address);
+  for (auto i = first_held; i != last_held; ++i) candidates.insert(cluster_.endpoints.at(i->second).key());
+  for (const auto& key : candidates) {
+    const auto found = cluster_.pods.find(key);
+    if (found == cluster_.pods.end() || !is_peer(*found->second)) continue;
+    if (std::ranges::find(found->second->ips, address) != found->second->ips.end())
+      return found->second.get();
+  }
+  return nullptr;
 }
 
 const model::Pod* ClusterState::pod_at(const Address& address, const std::string& node) const {

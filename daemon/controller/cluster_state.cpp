@@ -82,6 +82,7 @@ void ClusterState::put(model::Object object) {
     const auto key = name_of(pod->ns, pod->name);
     const auto known = pods_.find(key);
     if (known != pods_.end() && *known->second == *pod) return;
+    share_labels(*pod);
     put_pod(std::make_shared<const model::Pod>(std::move(*pod)), key);
   } else if (auto* policy = std::get_if<model::NetworkPolicy>(&object)) {
     const auto key = name_of(policy->ns, policy->name);

@@ -56,6 +56,8 @@ class ClusterState {
     return knows({model::Kind::kNode, model::Kind::kService, model::Kind::kEndpointSlice});
   }
   [[nodiscard]] const policy::Cluster& cluster() const { return cluster_; }
+  // Of cluster(): the pod that has the address, as one finds it that looks at all of them in order.
+  [[nodiscard]] const model::Pod* peer_at(const Address& address) const;
   [[nodiscard]] const std::map<std::string, model::Node>& nodes() const { return nodes_; }
   // As the source tells it, without the address of its attachment.
   [[nodiscard]] const model::Pod* pod(const std::string& ns, const std::string& name) const;
@@ -92,6 +94,8 @@ class ClusterState {
   void claim(const std::string& key, bool claims);
   void put_pod(std::shared_ptr<const model::Pod> pod, const std::string& key);
   void set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod);
+  [[nodiscard]] std::set<std::string> made_of(const std::string& key) const;
+  void share_labels(model::Pod& pod);
   [[nodiscard]] bool is_attached(const std::string& key, const model::Pod& pod) const;
   [[nodiscard]] bool owns(const std::string& key, const Address& address) const;
 
@@ -100,9 +104,13 @@ class ClusterState {
   std::map<std::string, std::shared_ptr<const model::Pod>> pods_;  // as told, by "namespace/name"
   std::map<std::uint32_t, Sandbox> sandboxes_;                     // by endpoint
   std::map<std::string, std::set<std::uint32_t>> sandboxes_of_;    // by "namespace/name"; none is empty
-  std::map<std::string, std::set<std::string>> made_of_;           // keys of cluster_.pods, by the same
-  std::unordered_multimap<Address, const std::string*> claims_;    // of objects: address -> key of pods_
-  std::multiset<Address> held_;                                    // by sandboxes
+  // Keys of cluster_.pods by that of pods_ that they are made of; left out where it is that key alone, or
+  // none.
+  std::map<std::string, std::set<std::string>> made_of_;
+  std::unordered_multimap<Address, const std::string*> claims_;  // of objects: address -> key of pods_
+  std::multimap<Address, std::uint32_t> held_;                   // -> endpoint
+  std::set<model::Labels> labels_;                               // of pods_, so that equal ones share memory
+  std::size_t labels_kept_ = 0;                                  // at the last look for those out of use
   std::vector<Prefix> pod_cidrs_;
   std::set<std::uint32_t> to_record_;
   std::vector<std::string> changes_;

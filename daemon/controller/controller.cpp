@@ -249,8 +249,10 @@ void Controller::reconcile_policy() {
   const auto reason = policy_live_ ? join_reasons(reasons_) : "start";
   const auto ruleset = compiler_.compile(state_.cluster(), state_.take_policy_changes());
   tell_refused(ruleset->refused);
-  auto applied = datapath_->apply(
-      ruleset, reason, [&] { return check_packets(state_.cluster(), ruleset->refused, check_seed_++); });
+  const auto pod_at = [this](const Address& address) { return state_.peer_at(address); };
+  auto applied = datapath_->apply(ruleset, reason, [&] {
+    return check_packets(state_.cluster(), pod_at, ruleset->refused, check_seed_++);
+  });
   if (applied) {
     if (applied->generation) spdlog::info("firewall generation {} live: {}", applied->number, reason);
     tell_left_out(applied->left_out);

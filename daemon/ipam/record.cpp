@@ -37,9 +37,12 @@ nlohmann::json pod_json(const model::Pod& pod) {
   for (const auto& port : pod.ports)
     ports.push_back(
         {{"name", port.name}, {"protocol", static_cast<unsigned>(port.protocol)}, {"port", port.port}});
-  nlohmann::json json{{"uid", pod.uid},          {"staticUID", pod.static_uid},
-                      {"labels", pod.labels},    {"ports", std::move(ports)},
-                      {"created", pod.created},  {"egressLimited", pod.egress_limited},
+  nlohmann::json json{{"uid", pod.uid},
+                      {"staticUID", pod.static_uid},
+                      {"labels", pod.labels.map()},
+                      {"ports", std::move(ports)},
+                      {"created", pod.created},
+                      {"egressLimited", pod.egress_limited},
                       {"finished", pod.finished}};
   if (pod.masquerade) json["masquerade"] = *pod.masquerade;
   return json;
@@ -52,7 +55,7 @@ std::shared_ptr<const model::Pod> pod_from(const nlohmann::json& json, const Att
   pod->name = attachment.pod_name;
   json.at("uid").get_to(pod->uid);
   json.at("staticUID").get_to(pod->static_uid);
-  json.at("labels").get_to(pod->labels);
+  pod->labels = model::Labels(json.at("labels").get<model::Labels::Map>());
   for (const auto& port : json.at("ports"))
     pod->ports.push_back({port.at("name").get<std::string>(),
                           static_cast<model::Protocol>(port.at("protocol").get<std::uint8_t>()),

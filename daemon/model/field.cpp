@@ -209,8 +209,8 @@ std::optional<Prefix> Field::cidr_of(std::string_view value) const {
 }
 
 Labels Field::labels() const {
-  Labels labels;
-  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return labels;
+  Labels::Map labels;
+  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {};
   for (const auto& [key, value] : value_->items()) {
     const Field field(*context_, &value, fmt::format("{}[{}]", path_, printable(key)));
     auto content = field.text();  // null is the empty value, as for the API server
@@ -225,7 +225,7 @@ Labels Field::labels() const {
     if (context_->failed()) return {};
     labels.emplace(key, std::move(content));
   }
-  return labels;
+  return Labels(std::move(labels));
 }
 
 bool Field::has_unknown(std::initializer_list<std::string_view> known) const {

@@ -12,10 +12,9 @@
 #include <vector>
 
 #include "common/address.h"
+#include "daemon/model/labels.h"
 
 namespace sluice::model {
-
-using Labels = std::map<std::string, std::string>;
 
 struct Requirement {
   enum class Operator { kIn, kNotIn, kExists, kDoesNotExist };

@@ -140,12 +140,12 @@ bool admitted(const Question& question) {
   return !isolated;
 }
 
-sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodsByAddress& pods,
+sluice_drop_reason judge(const Cluster& cluster, const Flow& flow, const PodAt& pod_at,
                          const RefusedPolicies& refused) {
   // A pod always reaches itself.
   if (flow.source_endpoint != 0 && flow.source_endpoint == flow.destination_endpoint) return SLUICE_DROP_NONE;
-  const Party source{flow.source, pods.at(flow.source)};
-  const Party destination{flow.destination, pods.at(flow.destination)};
+  const Party source{flow.source, pod_at(flow.source)};
+  const Party destination{flow.destination, pod_at(flow.destination)};
   if (is_unknown(cluster, flow.source_endpoint)) return SLUICE_DROP_POLICY_EGRESS;
   if (!admitted({cluster, flow, refused, false, pod_of(cluster, flow.source_endpoint), destination}))
     return SLUICE_DROP_POLICY_EGRESS;
@@ -162,11 +162,17 @@ sluice_drop_reason evaluate(const Cluster& cluster, const Flow& flow, const Refu
 }
 
 std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows,
+                                             const PodAt& pod_at, const RefusedPolicies& refused) {
+  std::vector<sluice_drop_reason> verdicts;
+  for (const Flow& flow : flows) verdicts.push_back(judge(cluster, flow, pod_at, refused));
+  return verdicts;
+}
+
+std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster, const std::vector<Flow>& flows,
                                              const RefusedPolicies& refused) {
   const PodsByAddress pods = pods_of(cluster, flows);
-  std::vector<sluice_drop_reason> verdicts;
-  for (const Flow& flow : flows) verdicts.push_back(judge(cluster, flow, pods, refused));
-  return verdicts;
+  return evaluate_all(
+      cluster, flows, [&](const Address& address) { return pods.at(address); }, refused);
 }
 
 }  // namespace sluice::policy

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,14 @@ struct Flow {  // a connection in its original direction, addresses after transl
 [[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster,
                                                            const std::vector<Flow>& flows,
                                                            const RefusedPolicies& refused = {});
+
+// For one who knows without a pass: the cluster's pod that has the address, the first by key if several have;
+// nullptr: none.
+using PodAt = std::function<const model::Pod*(const Address&)>;
+[[nodiscard]] std::vector<sluice_drop_reason> evaluate_all(const Cluster& cluster,
+                                                           const std::vector<Flow>& flows,
+                                                           const PodAt& pod_at,
+                                                           const RefusedPolicies& refused);
 
 // The rules in force for one endpoint in words, a line each; for `sluicectl policy`.
 struct EffectiveRule {

@@ -28,7 +28,7 @@ class Room : public NodeTest {
     return {};
   }
   // From a pod of another node to B's web port.
-  [[nodiscard]] datapath::CheckPacket from_elsewhere(unsigned number, sluice_drop_reason expected) const {
+  [[nodiscard]] datapath::CheckPacket from_elsewhere(unsigned number, sluice_drop_reason expected) {
     auto packet = check_web(a(), b(), expected);
     packet.probe.src = elsewhere(number).abi();
     packet.probe.src_endpoint = 0;

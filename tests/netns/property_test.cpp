@@ -17,7 +17,6 @@ namespace sluice::test {
 
 namespace {
 
-using policy::Cluster;
 using policy::Flow;
 
 constexpr std::uint64_t kClusters = 40;
@@ -67,13 +66,13 @@ class FirewallProperty : public NodeTest {
   }
 
   // Makes the cluster's rules live, and compares the program that is live then with the evaluator.
-  void step(const Cluster& cluster, const std::vector<Flow>& flows) {
-    const auto expected = policy::evaluate_all(cluster, flows);
+  void step(policy::RandomCluster& random, const std::vector<Flow>& flows) {
+    const auto expected = policy::evaluate_all(random.cluster(), flows);
     datapath::CheckPackets check;
     for (std::size_t i = 0; i < flows.size(); ++i)
       check.push_back({probe_of(flows[i], i % 4 == 3), expected[i]});
-    const auto applied =
-        must(datapath_->apply(compiler_->compile(cluster), "random change", [&] { return check; }));
+    const auto applied = must(datapath_->apply(compiler_->compile(random.cluster(), random.take_changes()),
+                                               "random change", [&] { return check; }));
     ++(applied.generation ? generations_ : in_place_);
     for (const auto& packet : check) {
       ASSERT_EQ(ask(packet.probe), packet.expected)
@@ -112,7 +111,7 @@ TEST_F(FirewallProperty, TheProgramJudgesAsTheEvaluatorThroughGenerationsAndChan
       if (i != 0) random.change();
       std::vector<Flow> flows(kFlows);
       for (auto& flow : flows) flow = random.flow();
-      step(random.cluster(), flows);
+      step(random, flows);
       if (HasFatalFailure()) return;
       if (i % 10 == 9) {
         datapath_->collect();
@@ -145,7 +144,7 @@ TEST_F(FirewallProperty, AGenerationThatFailsItsCheckDoesNotGoLive) {
     for (const auto& flow : flows) verdicts.push_back(ask(probe_of(flow, false)));
     return verdicts;
   };
-  step(random.cluster(), random_flows());
+  step(random, random_flows());
   std::size_t refused = 0;
   for (int i = 0; i < 30; ++i) {
     random.change();
@@ -154,14 +153,14 @@ TEST_F(FirewallProperty, AGenerationThatFailsItsCheckDoesNotGoLive) {
     const auto right = policy::evaluate(random.cluster(), flows.front());
     const auto wrong = right == SLUICE_DROP_NONE ? SLUICE_DROP_POLICY_EGRESS : SLUICE_DROP_NONE;
     const datapath::CheckPackets check{{probe_of(flows.front(), false), wrong}};
-    const auto applied =
-        datapath_->apply(compiler_->compile(random.cluster()), "wrong on purpose", [&] { return check; });
+    const auto applied = datapath_->apply(compiler_->compile(random.cluster(), random.take_changes()),
+                                          "wrong on purpose", [&] { return check; });
     if (applied) continue;  // made in place: no generation, no check
     ++refused;
     EXPECT_EQ(ask_all(flows), before);
   }
   EXPECT_GE(refused, 5U);
-  step(random.cluster(), random_flows());  // and the right check lets it in
+  step(random, random_flows());  // and the right check lets it in
 }
 
 }  // namespace

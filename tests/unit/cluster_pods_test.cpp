@@ -2,6 +2,7 @@
 // Whose pod a sandbox is, and whose an address is.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "daemon/controller/cluster_state.h"
@@ -151,12 +152,44 @@ TEST_F(ClusterPods, ADamagedRecordIsOfTheOneLivingPodThatHasItsAddressOrOfNone) 
 
 // Objects appear, vanish, change UID, labels and address while daemons come and go. A sandbox is judged by
 // what its pod was last known as, or nothing passes; an address in the node's podCIDR is its sandbox's.
+void follow(policy::Cluster& told, const policy::Cluster& now, const policy::Changes& changes) {
+  const auto copy = [](const auto& from, auto& to, const auto& keys) {
+    for (const auto& key : keys) {
+      const auto found = from.find(key);
+      if (found == from.end())
+        to.erase(key);
+      else
+        to.insert_or_assign(key, found->second);
+    }
+  };
+  copy(now.pods, told.pods, changes.pods);
+  copy(now.endpoints, told.endpoints, changes.endpoints);
+}
+
+const model::Pod* walked(const policy::Cluster& cluster, const Address& address) {
+  for (const auto& [key, pod] : cluster.pods)
+    if (!pod->finished && !pod->host_network && std::ranges::find(pod->ips, address) != pod->ips.end())
+      return pod.get();
+  return nullptr;
+}
+
+TEST_F(ClusterPods, EqualLabelsShareTheirMemory) {
+  for (int i = 0; i < 5000; ++i) put(pod("p" + std::to_string(i), "", "app" + std::to_string(i / 10)));
+  const auto labels_of = [&](int i) { return state_.pod("shop", "p" + std::to_string(i))->labels; };
+  EXPECT_EQ(&labels_of(4990).map(), &labels_of(4999).map());
+  EXPECT_EQ(labels_of(4999).at("app"), "app499");
+  auto changed = labels_of(4999);
+  changed["app"] = "other";
+  EXPECT_EQ(labels_of(4990).at("app"), "app499");
+}
+
 TEST_F(ClusterPods, AtRandomMomentsASandboxIsNeverJudgedAsAnotherPod) {
   std::mt19937 random(7);
   const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
   std::map<std::uint32_t, std::pair<std::string, std::string>> sandboxes;  // name, UID
   auto state = std::make_unique<ClusterState>();
   std::map<std::string, model::Pod> api;
+  policy::Cluster told;  // by what the changes name
   const auto restart = [&] {
     auto next = std::make_unique<ClusterState>();
     next->set_pod_cidrs({*Prefix::parse("10.1.0.0/24")});
@@ -167,6 +200,7 @@ TEST_F(ClusterPods, AtRandomMomentsASandboxIsNeverJudgedAsAnotherPod) {
     for (const auto& [name, object] : api) objects.push_back(object);
     next->apply(source::FullState{{Kind::kPod, objects}});
     state = std::move(next);
+    told = {};
   };
   restart();
   for (int round = 0; round < 20000; ++round) {
@@ -204,6 +238,13 @@ TEST_F(ClusterPods, AtRandomMomentsASandboxIsNeverJudgedAsAnotherPod) {
       default:
         break;
     }
+    follow(told, state->cluster(), state->take_policy_changes());
+    ASSERT_EQ(told.pods, state->cluster().pods) << "a change was not named";
+    ASSERT_EQ(told.endpoints, state->cluster().endpoints);
+    for (const auto base : {0x0a010000U, 0x0a020000U})
+      for (unsigned i = 0; i < 8; ++i)
+        ASSERT_EQ(state->peer_at(Address::from_v4(base + i)),
+                  walked(state->cluster(), Address::from_v4(base + i)));
     std::set<Address> owned;
     for (const auto& [key, known] : state->cluster().pods)
       for (const auto& address : known->ips) {

@@ -46,7 +46,7 @@ std::map<Address, Difference> differences(const Plain& before, const Plain& afte
 // Copies are kept and must stay as they were, whatever happens to the original and to copies of them.
 TEST(PeerMap, CopiesAreValues) {
   std::mt19937_64 random(7);
-  const auto below = [&](unsigned bound) { return static_cast<std::uint32_t>(random() % bound); };
+  const auto below = [&](std::size_t bound) { return static_cast<std::uint32_t>(random() % bound); };
   PeerMap map;
   Plain expected;
   std::vector<std::pair<PeerMap, Plain>> copies;
