@@ -59,6 +59,8 @@ class MemoryGroup:
         return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
 
     def delete(self):
+        for pid in self.read("cgroup.procs").split():
+            os.kill(int(pid), signal.SIGKILL)
         wait_for("the cgroup to be empty", lambda: not self.read("cgroup.procs"))
         os.rmdir(self.path)
 
@@ -91,7 +93,8 @@ class HostileObjectsTest(sluice_test.SluiceTest):
                            "spec": {"nodeName": self.node.name}, "status": {}} for ns, name in pods]}
         self.api = fake_api.Server(bound(self.node, socket.SOCK_STREAM, API_PORT, "127.0.0.1"), lists)
         self.source = ["--source=kube", f"--kubeconfig={fake_api.kubeconfig(self.node.home, API_PORT)}"]
-        self.node.start_daemon(source=self.source)
+        self.node.start_daemon(source=self.source, wait=False)
+        self.node.wait_ready(60)
         self.pods = {}
         for ns, name in pods[:len(GOOD)] + pods[len(GOOD) + 1:]:
             self.pods[name] = Pod(self.node, ns, name)
@@ -165,8 +168,12 @@ class HostileObjectsTest(sluice_test.SluiceTest):
             self.fail(self.told(f"'{what}' had no effect within {PATIENCE} s"))
         self.took[what].append(time.monotonic() - begin)
 
+    def log(self):
+        with open(self.node.log) as file:
+            return file.read()
+
     def told(self, what):
-        log = open(self.node.log).read()[-3000:]
+        log = self.log()[-3000:]
         return (f"{what}; seed {SEED}, after {time.monotonic() - self.begin:.0f} s, peak {self.group.peak() >> 20} MiB, "
                 f"kills {self.group.kills()}, written last:\n  " + "\n  ".join(self.written) + f"\n{log}")
 
@@ -221,7 +228,7 @@ class HostileObjectsTest(sluice_test.SluiceTest):
             self.api.push("nodes", {"metadata": metadata(f"elsewhere{n}"), "spec": {"podCIDRs": [f"10.{100 + n // 256}.{n % 256}.0/24"]},
                                     "status": {"addresses": [{"type": "InternalIP", "address": f"172.16.{n // 16}.{n % 16 * 16 + i}"}
                                                              for i in range(16)]}})
-        wait_for("the failure", lambda: "node not configured" in open(self.node.log).read(), 30)
+        wait_for("the failure", lambda: "node not configured" in self.log(), 30)
         for denies in (True, False, True):
             self.effect("a policy", lambda d=denies: self.api.push("networkpolicies", self.policy(d)),
                         lambda d=denies: self.reaches(self.pods["client"], self.pods["guarded"]) != d)
