@@ -50,15 +50,15 @@ ALLOW = {
     "by two policies": [policy("flip", {"role": "server"}, ingress=[{"from": peers("client")}]),
                         policy("flip2", {"role": "client"}, egress=[{"to": peers("server")}])],
 }
-# Each admits none.
+# Each admits none, nor that a server speaks to the client of its own accord: replies of UDP and SCTP would pass so.
 DENY = {
     "both ways": [policy("flip", {}, ingress=[], egress=[])],
     "by other peers": [policy("flip", {}, ingress=[{"from": [{"podSelector": {"matchLabels": {"role": "nobody"}}}]}],
                               egress=[{"to": [{"podSelector": {"matchLabels": {"role": "nobody"}}}]}])],
     "by other ports": [policy("flip", {}, ingress=[{"from": peers("client"), "ports": ports(9000, 9999)}],
                               egress=[{"to": peers("server"), "ports": ports(9000, 9999)}])],
-    "clients by two policies": [policy("flip", {"role": "server"}, ingress=[]),
-                                policy("flip2", {"role": "client"}, egress=[{"to": peers("nobody")[:1]}])],
+    "clients by two policies": [policy("flip", {"role": "server"}, ingress=[], egress=[]),
+                                policy("flip2", {"role": "client"}, ingress=[], egress=[{"to": peers("nobody")[:1]}])],
 }
 
 
