@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/bpf/world.h"
+#include "tests/source_folder.h"
 
 namespace sluice::bpftest {
 namespace {
@@ -52,7 +53,7 @@ class Corpus : public World {};
 TEST_F(Corpus, EveryPacketFaresAsItsRowSays) {
   change_config([](sluice_config& config) { config.tunnel_port_be = htons(4789); });
   std::size_t sent = 0;
-  for (const auto& entry : fs::directory_iterator(SLUICE_SOURCE_DIR "/tests/corpus/packets")) {
+  for (const auto& entry : fs::directory_iterator(fs::path(kSourceFolder) / "tests/corpus/packets")) {
     for (auto& row : read_rows(entry.path())) {
       SCOPED_TRACE(entry.path().filename().string() + ": " + row.what);
       // The corpus cannot know the MAC address that the test's uplink has.

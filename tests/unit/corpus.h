@@ -10,10 +10,12 @@
 #include <set>
 #include <string>
 
+#include "tests/source_folder.h"
+
 namespace sluice::corpus {
 
 inline std::filesystem::path folder(const std::string& name) {
-  return std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "corpus" / name;
+  return std::filesystem::path(kSourceFolder) / "tests" / "corpus" / name;
 }
 
 inline std::string read(const std::string& name, const std::string& file) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bpf/abi.h"
+#include "tests/source_folder.h"
 
 namespace {
 
@@ -14,7 +15,7 @@ struct Reason {
   std::string name, text;
 };
 
-constexpr const char* kDocument = SLUICE_SOURCE_DIR "/docs/drop-reasons.md";
+const std::string kDocument = std::string(sluice::kSourceFolder) + "/docs/drop-reasons.md";
 
 const std::vector<Reason>& reasons() {
   static const std::vector<Reason> all{
