@@ -235,6 +235,22 @@ class NodeServices(sluice_test.SluiceTest):
 
 class SocketNodeServicesTest(NodeServices):
     """At the socket."""
+    CGROUP = "/run/cgroup"
+    OPTIONS = (f"--cgroup={CGROUP}",)
+
+    @classmethod
+    def setUpClass(cls):
+        with open("/proc/mounts", encoding="utf-8") as mounts:
+            unified = next(path for _, path, kind, *_ in map(str.split, mounts) if kind == "cgroup2")
+        os.makedirs(cls.CGROUP)
+        run("mount", "--bind", unified, cls.CGROUP)
+        run("mount", "-o", "remount,bind,ro", cls.CGROUP)  # as the chart mounts it: hooks need no more
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        run("umount", cls.CGROUP)
 
     def test_a_node_port(self):
         self.node_port((self.b.address, self.two))
