@@ -17,23 +17,28 @@ using sluice::Result;
 struct SourceAndLookup {
   std::unique_ptr<sluice::source::Source> source;
   sluice::controller::PodLookup lookup;
+  std::string api_host;  // empty: there is no API server
+  std::uint16_t api_port = 0;
 };
 
 Result<SourceAndLookup> make_source(const sluice::DaemonOptions& options) {
   if (options.source == "yaml") {
     auto source = sluice::source::YamlSource::make({options.yaml_folder});
     if (!source) return tl::unexpected(source.error());
-    return SourceAndLookup{std::move(*source), nullptr};
+    return SourceAndLookup{std::move(*source), nullptr, {}};
   }
   auto config = options.kubeconfig.empty() ? sluice::source::KubeConfig::in_cluster(options.api_server)
                                            : sluice::source::KubeConfig::from_file(options.kubeconfig);
   if (!config) return tl::unexpected(config.error());
+  const auto host = config->host;
+  const auto port = config->port;
   auto source = sluice::source::KubeSource::make(std::move(*config));
   if (!source) return tl::unexpected(source.error());
   auto* kube = source->get();
-  return SourceAndLookup{std::move(*source), [kube](const std::string& ns, const std::string& name) {
-                           return kube->get_pod(ns, name);
-                         }};
+  const auto lookup = [kube](const std::string& ns, const std::string& name) {
+    return kube->get_pod(ns, name);
+  };
+  return SourceAndLookup{std::move(*source), lookup, host, port};
 }
 
 Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) {
@@ -43,8 +48,12 @@ Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) 
   if (!ipam) return tl::unexpected(ipam.error());
   auto source = make_source(options);
   if (!source) return tl::unexpected(source.error());
+  auto settings = options.controller;
+  if (!source->api_host.empty())
+    sluice::service::protect_api_server(source->api_host, source->api_port, settings.api_servers,
+                                        settings.reserved_ports);
   auto controller =
-      sluice::controller::Controller::make(options.controller, std::move(*ipam), std::move(*datapath));
+      sluice::controller::Controller::make(std::move(settings), std::move(*ipam), std::move(*datapath));
   if (!controller) return tl::unexpected(controller.error());
   (*controller)->start(*source->source, source->lookup);
   auto server = sluice::server::Server::start(options.server, **controller);

@@ -138,6 +138,7 @@ Answer Controller::status() {
     json rejected = source.rejected;
     for (const auto& [policy, why] : refused_)
       rejected.push_back(fmt::format("NetworkPolicy {} is refused: {}", policy, why));
+    for (auto& each : missing_namespaces_.told()) rejected.push_back(std::move(each));
     return {200,
             {{"version", SLUICE_VERSION},
              {"abi", SLUICE_ABI_VERSION},

@@ -224,6 +224,7 @@ void Controller::loop() {
       datapath_->collect();
       if (peers_left_out_ > 0) policy_dirty_ = true;  // there may be room now
       watch_connections();
+      watch_rejected();
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }
     auto why_not = not_ready();

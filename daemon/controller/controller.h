@@ -24,6 +24,7 @@
 #include "daemon/controller/cluster_state.h"
 #include "daemon/controller/link_mover.h"
 #include "daemon/controller/link_remover.h"
+#include "daemon/controller/missing_namespaces.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/ipam/ipam.h"
 #include "daemon/policy/compiler.h"
@@ -43,6 +44,7 @@ struct Options {
   bool masquerade_annotation = false;  // may a pod's annotation go before `masquerade`?
   bool external_ips = true;            // may a Service have external IPs?
   std::vector<service::ReservedPorts> reserved_ports;  // of the node, which no Service may have
+  std::set<service::Frontend> api_servers;             // where the source itself finds the API server
   double housekeeping_s = 5;
   std::string state_dir = kDefaultStateDir;
 };
@@ -137,6 +139,7 @@ class Controller final : public source::Sink, public server::Api {
   void apply_services();
   void answer_health_checks();
   void watch_connections();
+  void watch_rejected();
   void reconcile_damaged();
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
@@ -197,6 +200,8 @@ class Controller final : public source::Sink, public server::Api {
   std::set<std::string> host_port_keys_;  // of service_compiler_
   // Of the attachments, as far as they were heeded for host ports and for masquerading.
   std::uint64_t host_ports_revision_ = 0, masquerade_revision_ = 0;
+  std::uint64_t claims_counted_ = 0;  // at which revision of service_compiler_
+  MissingNamespaces missing_namespaces_;
   Clock::time_point services_retry_at_{};
   std::string services_problem_;                         // told last; empty: none
   std::vector<service::ReservedPorts> ephemeral_ports_;  // of the node's own connections
@@ -219,6 +224,7 @@ class Controller final : public source::Sink, public server::Api {
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   policy::RefusedPolicies refused_;  // as compiled last; written by the thread
+  std::size_t claims_rejected_ = 0, policies_without_namespace_ = 0;  // as of the last housekeeping
   std::string not_ready_ = "starting";
   bool pods_cut_off_ = false;                            // there are pods, and no ruleset at all is in force
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping

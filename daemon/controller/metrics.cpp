@@ -80,7 +80,7 @@ std::string Controller::metrics() {
   one("sluice_ready", "1: CNI ADD would work.", MetricType::kGauge, ready(why_not) ? 1 : 0);
   const std::lock_guard lock(mutex_);
   one("sluice_objects_rejected", "Objects that cannot be used as they are now (sluicectl status names them).",
-      MetricType::kGauge, number(source.rejected.size() + refused_.size()));
+      MetricType::kGauge, number(source.rejected.size() + refused_.size() + policies_without_namespace_));
   one("sluice_policies_refused",
       "Of those, NetworkPolicies that would take too much (docs/policy-limits.md).", MetricType::kGauge,
       number(refused_.size()));
@@ -108,6 +108,9 @@ std::string Controller::metrics() {
          {{"service", ends.first},
           {"backend", fmt::format("{}:{}", ends.second.address.to_string(), ends.second.port)}}});
   if (!by_service.samples.empty()) all.push_back(std::move(by_service));
+  one("sluice_service_claims_rejected",
+      "What Services and hostPorts ask for and do not get (sluicectl service list names it).",
+      MetricType::kGauge, number(claims_rejected_));
   one("sluice_cni_add_total", "Attachments made.", MetricType::kCounter, number(adds_total_));
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
   one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,

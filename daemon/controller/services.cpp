@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "daemon/controller/controller.h"
@@ -17,14 +16,6 @@ constexpr const char* kApiServer = "default/kubernetes";
 constexpr std::chrono::seconds kEphemeralPortsRefresh{5};
 constexpr std::chrono::seconds kServicesRetry{1};
 constexpr std::chrono::seconds kHealthChecksRetry{5};
-
-// Of the network namespace that the daemon is in: the node's. Empty: it cannot be read.
-std::string sysctl(const char* name) {
-  std::ifstream file(fmt::format("/proc/sys/net/ipv4/{}", name));
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 }  // namespace
 
@@ -45,7 +36,7 @@ void Controller::compile_services() {
 // What Services see of the nodes. Not made anew each turn of the loop: there may be thousands of nodes.
 void Controller::refresh_node_view() {
   if (Clock::now() >= ephemeral_ports_at_) {
-    auto ports = service::ephemeral_ports(sysctl("ip_local_port_range"), sysctl("ip_local_reserved_ports"));
+    auto ports = service::ephemeral_ports(local_ports());
     ephemeral_ports_at_ = Clock::now() + kEphemeralPortsRefresh;
     if (ports != ephemeral_ports_) node_view_dirty_ = true;
     ephemeral_ports_ = std::move(ports);
@@ -65,6 +56,7 @@ service::Surroundings Controller::surroundings() const {
   service::Surroundings around;
   around.external_ips = options_.external_ips;
   around.reserved = options_.reserved_ports;
+  around.api_servers = options_.api_servers;
   around.reserved.insert(around.reserved.end(), ephemeral_ports_.begin(), ephemeral_ports_.end());
   for (const auto& [name, node] : state_.nodes()) {
     around.pod_ranges.insert(around.pod_ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());

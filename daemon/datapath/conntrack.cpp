@@ -5,10 +5,12 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <ctime>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 namespace sluice::datapath {
 
@@ -18,6 +20,7 @@ constexpr std::size_t kHeaviest = 5;
 constexpr std::uint32_t kMuchOfTheTable = 8;  // a pod's share is from a half of the free ones down
 constexpr std::chrono::minutes kEmptyTable{1};
 constexpr std::uint64_t kMemoryPerEntry = 32 << 10;
+constexpr std::uint64_t kClockLag = SLUICE_NS_PER_S / 50;  // more than a tick, by which last_seen_ns may lag
 
 std::uint64_t now_ns() {
   timespec now{};
@@ -30,22 +33,15 @@ std::int64_t left_ns(const sluice_ct_key& key, const sluice_ct_entry& entry, std
   return static_cast<std::int64_t>(entry.last_seen_ns + sluice_ct_lifetime_ns(key.proto, progress) - now);
 }
 
-using GonePods = std::map<Address, std::uint64_t>;
-
-bool of_gone_pod(const sluice_ct_key& key, const sluice_ct_entry& entry, const GonePods& gone) {
-  if (gone.empty()) return false;
-  for (const auto& addr : {key.addr[0], key.addr[1], entry.nat.addr}) {
-    const auto pod = gone.find(Address::from_abi(addr));
-    if (pod != gone.end() && entry.last_seen_ns <= pod->second) return true;
-  }
-  return false;
-}
-
 using Found = ConntrackTable::Found;
 
-bool over(const Found& found, std::uint64_t now, const GonePods& gone) {
-  return left_ns(found.key, found.entry, now) < 0 || of_gone_pod(found.key, found.entry, gone);
+// Every address that the entry tells of: the ends that policy sees, and what stands for one of them.
+std::array<Address, 3> addresses_of(const Found& found) {
+  return {Address::from_abi(found.key.addr[0]), Address::from_abi(found.key.addr[1]),
+          Address::from_abi(found.entry.nat.addr)};
 }
+
+bool over(const Found& found, std::uint64_t now) { return left_ns(found.key, found.entry, now) < 0; }
 
 bool is_closed_for_a_while(const sluice_ct_entry& entry, std::uint64_t now) {
   return sluice_ct_progress(entry.seal, entry.progress) & SLUICE_CT_CLOSED &&
@@ -160,10 +156,12 @@ void Conntrack::correct(const std::vector<std::int64_t>& before,
 }
 
 Result<void> Conntrack::collect() {
-  GonePods gone;
+  std::map<Address, std::uint64_t> gone;
+  std::shared_ptr<const UdpServices> services;
   {
     const std::lock_guard lock(mutex_);
     gone = gone_pods_;
+    services = services_;
   }
   auto before = uses();
   const auto begun = std::chrono::steady_clock::now();
@@ -171,8 +169,20 @@ Result<void> Conntrack::collect() {
     return {};
   std::vector<std::int64_t> counted(SLUICE_CT_USES);
   ServedKeys served;
+  std::set<Address> kept_alive;
   std::uint64_t removed = 0;
   const auto now = now_ns();
+  const auto each_gone = [&](const Found& found, const auto& tell) {
+    if (gone.empty()) return;
+    for (const auto& address : addresses_of(found))
+      if (gone.contains(address)) tell(address);
+  };
+  // Before this look the addresses were nobody's. Meanwhile another pod may get one.
+  const auto of_gone_pod = [&](const Found& found) {
+    bool tells = false;
+    each_gone(found, [&](const Address&) { tells = true; });
+    return tells && found.entry.last_seen_ns + kClockLag < now;
+  };
   // Long before anybody's share is used up, what is closed is not kept for its TIME_WAIT.
   const auto much = static_cast<std::int64_t>(table_.room() / kMuchOfTheTable);
   const auto is_crowded = [&](std::uint32_t owner) {
@@ -181,7 +191,9 @@ Result<void> Conntrack::collect() {
   auto done = table_.sweep(
       [&](const Found& found) {
         // One that does not belong together for long is of no use to the programs either.
-        return !belongs_together(found) || over(found, now, gone) ||
+        return !belongs_together(found) || over(found, now) || of_gone_pod(found) ||
+               // Made by a packet that was under way when the Services changed.
+               (services && services->misleads(found.key, found.entry)) ||
                (is_crowded(found.entry.owner) && is_closed_for_a_while(found.entry, now));
       },
       // The programs may have begun it anew since it was read.
@@ -192,6 +204,7 @@ Result<void> Conntrack::collect() {
         if (found.entry.owner < SLUICE_CT_OWNERS) counts[found.entry.owner] += change;
         counts[SLUICE_CT_USE_ALL] += change;
         removed += gone_now;
+        if (!gone_now) each_gone(found, [&](const Address& address) { kept_alive.insert(address); });
         if (!gone_now && is_open_to_service(found.entry)) ++served[served_key(found.key, found.entry)];
       });
   if (!done) return done;
@@ -202,8 +215,9 @@ Result<void> Conntrack::collect() {
   served_.clear();
   for (const auto& [ends, count] : served)
     served_.emplace(std::make_pair(front_of(ends), backend_of(ends)), count);
-  for (const auto& [address, until] : gone)
-    if (const auto known = gone_pods_.find(address); known != gone_pods_.end() && known->second == until)
+  for (const auto& [address, since] : gone)
+    if (const auto known = gone_pods_.find(address);
+        known != gone_pods_.end() && known->second == since && !kept_alive.contains(address))
       gone_pods_.erase(known);
   return {};
 }
@@ -213,26 +227,50 @@ Conntrack::Served Conntrack::served() const {
   return served_;
 }
 
-Result<void> Conntrack::forget(const Gone& gone) {
-  if (gone.empty()) return {};
-  const auto is_gone = [&](const Found& found) {
-    const auto& key = found.key;
-    const auto& nat = found.entry.nat;
-    if (key.proto != IPPROTO_UDP || !(nat.flags & SLUICE_CT_FRONT)) return false;
-    const service::Backend backend{Address::from_abi(nat.addr), ntohs(nat.port_be)};
-    for (const int end : {0, 1}) {  // one of them is the Service
-      const auto known =
-          gone.find({Address::from_abi(key.addr[end]), model::Protocol::kUdp, ntohs(key.port_be[end])});
-      if (known != gone.end() && known->second.contains(backend)) return true;
-    }
-    return false;
-  };
-  return table_.sweep(is_gone, ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
+Result<void> Conntrack::serve(std::shared_ptr<const UdpServices> services) {
+  std::shared_ptr<const UdpServices> before;
+  {
+    const std::lock_guard lock(mutex_);
+    before = std::exchange(services_, services);
+  }
+  if (services == before || !services || (before && !services->ends_more_than(*before))) return {};
+  return table_.sweep(
+      [&](const Found& found) {
+        return belongs_together(found) && services->misleads(found.key, found.entry);
+      },
+      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
 }
 
 void Conntrack::pod_gone(const Address& address) {
   const std::lock_guard lock(mutex_);
   gone_pods_[address] = now_ns();
+}
+
+Result<void> Conntrack::give(const Address& address) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!gone_pods_.contains(address)) return {};
+  }
+  auto done = table_.sweep(
+      [&](const Found& found) {
+        return std::ranges::any_of(addresses_of(found), [&](const Address& each) { return each == address; });
+      },
+      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
+  if (!done) return done;
+  const std::lock_guard lock(mutex_);
+  gone_pods_.erase(address);
+  return {};
+}
+
+Result<void> Conntrack::forget_strangers(const std::vector<Prefix>& pod_cidrs,
+                                         const std::set<Address>& others) {
+  const auto is_strange = [&](const Address& address) {
+    return !others.contains(address) &&
+           std::ranges::any_of(pod_cidrs, [&](const Prefix& cidr) { return cidr.contains(address); });
+  };
+  return table_.sweep(
+      [&](const Found& found) { return std::ranges::any_of(addresses_of(found), is_strange); },
+      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
 }
 
 ConntrackStatus Conntrack::status() const {
@@ -255,7 +293,7 @@ Result<Connections> Conntrack::list(const ConnectionFilter& filter, std::size_t 
   Connections found;
   const auto now = now_ns();
   auto done = table_.visit([&](const Found& each) -> Result<void> {
-    if (is_view(each.entry) || !belongs_together(each) || over(each, now, {}) ||
+    if (is_view(each.entry) || !belongs_together(each) || over(each, now) ||
         !matches(each.key, each.entry, filter))
       return {};
     if (++found.total <= most) found.list.push_back(describe(each.key, each.entry, now));

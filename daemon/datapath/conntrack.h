@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -14,6 +15,7 @@
 #include "daemon/datapath/conntrack_table.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/datapath/shared_array.h"
+#include "daemon/datapath/udp_services.h"
 #include "daemon/service/table.h"
 
 namespace sluice::datapath {
@@ -32,15 +34,21 @@ class Conntrack {
   Conntrack(ConntrackTable table, Use use, const Secret& secret)
       : table_(table), use_(std::move(use)), secret_(secret) {}
 
-  // Removes what outlived its lifetime and what pods that are gone have left, and puts the counters of owners
-  // right. Of a table that is empty by its counter, it looks once a minute whether that is so.
+  // Removes what outlived its lifetime, what pods that are gone have left and what the last serve() would,
+  // and puts the counters of owners right. Of a table that is empty by its counter, it looks once a minute
+  // whether that is so.
   [[nodiscard]] Result<void> collect();
-  // Ends the UDP connections to a Service whose backend is not that any more: nothing in them tells the
-  // client to begin anew, as a reset does.
-  using Gone = std::map<service::Frontend, std::set<service::Backend>>;
-  [[nodiscard]] Result<void> forget(const Gone& gone);
-  // The next collect() removes what the address had until now. The next pod with it may come before that.
+  // Ends the UDP connections that do not lead where these Services lead them. None: not known yet.
+  [[nodiscard]] Result<void> serve(std::shared_ptr<const UdpServices> services);
+  // The pod with the address is gone for good: no entry is made for it any more. collect() removes those that
+  // there are, again and again if whoever knew the pod keeps them alive.
   void pod_gone(const Address& address);
+  // Before another pod gets the address: it inherits no entry, neither of connections that the pod before it
+  // opened, nor of others' to that one, nor what the outside sees of them.
+  [[nodiscard]] Result<void> give(const Address& address);
+  // The same for what a daemon before this one knew to be gone: addresses of the podCIDRs that are no pod's.
+  [[nodiscard]] Result<void> forget_strangers(const std::vector<Prefix>& pod_cidrs,
+                                              const std::set<Address>& others);
 
   [[nodiscard]] ConntrackStatus status() const;
   [[nodiscard]] Result<Connections> list(const ConnectionFilter& filter, std::size_t most) const;
@@ -59,9 +67,10 @@ class Conntrack {
   Use use_;
   Secret secret_;
   mutable std::mutex mutex_;
-  std::map<Address, std::uint64_t> gone_pods_;  // address -> until when it was a pod's, CLOCK_MONOTONIC ns
+  std::map<Address, std::uint64_t> gone_pods_;  // address -> since when it is no pod's, CLOCK_MONOTONIC ns
   std::uint64_t expired_total_ = 0;
   Served served_;
+  std::shared_ptr<const UdpServices> services_;
   std::optional<std::chrono::steady_clock::time_point> collected_at_;
 };
 

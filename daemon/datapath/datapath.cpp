@@ -86,12 +86,15 @@ class KernelDatapath final : public Datapath {
 
   Result<void> configure(const NodeConfig& config) override {
     return node_.configure(ground_.netlink, config)
+        .and_then([&] { return forget_strangers(config); })
         .and_then([&] { return tunnel_.configure(ground_.netlink, config); })
         .and_then([&] { return service_routes_.refresh(ground_.netlink); });
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
-    return endpoints_.attach(ground_.netlink, endpoint, mtu);
+    return conntrack_.give(endpoint.ipv4).and_then([&] {
+      return endpoints_.attach(ground_.netlink, endpoint, mtu);
+    });
   }
   Result<void> detach(std::uint32_t id) override {
     auto gone = endpoints_.detach(id);
@@ -137,9 +140,9 @@ class KernelDatapath final : public Datapath {
     // Also if some could not be applied: the others are to be reached.
     auto routed = service_routes_.apply(ground_.netlink, table);
     if (done) done = std::move(routed);
-    if (auto forgotten = conntrack_.forget(services_.take_gone()); !forgotten)
-      spdlog::warn("UDP connections to backends that are gone stay until they are idle: {}",
-                   forgotten.error().message);
+    if (auto ended = conntrack_.serve(services_.udp()); !ended)
+      spdlog::warn("UDP connections that Services do not lead where they go stay until the next look: {}",
+                   ended.error().message);
     return done;
   }
   void collect() override {
@@ -195,6 +198,22 @@ class KernelDatapath final : public Datapath {
   }
 
  private:
+  // Once, before the first pod gets an address.
+  Result<void> forget_strangers(const NodeConfig& config) {
+    if (strangers_forgotten_) return {};
+    auto pods = endpoints_.list(ground_.netlink);
+    if (!pods) return tl::unexpected(pods.error());
+    std::set<Address> others;
+    for (const auto& pod : *pods) others.insert(pod.ipv4);
+    for (const auto& cidr :
+         config.pod_cidrs) {  // of the gateway and of what it masquerades, which are no pods
+      others.insert(cidr.address());
+      others.insert(Address::from_v4(cidr.address().v4() + 1));
+    }
+    return conntrack_.forget_strangers(config.pod_cidrs, others).map([&] { strangers_forgotten_ = true; });
+  }
+
+  bool strangers_forgotten_ = false;
   Ground ground_;
   Attacher attacher_;
   Node node_;

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "common/fault_point.h"
+#include "common/local_ports.h"
 #include "daemon/datapath/devices.h"
 
 namespace sluice::datapath {
@@ -32,14 +32,13 @@ bool equal(const sluice_route& a, const sluice_route& b) { return std::memcmp(&a
 // The node's own connections must not get the ports of masqueraded ones, whose answers would be taken for
 // theirs.
 void warn_of_shared_ports(const Options& options) {
-  std::ifstream file("/proc/sys/net/ipv4/ip_local_port_range");
-  unsigned first = 0, last = 0;
-  if (file >> first >> last && first <= options.snat_port_max && last >= options.snat_port_min)
+  const auto local = local_ports().range;
+  if (local.overlaps({options.snat_port_min, options.snat_port_max}))
     spdlog::warn(
         "the masquerade ports {}-{} overlap with net.ipv4.ip_local_port_range {}-{}, of which the node's own "
         "connections take theirs: they can meet; change one of the two (--masquerade-ports, chart value "
         "`masquerade.ports`)",
-        options.snat_port_min, options.snat_port_max, first, last);
+        options.snat_port_min, options.snat_port_max, local.first, local.last);
 }
 
 Prefix prefix_of(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }

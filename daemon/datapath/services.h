@@ -15,6 +15,7 @@
 #include "daemon/datapath/maps.h"
 #include "daemon/datapath/ranges.h"
 #include "daemon/datapath/service_sources.h"
+#include "daemon/datapath/udp_services.h"
 #include "daemon/service/table.h"
 
 namespace sluice::datapath {
@@ -29,9 +30,8 @@ class Services {
   // what an earlier daemon left. One that cannot be written does not stop
   // the others: the error tells the first and how many there are, and the next call tries them again.
   [[nodiscard]] Result<void> apply(const service::Table& table);
-  // Backends that UDP frontends have no more since the last call.
-  using Gone = std::map<service::Frontend, std::set<service::Backend>>;
-  [[nodiscard]] Gone take_gone() { return std::exchange(gone_, {}); }
+  // UDP frontends in force; another object after they have changed, none before the first apply().
+  [[nodiscard]] const std::shared_ptr<const UdpServices>& udp() const { return udp_; }
   // Gives back what packets can no longer be reading.
   [[nodiscard]] Result<void> collect();
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
@@ -88,7 +88,6 @@ class Services {
   [[nodiscard]] Result<Region> fill(const service::Pool& pool);
   [[nodiscard]] Result<std::uint32_t> hold_backend(const service::Backend& backend);
   void let_go(const Element& element);
-  void note_gone(const service::Frontend& frontend, const service::Pool& before, const service::Pool& now);
   [[nodiscard]] Result<void> hold_affine(const Element& element);
   [[nodiscard]] Result<void> audit_pools(std::vector<std::string>& differences) const;
   void let_go_backends(const service::Pool& pool, std::vector<std::uint32_t>& released);
@@ -104,7 +103,8 @@ class Services {
   std::map<service::Frontend, Elements> elements_;
   std::map<std::shared_ptr<const service::Pool>, Held> pools_;
   std::map<service::Backend, Known> backends_;
-  Gone gone_;
+  bool udp_changed_ = true;  // since udp_ was made
+  std::shared_ptr<const UdpServices> udp_;
   std::map<Affine, unsigned> affine_;     // of how many elements
   std::unique_ptr<Inherited> inherited_;  // until the first table is live
   std::vector<Released> released_;

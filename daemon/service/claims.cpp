@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -33,9 +34,16 @@ const char* name_of(Origin origin) {
 class Collector {
  public:
   explicit Collector(const NodeView& node) : node_(node) {}
+  // Of the Service with that key.
+  Collector(const NodeView& node, const ClusterIps& cluster_ips, std::string key)
+      : node_(node), cluster_ips_(&cluster_ips), key_(std::move(key)) {}
 
   void add(Claim claim) {
-    const auto why = refusal(claim.origin, claim.frontend, node_);
+    auto why = refusal(claim.origin, claim.frontend, node_);
+    if (!why && cluster_ips_ != nullptr &&
+        (claim.origin == Origin::kLoadBalancerIp || claim.origin == Origin::kExternalIp))
+      if (const auto* owner = cluster_ips_->another_owner(claim.frontend.address, key_))
+        why = "it is the cluster IP of Service " + *owner;
     if (!why) {
       claims_.push_back(std::move(claim));
       return;
@@ -62,9 +70,20 @@ class Collector {
 
  private:
   const NodeView& node_;
+  const ClusterIps* cluster_ips_ = nullptr;
+  std::string key_;
   std::vector<Claim> claims_;
   std::map<std::pair<Origin, std::string>, std::pair<Frontend, std::size_t>> refused_;
 };
+
+std::vector<Backend> besides(const std::vector<Backend>& serving, const Pool& one, const Pool& other) {
+  std::vector<Backend> rest;
+  std::ranges::copy_if(serving, std::back_inserter(rest), [&](const Backend& backend) {
+    return !std::ranges::binary_search(one.backends, backend) &&
+           !std::ranges::binary_search(other.backends, backend);
+  });
+  return rest;
+}
 
 // The claims of one Service in one family.
 class FamilyClaims {
@@ -93,6 +112,7 @@ class FamilyClaims {
     target.affinity_seconds = service_.affinity_seconds;
     target.internal = target.external = service_.internal_local ? local : cluster;
     target.internal_elsewhere = elsewhere(service_.internal_local);
+    target.retained = besides(usable.serving, *target.internal, *target.external);
     claim(Origin::kClusterIp, service_.cluster_ips, port, std::make_shared<const Target>(target));
 
     if (!exposed) return;
@@ -101,6 +121,7 @@ class FamilyClaims {
     target.internal_elsewhere = false;
     target.external = service_.external_local ? local : cluster;
     target.external_elsewhere = elsewhere(service_.external_local);
+    target.retained = besides(usable.serving, *target.internal, *target.external);
     target.from_outside = true;
     target.masquerade = !service_.external_local;
     const auto open = std::make_shared<const Target>(target);
@@ -178,8 +199,9 @@ std::optional<std::string> too_large(const model::Service& service, const Slices
   return std::nullopt;
 }
 
-Claims claims_of(const model::Service& service, const Slices& slices, const NodeView& node, Pools& pools) {
-  Collector claims(node);
+Claims claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
+                 const ClusterIps& cluster_ips, Pools& pools) {
+  Collector claims(node, cluster_ips, service.ns + "/" + service.name);
   if (service.left_alone) return claims.take();
   if (auto why = too_large(service, slices, node)) return {{}, {std::move(*why)}};
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
@@ -190,7 +212,22 @@ Claims claims_of(const model::Service& service, const Slices& slices, const Node
   return claims.take();
 }
 
+std::size_t frontends_of(const HostPorts& host_ports, const NodeView& node) {
+  const auto family = family_of(host_ports.address);
+  const auto on_node = static_cast<std::size_t>(
+      std::ranges::count(node.addresses, family, [](const Address& address) { return family_of(address); }));
+  std::size_t frontends = 0;
+  for (const auto& port : host_ports.ports) frontends += port.on_every_address() ? on_node : 1;
+  return frontends;
+}
+
 Claims claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools) {
+  if (const auto frontends = frontends_of(host_ports, node); frontends > kMostFrontendsOfPod)
+    return {
+        {},
+        {fmt::format("none is served: they make {} frontends with the node's addresses, and a pod may have "
+                     "{}",
+                     frontends, kMostFrontendsOfPod)}};
   Collector claims(node);
   for (const auto& port : host_ports.ports) {
     Target target;

@@ -34,11 +34,12 @@ struct Claims {
   std::vector<std::string> refused;  // what may not be claimed, one sentence for each address and reason
 };
 [[nodiscard]] Claims claims_of(const model::Service& service, const Slices& slices, const NodeView& node,
-                               Pools& pools);
+                               const ClusterIps& cluster_ips, Pools& pools);
 [[nodiscard]] Claims claims_of(const HostPorts& host_ports, const NodeView& node, Pools& pools);
 
 // How many frontends the Service asks for, in no more time than it takes to count its fields.
 [[nodiscard]] std::size_t frontends_of(const model::Service& service, const NodeView& node);
+[[nodiscard]] std::size_t frontends_of(const HostPorts& host_ports, const NodeView& node);
 // Why the Service is too large to be served at all; none: it is not.
 [[nodiscard]] std::optional<std::string> too_large(const model::Service& service, const Slices& slices,
                                                    const NodeView& node);

@@ -38,17 +38,46 @@ void Compiler::update(const std::string& key, Input input) {
   if (!input.service && !input.host_ports) {
     const auto found = services_.find(key);
     if (found == services_.end()) return;
-    found->second.input = {};
+    const auto before = std::exchange(found->second.input, {});
     charge(*found);
     compile(*found);
+    move_addresses(key, before.service.get(), nullptr);
     services_.erase(found);
     return;
   }
   const auto [found, added] = services_.try_emplace(key);
   if (!added && found->second.input == input) return;
-  found->second.input = std::move(input);
+  const auto before = std::exchange(found->second.input, std::move(input));
   charge(*found);
   compile(*found);
+  move_addresses(key, before.service.get(), found->second.input.service.get());
+}
+
+void Compiler::compile(const std::string& key) {
+  if (const auto found = services_.find(key); found != services_.end()) compile(*found);
+}
+
+void Compiler::move_addresses(const std::string& key, const model::Service* before,
+                              const model::Service* now) {
+  static const model::Service kNone;
+  const auto &old = before != nullptr ? *before : kNone, &is = now != nullptr ? *now : kNone;
+  for (const auto* addresses : {&old.external_ips, &old.load_balancer_ips})
+    for (const auto& address : *addresses) {
+      const auto found = claimed_outside_.find(address);
+      if (found == claimed_outside_.end()) continue;
+      found->second.erase(key);
+      if (found->second.empty()) claimed_outside_.erase(found);
+    }
+  for (const auto* addresses : {&is.external_ips, &is.load_balancer_ips})
+    for (const auto& address : *addresses) claimed_outside_[address].insert(key);
+  if (old.cluster_ips == is.cluster_ips) return;
+  cluster_ips_.change(key, old.cluster_ips, is.cluster_ips);
+  std::set<std::string> concerned;
+  for (const auto* addresses : {&old.cluster_ips, &is.cluster_ips})
+    for (const auto& address : *addresses)
+      if (const auto found = claimed_outside_.find(address); found != claimed_outside_.end())
+        concerned.insert(found->second.begin(), found->second.end());
+  for (const auto& each : concerned) compile(each);
 }
 
 void Compiler::set_node(NodeView node) {
@@ -61,9 +90,12 @@ void Compiler::set_node(NodeView node) {
 // Others of the namespace are compiled here if they come to fit, or do so no longer.
 void Compiler::charge(Services::value_type& service) {
   auto& [key, known] = service;
-  const auto asked = known.input.service ? frontends_of(*known.input.service, node_) : 0;
+  const auto asked = known.input.service      ? frontends_of(*known.input.service, node_)
+                     : known.input.host_ports ? frontends_of(*known.input.host_ports, node_)
+                                              : 0;
   // Too large by itself: not served, and takes nothing from the others.
-  const auto counts = asked > kMostFrontendsOfService ? 0 : asked;
+  const auto most = known.input.service ? kMostFrontendsOfService : kMostFrontendsOfPod;
+  const auto counts = asked > most ? 0 : asked;
   if (counts == known.frontends) return;
   const auto ns = key.substr(0, key.find('/'));
   Budget& budget = budgets_[ns];
@@ -151,15 +183,16 @@ void Compiler::replace_health_check(const std::string& key, Known& known) {
 
 void Compiler::compile(Services::value_type& service) {
   auto& [key, known] = service;
+  ++revision_;
   replace_health_check(key, known);
   Claims claims;
   if (!known.admitted) {
     claims.refused.push_back(
-        fmt::format("it is not served: the Services of a namespace may have {} frontends, and those before "
-                    "it by name leave too few",
-                    kMostFrontendsOfNamespace));
+        fmt::format("it is not served: the {} of a namespace may have {} frontends, and those before it by "
+                    "name leave too few",
+                    known.input.service ? "Services" : "hostPorts", kMostFrontendsOfNamespace));
   } else if (known.input.service) {
-    claims = claims_of(*known.input.service, known.input.slices, node_, pools_);
+    claims = claims_of(*known.input.service, known.input.slices, node_, cluster_ips_, pools_);
   } else if (known.input.host_ports) {
     claims = claims_of(*known.input.host_ports, node_, pools_);
   }

@@ -2,6 +2,7 @@
 // Services and EndpointSlices to the table of frontends of one node.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,8 @@ class Compiler {
   [[nodiscard]] HealthChecks health_checks() const;
   // Everything that Services and hostPorts ask for and do not get, as in the warnings.
   [[nodiscard]] std::vector<std::string> rejected() const;
+  // Counts on whenever rejected() may have changed.
+  [[nodiscard]] std::uint64_t revision() const { return revision_; }
   // Since the last call. A frontend that changed and changed back is not among them.
   [[nodiscard]] Changes take_changes();
 
@@ -74,6 +77,9 @@ class Compiler {
     std::set<std::string> keys;
   };
   void compile(Services::value_type& service);
+  void compile(const std::string& key);
+  // Services that want an address which has become another's cluster IP, or is one no more, are compiled.
+  void move_addresses(const std::string& key, const model::Service* before, const model::Service* now);
   void charge(Services::value_type& service);
   void share(const Budget& budget);
   void refuse(const std::string& key, Known& known, std::vector<std::string> refused);
@@ -90,10 +96,13 @@ class Compiler {
   NodeView node_;
   Pools pools_;
   Services services_;
-  std::map<std::string, Budget> budgets_;  // by namespace
-  Conflicts conflicts_;                    // since the last take_changes()
+  ClusterIps cluster_ips_;
+  std::map<Address, std::set<std::string>> claimed_outside_;  // keys, by load balancer address or external IP
+  std::map<std::string, Budget> budgets_;                     // by namespace
+  Conflicts conflicts_;                                       // since the last take_changes()
   std::map<Frontend, Claimants> claimants_;
   std::map<std::uint16_t, std::map<std::string, HealthCheck>> health_checks_;  // by port and Service's key
+  std::uint64_t revision_ = 0;
   Table table_;
   Table before_;  // the targets at the last take_changes() of what was touched since; none: was not there
   std::vector<std::string> warnings_;

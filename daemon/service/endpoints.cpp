@@ -91,6 +91,13 @@ Usable usable_endpoints(const model::ServicePort& port, Family family, const Sli
     usable.cluster = ready_or_terminating(candidates, [](const model::Endpoint&) { return true; });
   usable.local = ready_or_terminating(
       candidates, [&](const model::Endpoint& endpoint) { return is_here(endpoint, node); });
+  if (port.protocol == model::Protocol::kUdp) {
+    usable.serving =
+        backends_if(candidates, [](const model::Endpoint& endpoint) { return endpoint.serving; });
+    std::ranges::sort(usable.serving);
+    const auto repeated = std::ranges::unique(usable.serving);
+    usable.serving.erase(repeated.begin(), repeated.end());
+  }
   return usable;
 }
 

@@ -26,6 +26,8 @@ struct NodeView {
 struct Usable {
   std::vector<Backend> cluster;  // traffic policy Cluster; empty only if nobody is usable anywhere
   std::vector<Backend> local;    // traffic policy Local
+  // UDP: all that serve, wherever they are and whether or not they get new connections. Sorted, distinct.
+  std::vector<Backend> serving;
 };
 
 enum class Family : std::uint8_t { kIpv4, kIpv6 };

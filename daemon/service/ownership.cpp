@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "daemon/service/endpoints.h"
@@ -12,8 +11,6 @@
 namespace sluice::service {
 
 namespace {
-
-constexpr std::uint16_t kFirstLocalPort = 32768, kLastLocalPort = 60999;
 
 std::vector<Prefix> parsed(std::initializer_list<const char*> texts) {
   std::vector<Prefix> prefixes;
@@ -49,25 +46,6 @@ std::optional<std::string> reserved(Origin origin, const Frontend& frontend, con
         frontend.port <= ports.last && (!ports.protocol || *ports.protocol == frontend.protocol))
       return "that port of a node belongs to " + ports.whose;
   return std::nullopt;
-}
-
-// Reads numbers until something else comes.
-std::vector<std::pair<std::uint16_t, std::uint16_t>> ranges_of(std::string_view text) {
-  std::vector<std::pair<std::uint16_t, std::uint16_t>> ranges;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (at != end) {
-    std::uint16_t first = 0;
-    auto read = std::from_chars(at, end, first);
-    if (read.ec != std::errc{}) break;
-    std::uint16_t last = first;
-    if (read.ptr != end && *read.ptr == '-') read = std::from_chars(read.ptr + 1, end, last);
-    if (read.ec != std::errc{}) break;
-    ranges.emplace_back(first, last);
-    at = read.ptr;
-    if (at != end && *at == ',') ++at;
-  }
-  return ranges;
 }
 
 }  // namespace
@@ -106,32 +84,42 @@ std::optional<std::string> refusal(Origin origin, const Frontend& frontend, cons
   return std::nullopt;
 }
 
-std::vector<ReservedPorts> ephemeral_ports(std::string_view range, std::string_view reserved) {
-  std::uint32_t first = kFirstLocalPort, last = kLastLocalPort;
-  std::string spaced(range);
-  std::ranges::replace_if(
-      spaced, [](char c) { return c == '\t' || c == ' '; }, ',');
-  if (const auto ends = ranges_of(spaced); ends.size() == 2 && ends[0].first <= ends[1].first) {
-    first = ends[0].first;
-    last = ends[1].first;
-  }
-  auto kept = ranges_of(reserved);
-  std::ranges::sort(kept);
+std::vector<ReservedPorts> ephemeral_ports(const LocalPorts& local) {
   std::vector<ReservedPorts> ports;
-  const auto add = [&](std::uint32_t from, std::uint32_t to) {
-    if (from <= to)
-      ports.push_back({std::nullopt, static_cast<std::uint16_t>(from), static_cast<std::uint16_t>(to),
-                       "its own connections (net.ipv4.ip_local_port_range; a port in "
-                       "net.ipv4.ip_local_reserved_ports may be claimed)",
-                       true});
-  };
-  for (const auto& [from, to] : kept) {
-    if (to < first || from > last) continue;
-    if (from > first) add(first, from - 1U);
-    first = to + 1U;
-  }
-  add(first, last);
+  for (const auto& range : local.given())
+    ports.push_back({std::nullopt, range.first, range.last,
+                     "its own connections (net.ipv4.ip_local_port_range; a port in "
+                     "net.ipv4.ip_local_reserved_ports may be claimed)",
+                     true});
   return ports;
+}
+
+void protect_api_server(const std::string& host, std::uint16_t port, std::set<Frontend>& api_servers,
+                        std::vector<ReservedPorts>& reserved) {
+  const auto address = Address::parse(host);
+  if (host == "localhost" || (address && is_loopback(*address)))
+    reserved.push_back({model::Protocol::kTcp, port, port, "the way to the API server"});
+  else if (address)
+    api_servers.insert({*address, model::Protocol::kTcp, port});
+}
+
+void ClusterIps::change(const std::string& key, const std::vector<Address>& before,
+                        const std::vector<Address>& now) {
+  for (const auto& address : before) {
+    const auto found = owners_.find(address);
+    if (found == owners_.end()) continue;
+    found->second.erase(key);
+    if (found->second.empty()) owners_.erase(found);
+  }
+  for (const auto& address : now) owners_[address].insert(key);
+}
+
+const std::string* ClusterIps::another_owner(const Address& address, const std::string& key) const {
+  const auto found = owners_.find(address);
+  if (found == owners_.end()) return nullptr;
+  for (const auto& owner : found->second)
+    if (owner != key) return &owner;
+  return nullptr;
 }
 
 }  // namespace sluice::service

@@ -6,13 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "common/address.h"
+#include "common/local_ports.h"
 #include "daemon/service/table.h"
 
 namespace sluice::service {
@@ -49,13 +50,32 @@ struct NodeView;
 [[nodiscard]] std::optional<std::string> refusal(Origin origin, const Frontend& frontend,
                                                  const NodeView& node);
 
-// "32768\t60999" and "8080,9000-9010" (net.ipv4.ip_local_port_range and ip_local_reserved_ports) to the ports
-// that the node's own connections take. A range that cannot be read is taken for Linux' default.
-[[nodiscard]] std::vector<ReservedPorts> ephemeral_ports(std::string_view range, std::string_view reserved);
+// The ports that the node's own connections take.
+[[nodiscard]] std::vector<ReservedPorts> ephemeral_ports(const LocalPorts& local);
 
-// Frontends that one Service, and the Services of one namespace, may have on a node. The kernel's table holds
-// SLUICE_MAX_SERVICES, so that no tenant fills it for the others.
+// Where the daemon itself reaches the API server is nobody's. On loopback, where a proxy of the node leads
+// there, that is the port on each of the node's addresses, since these are served on loopback, too. A host
+// name says nothing.
+void protect_api_server(const std::string& host, std::uint16_t port, std::set<Frontend>& api_servers,
+                        std::vector<ReservedPorts>& reserved);
+
+// Which Services, by "namespace/name", have an address as their cluster IP. It is theirs on every port: what
+// they serve none on leads nowhere, and not to the author of another Service.
+class ClusterIps {
+ public:
+  void change(const std::string& key, const std::vector<Address>& before, const std::vector<Address>& now);
+  // None: it is nobody else's than `key`'s.
+  [[nodiscard]] const std::string* another_owner(const Address& address, const std::string& key) const;
+
+ private:
+  std::map<Address, std::set<std::string>> owners_;
+};
+
+// Frontends that one Service, and the Services of one namespace, may have on a node; the hostPorts of one
+// pod, and of the pods of one namespace. The kernel's table holds SLUICE_MAX_SERVICES, so that no tenant
+// fills it for the others.
 inline constexpr std::size_t kMostFrontendsOfService = 4096;
+inline constexpr std::size_t kMostFrontendsOfPod = 1024;
 inline constexpr std::size_t kMostFrontendsOfNamespace = 32768;
 // Slots of backends that one Service may have: of a Service's ports each may need a table of its own.
 inline constexpr std::size_t kMostSlotsOfService = SLUICE_MAX_SERVICE_SLOTS / 4;

@@ -48,6 +48,9 @@ struct Target {
   bool on_loopback = false;   // the node's processes reach it on 127.0.0.0/8, too
   std::optional<std::uint32_t> affinity_seconds;
   std::vector<Prefix> source_ranges;  // from outside only; empty: everybody
+  // UDP: besides those in the pools, the backends that serve. They get no new connections; those that they
+  // have go on. Sorted, distinct.
+  std::vector<Backend> retained = {};
   bool operator==(const Target&) const = default;
 };
 

@@ -31,7 +31,7 @@ class ServiceCompiler : public testing::Test {
   }
   [[nodiscard]] const Target& at(const std::string& address, std::uint16_t port = 80) const {
     static const Target kNone{
-        "not in the table", std::make_shared<Pool>(), std::make_shared<Pool>(), {}, {}, {}, {}, {}, {}, {}};
+        "not in the table", std::make_shared<Pool>(), std::make_shared<Pool>(), {}, {}, {}, {}, {}, {}, {}, {}};
     const auto found = compiler.table().find(words::tcp(address, port));
     return found == compiler.table().end() ? kNone : *found->second;
   }

@@ -21,7 +21,7 @@ class Ownership : public ServiceCompiler {
     node.around.pod_ranges = {*Prefix::parse("10.0.1.0/24"), *Prefix::parse("10.0.2.0/24")};
     node.around.other_nodes = {ip("192.0.2.2")};
     node.around.api_servers = {tcp("192.0.2.9", 6443)};
-    node.around.reserved = ephemeral_ports("32768\t60999", "");
+    node.around.reserved = ephemeral_ports(parse_local_ports("32768\t60999", ""));
     node.around.reserved.push_back({Protocol::kUdp, 4789, 4789, "the tunnel"});
     node.around.reserved.push_back({Protocol::kTcp, 9790, 9790, "sluiced"});
     node.around.reserved.push_back({std::nullopt, 61000, 65535, "masqueraded connections"});
@@ -76,15 +76,74 @@ TEST_F(Ownership, AHostIpIsTheNodesOrLoopback) {
     EXPECT_FALSE(may(Origin::kHostPort, tcp(address, 8080))) << address;
 }
 
+TEST_F(Ownership, AnotherServicesClusterIpIsNobodysOnAnyPort) {
+  model::Service thief = web();
+  thief.name = "thief";
+  thief.cluster_ips = ips({"10.96.0.2"});
+  thief.external_ips = ips({kClusterIp, kExternal});
+  thief.load_balancer_ips = ips({kClusterIp, "10.96.0.2"});
+  thief.ports.front().port = 9999;
+  update(thief, {on("here", "10.0.1.66")});
+  EXPECT_EQ(inside(kClusterIp, 9999), "10.0.1.66:8080") << "nobody has it yet";
+  update(web(), {on("here", "10.0.1.1")});
+  EXPECT_FALSE(compiler.table().contains(tcp(kClusterIp, 9999)));
+  EXPECT_EQ(inside(kClusterIp), "10.0.1.1:8080");
+  EXPECT_EQ(inside(kExternal, 9999), "10.0.1.66:8080");
+  EXPECT_EQ(inside("10.96.0.2", 9999), "10.0.1.66:8080") << "its own";
+  const std::string why = " 10.96.0.1 port 9999/TCP is not served: it is the cluster IP of Service shop/web";
+  EXPECT_THAT(compiler.rejected(), ElementsAre("Service shop/thief: load balancer address" + why,
+                                               "Service shop/thief: external IP" + why));
+  auto left_alone = web();
+  left_alone.left_alone = true;
+  update(left_alone, {on("here", "10.0.1.1")});
+  EXPECT_FALSE(compiler.table().contains(tcp(kClusterIp, 9999))) << "another proxy serves it";
+  compiler.update("shop/web", {});
+  EXPECT_EQ(inside(kClusterIp, 9999), "10.0.1.66:8080") << "given back";
+  EXPECT_THAT(compiler.rejected(), IsEmpty());
+}
+
+TEST_F(Ownership, WhereTheDaemonFindsTheApiServerIsNobodys) {
+  for (const char* host : {"192.0.2.44", "2001:db8::44", "127.0.0.1", "::1", "localhost", "api.example"})
+    protect_api_server(host, 8443, node.around.api_servers, node.around.reserved);
+  EXPECT_FALSE(may(Origin::kLoadBalancerIp, tcp("192.0.2.44", 8443)));
+  EXPECT_FALSE(may(Origin::kExternalIp, tcp("192.0.2.44", 1)));
+  EXPECT_FALSE(may(Origin::kExternalIp, tcp("2001:db8::44", 8443)));
+  for (const Origin origin : {Origin::kNodePort, Origin::kHostPort, Origin::kLoadBalancerIp})
+    EXPECT_FALSE(may(origin, tcp(kNode, 8443))) << "served on loopback, too, where the way begins";
+  EXPECT_FALSE(may(Origin::kHostPort, tcp("127.0.0.1", 8443)));
+  EXPECT_TRUE(may(Origin::kHostPort, {ip(kNode), Protocol::kUdp, 8443}));
+}
+
+TEST_F(Ownership, APodHasSoManyHostPorts) {
+  const auto ports = [&](unsigned count, const std::string& pod) {
+    HostPorts of{"shop/" + pod, ip("10.0.1.5"), {}};
+    for (unsigned i = 0; i < count; ++i) {
+      HostPort port;
+      port.host_port = port.container_port = static_cast<std::uint16_t>(1000 + i);
+      port.protocol = 6;
+      of.ports.push_back(port);
+    }
+    compiler.update("hostPort of shop/" + pod, {nullptr, {}, of});
+  };
+  ports(kMostFrontendsOfPod, "web");
+  EXPECT_EQ(compiler.table().size(), kMostFrontendsOfPod);
+  EXPECT_THAT(compiler.rejected(), IsEmpty());
+  ports(kMostFrontendsOfPod + 1, "web");
+  EXPECT_TRUE(compiler.table().empty());
+  EXPECT_THAT(compiler.rejected(),
+              ElementsAre("hostPort of shop/web: none is served: they make 1025 frontends "
+                          "with the node's addresses, and a pod may have 1024"));
+}
+
 TEST_F(Ownership, AnEphemeralPortThatIsReservedMayBeClaimed) {
-  node.around.reserved = ephemeral_ports("20000 60999", "30000-32767,40000");
+  node.around.reserved = ephemeral_ports(parse_local_ports("20000 60999", "30000-32767,40000"));
   EXPECT_TRUE(may(Origin::kLoadBalancerIp, tcp(kNode, 30000)));
   EXPECT_TRUE(may(Origin::kLoadBalancerIp, tcp(kNode, 32767)));
   EXPECT_TRUE(may(Origin::kLoadBalancerIp, tcp(kNode, 40000)));
   for (const std::uint16_t port :
        std::initializer_list<std::uint16_t>{20000, 29999, 32768, 39999, 40001, 60999})
     EXPECT_FALSE(may(Origin::kLoadBalancerIp, tcp(kNode, port))) << port;
-  node.around.reserved = ephemeral_ports("", "");
+  node.around.reserved = ephemeral_ports(parse_local_ports("", ""));
   EXPECT_FALSE(may(Origin::kLoadBalancerIp, tcp(kNode, 32768))) << "unknown: Linux' default";
 }
 
