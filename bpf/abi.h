@@ -254,7 +254,8 @@ struct sluice_ct_group {
 	struct bpf_spin_lock lock;
 	__u32 fresh;	/* the pool's entries from here on were never used */
 	__u32 free;	/* of the others that are free the first, + 1; each has the next one, + 1, in its `owner`. 0: none */
-	__u32 pad[13];	/* two sets share a cache line, with nothing else */
+	__u32 hand;	/* modulo the number of sets, the one that is looked at next for what is over */
+	__u32 pad[12];	/* two sets share a cache line, with nothing else */
 	struct sluice_ct_tags tags[SLUICE_CT_GROUP_SETS];
 };
 
@@ -276,8 +277,11 @@ struct sluice_ct_pool {
  * thresholds, Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
  * Programs add what they insert and subtract what they delete; user space does so with what it deletes, and puts right
  * what gets lost when two CPUs meet at one entry.
+ * Entries that are over leave in two ways. User space looks for them from time to time. And where the table is crowded, each
+ * new connection looks at two sets of its group, so that the table also lives without user space.
  */
 enum {
+	SLUICE_CT_CROWDED = 4,	/* with more than this part of the room in use the table is crowded */
 	SLUICE_CT_OWNERS = 2 * SLUICE_MAX_ENDPOINTS,
 	SLUICE_CT_USE_ALL = SLUICE_CT_OWNERS,
 	SLUICE_CT_USES,
@@ -402,6 +406,14 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 	else if (proto == 1 || proto == 58)
 		seconds = SLUICE_CT_ICMP_S;
 	return seconds * SLUICE_NS_PER_S;
+}
+
+/* The same where room is short: no TIME_WAIT. */
+SLUICE_INLINE __u64 sluice_ct_short_lifetime_ns(__u8 proto, __u32 progress)
+{
+	if (proto == 6 && progress & SLUICE_CT_CLOSED)
+		return SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S;
+	return sluice_ct_lifetime_ns(proto, progress);
 }
 
 /*

@@ -55,6 +55,7 @@ int nat(struct __sk_buff *skb)
 		return to_stack(pkt);
 	if (reason == TO_NEW) {
 		pkt->ports_tried = 0;
+		ct_reclaim(pkt, cfg);
 		/* Nothing within the segment is a Service or leaves the cluster. */
 		if (pkt->flags & SLUICE_PKT_BRIDGED) {
 			struct tuple tuple = packet_tuple(pkt);

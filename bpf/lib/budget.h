@@ -55,6 +55,29 @@ static __always_inline bool ct_remove(const struct sluice_config *cfg, const str
 	return true;
 }
 
+/*
+ * For a new connection: makes room by what is over, if the table is crowded. A connection makes up to three entries, and
+ * its group has four places a set. It looks at two sets, one of them as the hand of a clock does: each set's turn comes
+ * before the group's connections have filled it, so what is over takes about a quarter of the room at most.
+ */
+static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const struct sluice_config *cfg)
+{
+	__s64 *of_all = ct_use(SLUICE_CT_USE_ALL);
+	struct ct_home home;
+
+	if (!of_all || *of_all * SLUICE_CT_CROWDED <= (__s64)cfg->conntrack_groups * SLUICE_CT_GROUP_ENTRIES ||
+	    !ct_home_make(&home, cfg, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret)))
+		return;
+	for (int in_turn = 0; in_turn < 2; in_turn++) {
+		struct ct_removed removed = {};
+
+		ct_clear(&home, in_turn, pkt->now_ns, &removed);
+		for (int way = 0; way < SLUICE_CT_WAYS; way++)
+			if (removed.ways >> way & 1)
+				ct_use_change(removed.owner[way], -1);
+	}
+}
+
 /* May the packet open a connection? */
 static __always_inline __u32 ct_budget(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {

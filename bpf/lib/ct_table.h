@@ -193,9 +193,8 @@ static __always_inline bool ct_yields(enum ct_yield yield, const struct sluice_c
 		return yield == CT_ANYTHING;
 	if (old->seal == entry->seal || yield == CT_ALIKE)
 		return old->seal == entry->seal;
-	return idle_ns > (__s64)sluice_ct_lifetime_ns(key->proto, progress) ||
-	       (yield == CT_CLOSED && progress & SLUICE_CT_CLOSED &&
-		idle_ns > (__s64)(SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S));
+	return idle_ns > (__s64)(yield == CT_CLOSED ? sluice_ct_short_lifetime_ns(key->proto, progress) :
+						      sluice_ct_lifetime_ns(key->proto, progress));
 }
 
 /* 0: inserted. 1: in place of another one, which had *owner. -EEXIST: the other one did not yield. -E2BIG: there is no
@@ -234,6 +233,49 @@ static __always_inline long ct_insert(const struct sluice_config *cfg, const str
 	}
 	bpf_spin_unlock(&home.group->lock);
 	return result;
+}
+
+/* Of a set, what was removed. */
+struct ct_removed {
+	__u32 ways;	/* bits */
+	__u32 owner[SLUICE_CT_WAYS];
+};
+
+/* Is the entry over, where room is short? Without a branch, so that the verifier does not walk every mixture of ways. */
+static __always_inline __u32 ct_is_over(const struct sluice_ct_pair *pair, __u64 now_ns)
+{
+	__u32 progress = sluice_ct_progress(pair->entry.seal, pair->entry.progress);
+	__s64 left_ns = pair->entry.last_seen_ns + sluice_ct_short_lifetime_ns(pair->key.proto, progress) - now_ns;
+
+	return (__u64)left_ns >> 63;
+}
+
+/* Removes what is over from the key's first set, or from the set of the group whose turn it is. */
+static __always_inline void ct_clear(const struct ct_home *home, bool in_turn, __u64 now_ns, struct ct_removed *removed)
+{
+	__u32 set = home->set[0], ways = 0;
+	struct sluice_ct_tags *tags;
+
+	bpf_spin_lock(&home->group->lock);
+	if (in_turn)
+		set = home->group->hand++;
+	asm volatile("" : "+r"(set));
+	tags = &home->group->tags[set % SLUICE_CT_GROUP_SETS];
+	for (__u32 way = 0; way < SLUICE_CT_WAYS; way++) {
+		__u32 at = tags->entry[way], over;
+		struct sluice_ct_pair *pair = ct_pair(home->pool, at);
+
+		if (!pair)
+			continue;
+		removed->owner[way] = pair->entry.owner;
+		over = ct_is_over(pair, now_ns) & tags->word[way / 4] >> (way % 4 * 16 + 15);
+		ways |= over << way;
+		asm volatile("" : "+r"(ways));
+		if (over)
+			ct_vacate(home->group, tags, way, pair, at);
+	}
+	bpf_spin_unlock(&home->group->lock);
+	removed->ways = ways;
 }
 
 /* False: there is none. `owner`: the entry's. */

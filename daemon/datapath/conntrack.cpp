@@ -17,7 +17,8 @@ namespace sluice::datapath {
 namespace {
 
 constexpr std::size_t kHeaviest = 5;
-constexpr std::uint32_t kMuchOfTheTable = 8;  // a pod's share is from a half of the free ones down
+// Of an owner's entries, as SLUICE_CT_CROWDED of all: an owner's share is from a half of the free ones down.
+constexpr std::uint32_t kCrowdedOwner = 2 * SLUICE_CT_CROWDED;
 constexpr std::chrono::minutes kEmptyTable{1};
 constexpr std::uint64_t kMemoryPerEntry = 32 << 10;
 constexpr std::uint64_t kClockLag = SLUICE_NS_PER_S / 50;  // more than a tick, by which last_seen_ns may lag
@@ -43,10 +44,10 @@ std::array<Address, 3> addresses_of(const Found& found) {
 
 bool over(const Found& found, std::uint64_t now) { return left_ns(found.key, found.entry, now) < 0; }
 
-bool is_closed_for_a_while(const sluice_ct_entry& entry, std::uint64_t now) {
-  return sluice_ct_progress(entry.seal, entry.progress) & SLUICE_CT_CLOSED &&
-         static_cast<std::int64_t>(now - entry.last_seen_ns) >
-             static_cast<std::int64_t>(SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S);
+bool over_where_room_is_short(const Found& found, std::uint64_t now) {
+  const auto progress = sluice_ct_progress(found.entry.seal, found.entry.progress);
+  return static_cast<std::int64_t>(now - found.entry.last_seen_ns) >
+         static_cast<std::int64_t>(sluice_ct_short_lifetime_ns(found.key.proto, progress));
 }
 
 // Whatever part of a connection the entry tells of.
@@ -184,9 +185,10 @@ Result<void> Conntrack::collect() {
     return tells && found.entry.last_seen_ns + kClockLag < now;
   };
   // Long before anybody's share is used up, what is closed is not kept for its TIME_WAIT.
-  const auto much = static_cast<std::int64_t>(table_.room() / kMuchOfTheTable);
+  const std::int64_t room = table_.room();
   const auto is_crowded = [&](std::uint32_t owner) {
-    return before[SLUICE_CT_USE_ALL] > 2 * much || (owner < SLUICE_CT_OWNERS && before[owner] > much);
+    return before[SLUICE_CT_USE_ALL] > room / SLUICE_CT_CROWDED ||
+           (owner < SLUICE_CT_OWNERS && before[owner] > room / kCrowdedOwner);
   };
   auto done = table_.sweep(
       [&](const Found& found) {
@@ -194,7 +196,7 @@ Result<void> Conntrack::collect() {
         return !belongs_together(found) || over(found, now) || of_gone_pod(found) ||
                // Made by a packet that was under way when the Services changed.
                (services && services->misleads(found.key, found.entry)) ||
-               (is_crowded(found.entry.owner) && is_closed_for_a_while(found.entry, now));
+               (is_crowded(found.entry.owner) && over_where_room_is_short(found, now));
       },
       // The programs may have begun it anew since it was read.
       ConntrackTable::Renewed::kStay,

@@ -24,9 +24,9 @@ namespace sluice::datapath {
 // within SLUICE_CONNTRACK_MIN and _MAX.
 [[nodiscard]] std::uint32_t conntrack_size(std::uint64_t memory_bytes);
 
-// User space's part in the life of connections. The programs make and renew entries, and only notice that one
-// has outlived its idle lifetime when its tuple comes again. Thread-safe, but for collect(), which one thread
-// calls.
+// User space's part in the life of connections. The programs make and renew entries; that one has outlived
+// its idle lifetime they notice when its tuple comes again, or where the table is crowded. Thread-safe, but
+// for collect(), which one thread calls.
 class Conntrack {
  public:
   using Use = SharedArray<std::int64_t>;  // map "conntrack_use"

@@ -116,6 +116,65 @@ TEST_F(Budget, WhatFindsNoPlaceTakesNothing) {
   EXPECT_EQ(use(kFromA), 0);
 }
 
+// As a flood leaves it: connections to a Service by the node's address, with both of their views.
+class Crowd : public Budget {
+ protected:
+  // So many entries of `owner`, all of an age.
+  void leave(std::uint32_t owner, std::uint32_t entries, std::uint64_t age_s) {
+    Connection made;
+    made.last_seen_ns = now_ns() - age_s * SLUICE_NS_PER_S;
+    made.owner = owner;
+    const auto kinds = {SLUICE_CT_MASQUERADE | SLUICE_CT_SERVICE, SLUICE_CT_ALIAS + 0, SLUICE_CT_FRONT + 0};
+    const auto before = all();
+    for (std::uint32_t i = 0; i < entries; ++i, ++made_) {
+      made.nat.flags = static_cast<__u16>(kinds.begin()[i % kinds.size()]);
+      put_connection({"10.1.0.9", static_cast<std::uint16_t>(made_ % 50'000), "198.51.100.9",
+                      static_cast<std::uint16_t>(1 + made_ / 50'000), IPPROTO_UDP},
+                     made);
+    }
+    put("conntrack_use", owner, use(owner) + entries);
+    put("conntrack_use", std::uint32_t{SLUICE_CT_USE_ALL}, before + entries);
+  }
+  std::uint32_t made_ = 0;
+};
+
+TEST_F(Crowd, WhatIsOverMakesRoomForItsOwnerWithoutASweep) {
+  leave(kFromA, kConntrackMax / 2, SLUICE_CT_UDP_NEW_S + 1);
+  for (std::uint16_t port = 4000; port < 4500; ++port) ASSERT_EQ(open(port), "delivered") << port;
+  EXPECT_LT(all(), kConntrackMax * 2 / 5);
+  EXPECT_EQ(use(kFromA), all());
+  EXPECT_EQ(connections(), static_cast<std::uint32_t>(all()));
+}
+
+TEST_F(Crowd, WhatIsOverMakesRoomForOthersWithoutASweep) {
+  leave(kFromA, kConntrackMax * 2 / 5, SLUICE_CT_UDP_NEW_S + 1);
+  leave(kFromB, kConntrackMax * 2 / 5, SLUICE_CT_UDP_NEW_S + 1);
+  leave(kNode, kConntrackMax / 5, SLUICE_CT_UDP_NEW_S + 1);
+  serve(kService, kPort, {{"10.1.0.3"}});
+  for (std::uint16_t port = 4000; port < 4200; ++port) {
+    ASSERT_EQ(open_from_outside("podB", port), "delivered") << port;
+    ASSERT_EQ(send(SLUICE_HOOK_HOST, but(out(IPPROTO_TCP),
+                                         [&](Frame& f) {
+                                           f.from = "gateway";
+                                           f.src = "198.51.100.9";
+                                           f.sport = port;
+                                         }))
+                  .outcome,
+              "delivered")
+        << port;
+  }
+  EXPECT_EQ(use(kFromA) + use(kFromB) + use(kToB) + use(kNode), all());
+  EXPECT_EQ(connections(), static_cast<std::uint32_t>(all()));
+}
+
+TEST_F(Crowd, WhatLivesStays) {
+  leave(kFromA, kConntrackMax / 2, SLUICE_CT_UDP_NEW_S - 15);
+  for (std::uint16_t port = 4000; port < 4100; ++port) ASSERT_EQ(open(port), "dropped CT_BUDGET") << port;
+  EXPECT_EQ(use(kFromA), kConntrackMax / 2);
+  EXPECT_EQ(connections(), kConntrackMax / 2);
+  EXPECT_EQ(open_from_b(4000), "delivered");
+}
+
 TEST_F(Budget, ADeadPortThatIsTakenOverIsNoLongerItsFormerOwners) {
   Connection alias;
   alias.nat.flags = SLUICE_CT_ALIAS;
@@ -123,7 +182,9 @@ TEST_F(Budget, ADeadPortThatIsTakenOverIsNoLongerItsFormerOwners) {
   alias.last_seen_ns = now_ns() - (SLUICE_CT_UDP_NEW_S + 1) * SLUICE_NS_PER_S;
   alias.owner = kFromB;
   std::int64_t taken = 0;
-  for (unsigned nat = SLUICE_SNAT_PORT_MIN; nat <= SLUICE_SNAT_PORT_MAX; ++nat) {
+  constexpr std::uint16_t kLast = SLUICE_SNAT_PORT_MIN + 499;  // so few that the table is not crowded
+  change_config([](sluice_config& c) { c.snat_port_max = kLast; });
+  for (unsigned nat = SLUICE_SNAT_PORT_MIN; nat <= kLast; ++nat) {
     const Tuple tuple{"192.0.2.1", static_cast<std::uint16_t>(nat), "198.51.100.7", 80, IPPROTO_UDP};
     put_connection(tuple, alias);
     ++taken;

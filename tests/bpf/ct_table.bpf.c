@@ -7,26 +7,27 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-enum act { ACT_FIND, ACT_ADD, ACT_REPLACE, ACT_REMOVE };
+enum act { ACT_FIND, ACT_ADD, ACT_REPLACE, ACT_REMOVE, ACT_RECLAIM };
 
 struct step {
 	struct sluice_ct_key key;
-	__u64 mark;	/* of an entry that is added: its `stamp` */
+	__u64 mark;	/* of an entry that is added: its `stamp`, and the second that it was seen in; of RECLAIM the second now */
 	__u32 act;
 	__u32 owner;
 };
 
-/* FIND: the entry's mark, or -ENOENT, or -EIO if it is torn; ADD and REPLACE: 0 or the error; REMOVE: 1 or 0. */
+/* FIND: the entry's mark, or -ENOENT, or -EIO if it is torn; ADD and REPLACE: 0 or the error; REMOVE: 1 or 0; RECLAIM: 0. */
 SEC("tc")
 int ct_step(struct __sk_buff *skb)
 {
 	const struct sluice_config *cfg = config_get();
+	struct sluice_packet *pkt = packet_get();
 	struct sluice_ct_entry entry = {};
 	struct ct_snapshot found;
 	struct step step;
 	__u64 hash;
 
-	if (!cfg || bpf_skb_load_bytes(skb, ETH_HLEN, &step, sizeof(step)))
+	if (!cfg || !pkt || bpf_skb_load_bytes(skb, ETH_HLEN, &step, sizeof(step)))
 		return -EINVAL;
 	hash = sluice_ct_hash(&step.key, cfg->conntrack_secret);
 	if (step.act == ACT_FIND) {
@@ -36,9 +37,16 @@ int ct_step(struct __sk_buff *skb)
 	}
 	if (step.act == ACT_REMOVE)
 		return ct_remove(cfg, &step.key, hash);
+	if (step.act == ACT_RECLAIM) {
+		pkt->ct_key = step.key;
+		pkt->now_ns = step.mark * SLUICE_NS_PER_S;
+		ct_reclaim(pkt, cfg);
+		return 0;
+	}
 	entry.stamp = step.mark;
 	entry.owner = step.owner;
-	entry.last_seen_ns = step.mark;
+	entry.last_seen_ns = step.mark * SLUICE_NS_PER_S;
 	entry.seal = sluice_ct_seal(hash, &entry.nat);
+	entry.progress = sluice_ct_progress_word(entry.seal, 0);
 	return ct_add(cfg, &step.key, hash, &entry, step.act == ACT_ADD ? CT_NOTHING : CT_ANYTHING);
 }

@@ -6,89 +6,20 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
-#include <random>
 #include <set>
 #include <thread>
 #include <vector>
 
-#include "ct_table.skel.h"
-#include "sweep.skel.h"
-#include "tests/bpf/world.h"
+#include "tests/bpf/table_fixture.h"
 
 namespace sluice::bpftest {
 namespace {
 
-enum Act : std::uint32_t { kFind, kAdd, kReplace, kRemove };  // as in ct_table.bpf.c
-
-struct Step {
-  sluice_ct_key key;
-  std::uint64_t mark;
-  std::uint32_t act;
-  std::uint32_t owner;
-};
-
-class Dice {
- public:
-  explicit Dice(std::size_t seed) : random_(static_cast<unsigned>(seed)) {}
-  std::uint32_t operator()(std::size_t below) { return static_cast<std::uint32_t>(random_() % below); }
-
- private:
-  std::mt19937 random_;
-};
-
-class Table : public World {
+class Sweep : public Table {
  protected:
-  void SetUp() override {
-    World::SetUp();
-    load(ct_table_bpf__elf_bytes);
-    load(sweep_bpf__elf_bytes);
-  }
-  static sluice_ct_key key(std::uint32_t number) {
-    return key_of({"10.1.0.2", static_cast<std::uint16_t>(number), "10.1.0.3",
-                   static_cast<std::uint16_t>(number >> 16)});
-  }
-  int step(Act act, std::uint32_t number, std::uint32_t mark = 0, std::uint32_t owner = 1) {
-    Bytes data(ETH_HLEN + sizeof(Step));
-    const Step made{key(number), mark, act, owner};
-    std::memcpy(data.data() + ETH_HLEN, &made, sizeof made);
-    return run_program("ct_step", data);
-  }
-  std::int64_t use(std::uint32_t owner) { return get<std::int64_t>("conntrack_use", owner).value(); }
-  // Every way that is taken has a place of its own, every other place is free or was never used, and is in
-  // the list of free ones once. Gives the keys of the table.
-  std::multiset<std::string> check_groups();
   sluice_sweep wanted(std::uint32_t number);
   std::vector<bool> sweep(const std::vector<sluice_sweep>& asked);
 };
-
-std::multiset<std::string> Table::check_groups() {
-  std::multiset<std::string> keys;
-  for (std::uint32_t index = 0; index < kConntrackGroups; ++index) {
-    const auto group = get<sluice_ct_group>("conntrack_groups", index).value();
-    const auto pool = get<sluice_ct_pool>("conntrack", index).value();
-    std::set<std::uint32_t> places;
-    for (const auto& tags : group.tags) {
-      std::set<std::uint16_t> of_set;
-      for (std::uint32_t way = 0; way < SLUICE_CT_WAYS; ++way) {
-        const auto tag = static_cast<std::uint16_t>(tags.word[way / 4] >> way % 4 * 16);
-        if (!tag) continue;
-        EXPECT_TRUE(tag & SLUICE_CT_TAG);
-        EXPECT_TRUE(of_set.insert(tag).second) << "a tag twice in a set";
-        EXPECT_LT(tags.entry[way], group.fresh);
-        EXPECT_TRUE(places.insert(tags.entry[way]).second) << "a place that two have";
-        keys.emplace(reinterpret_cast<const char*>(&pool.pair[tags.entry[way]].key), sizeof(sluice_ct_key));
-      }
-    }
-    for (auto next = group.free; next; next = pool.pair[next - 1].entry.owner)
-      if (next > group.fresh || !places.insert(next - 1).second) {
-        ADD_FAILURE() << "the list of free places leads to one that is taken, or in a circle";
-        break;
-      }
-    EXPECT_EQ(places.size(), group.fresh) << "a place got lost";
-    EXPECT_LE(group.fresh, static_cast<std::uint32_t>(SLUICE_CT_POOL));
-  }
-  return keys;
-}
 
 TEST_F(Table, DoesAsAPlainMap) {
   Dice dice(1);
@@ -175,7 +106,7 @@ TEST_F(Table, AnEmptyPoolRefusesAndTakesNothing) {
 }
 
 // What user space asks to remove, as it read it.
-sluice_sweep Table::wanted(std::uint32_t number) {
+sluice_sweep Sweep::wanted(std::uint32_t number) {
   const auto at = way_of(key(number)).value();
   const auto group = set_of(key(number)) / SLUICE_CT_GROUP_SETS;
   const auto entry = get<sluice_ct_pool>("conntrack", group).value().pair[at.place].entry;
@@ -183,7 +114,7 @@ sluice_sweep Table::wanted(std::uint32_t number) {
           entry.last_seen_ns};
 }
 
-std::vector<bool> Table::sweep(const std::vector<sluice_sweep>& asked) {
+std::vector<bool> Sweep::sweep(const std::vector<sluice_sweep>& asked) {
   Bytes data(ETH_HLEN + asked.size() * sizeof(sluice_sweep)), out;
   std::memcpy(data.data() + ETH_HLEN, asked.data(), asked.size() * sizeof(sluice_sweep));
   run_program("sweep", data, &out);
@@ -196,7 +127,7 @@ std::vector<bool> Table::sweep(const std::vector<sluice_sweep>& asked) {
   return removed;
 }
 
-TEST_F(Table, ASweepRemovesWhatIsAsItWasRead) {
+TEST_F(Sweep, ASweepRemovesWhatIsAsItWasRead) {
   for (std::uint32_t number = 1; number <= 5; ++number) ASSERT_EQ(step(kAdd, number, 10, 2), 0);
   const auto renewed = wanted(1), gone = wanted(2);
   ASSERT_EQ(step(kReplace, 1, 11, 2), 0);
@@ -217,7 +148,7 @@ TEST_F(Table, ASweepRemovesWhatIsAsItWasRead) {
   EXPECT_EQ(use(SLUICE_CT_USE_ALL), 2);
 }
 
-TEST_F(Table, ASweepTakesAsManyAsItMay) {
+TEST_F(Sweep, ASweepTakesAsManyAsItMay) {
   std::vector<sluice_sweep> asked;
   for (std::uint32_t number = 0; number < SLUICE_SWEEP_MOST; ++number) {
     ASSERT_EQ(step(kAdd, number, 10), 0);
