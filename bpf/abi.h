@@ -58,6 +58,7 @@ enum {
 	SLUICE_SNAT_PORT_MIN = 61000,
 	SLUICE_SNAT_PORT_MAX = 65535,
 	SLUICE_SNAT_TRIES = 64,
+	SLUICE_SNAT_MODEST = 128,	/* entries of conntrack with which an owner's ports are safe from others */
 };
 
 /* UDP source ports of tunnel packets, one per flow (RFC 7348, 5): of the modules and of the VXLAN device. Apart from the
@@ -189,7 +190,9 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
 	SLUICE_CT_FIN_ORIGIN = 1 << 1,
 	SLUICE_CT_FIN_REPLY = 1 << 2,
 	SLUICE_CT_CLOSED = 1 << 3,	/* RST, or FIN of both sides */
-	SLUICE_CT_ASSURED = 1 << 4,	/* the originator went on after a reply: no SYN to nowhere or in a flood */
+	/* TCP: the originator went on after a reply, so it was no SYN to nowhere or in a flood. UDP: something came some time
+	 * (SLUICE_CT_RENEW_NS) after a reply, so it was more than one exchange. */
+	SLUICE_CT_ASSURED = 1 << 4,
 	SLUICE_CT_DOUBTED = 1 << 5,	/* of CLOSED: by a reset from outside, which anybody may have forged */
 };
 
@@ -376,8 +379,9 @@ enum {
 	 * more: its timers are coarse. Other systems do for longer. */
 	SLUICE_CT_TCP_TIME_WAIT_S = 120,
 	SLUICE_CT_TCP_CLOSED_S = 10,	/* reset; and TIME_WAIT where room is short */
-	SLUICE_CT_UDP_NEW_S = 30,
-	SLUICE_CT_UDP_REPLIED_S = 180,
+	SLUICE_CT_UDP_NEW_S = 30,	/* UDP as Linux has it: nf_conntrack_udp_timeout, and _stream */
+	SLUICE_CT_UDP_LASTING_S = 120,
+	SLUICE_CT_UDP_ANSWERED_S = 10,	/* one exchange, of DNS for example, where room is short */
 	SLUICE_CT_ICMP_S = 30,
 	SLUICE_CT_OTHER_S = 300,
 };
@@ -402,17 +406,19 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 			  progress & SLUICE_CT_ASSURED	 ? SLUICE_CT_TCP_ESTABLISHED_S :
 							   SLUICE_CT_TCP_NEW_S;
 	else if (proto == 17)
-		seconds = progress & SLUICE_CT_REPLIED ? SLUICE_CT_UDP_REPLIED_S : SLUICE_CT_UDP_NEW_S;
+		seconds = progress & SLUICE_CT_ASSURED ? SLUICE_CT_UDP_LASTING_S : SLUICE_CT_UDP_NEW_S;
 	else if (proto == 1 || proto == 58)
 		seconds = SLUICE_CT_ICMP_S;
 	return seconds * SLUICE_NS_PER_S;
 }
 
-/* The same where room is short: no TIME_WAIT. */
+/* The same where room is short: what is closed or answered is over soon. */
 SLUICE_INLINE __u64 sluice_ct_short_lifetime_ns(__u8 proto, __u32 progress)
 {
-	if (proto == 6 && progress & SLUICE_CT_CLOSED)
+	if (proto == 6 && sluice_ct_time_wait(progress))
 		return SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S;
+	if (proto == 17 && (progress & (SLUICE_CT_REPLIED | SLUICE_CT_ASSURED)) == SLUICE_CT_REPLIED)
+		return SLUICE_CT_UDP_ANSWERED_S * SLUICE_NS_PER_S;
 	return sluice_ct_lifetime_ns(proto, progress);
 }
 

@@ -44,12 +44,13 @@ static __always_inline long ct_add(const struct sluice_config *cfg, const struct
 	return 0;
 }
 
-/* False: it was gone already. */
-static __always_inline bool ct_remove(const struct sluice_config *cfg, const struct sluice_ct_key *key, __u64 hash)
+/* False: it was gone already. `seal`: see ct_erase(). */
+static __always_inline bool ct_remove(const struct sluice_config *cfg, const struct sluice_ct_key *key, __u64 hash,
+				      __u64 seal)
 {
 	__u32 owner;
 
-	if (!ct_erase(cfg, key, hash, &owner))
+	if (!ct_erase(cfg, key, hash, seal, &owner))
 		return false;
 	ct_use_change(owner, -1);
 	return true;

@@ -168,17 +168,19 @@ static __always_inline bool is_from_outside(const struct sluice_packet *pkt)
 	       (pkt->hook == SLUICE_HOOK_HOST && !(pkt->flags & SLUICE_PKT_OWN_NODE));
 }
 
-static __always_inline __u32 ct_progress_after(__u32 progress, const struct sluice_packet *pkt)
+static __always_inline __u32 ct_progress_after(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
+	__u32 progress = ct_progress(ct);
 
 	/* The end that a reset was for did not take it if the connection goes on. */
 	if (progress & SLUICE_CT_CLOSED && !sluice_ct_time_wait(progress))
 		progress &= ~(SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED);
+	if (progress & SLUICE_CT_REPLIED &&
+	    (pkt->proto == IPPROTO_UDP ? ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS) : !reply))
+		progress |= SLUICE_CT_ASSURED;
 	if (reply)
 		progress |= SLUICE_CT_REPLIED;
-	else if (progress & SLUICE_CT_REPLIED)
-		progress |= SLUICE_CT_ASSURED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
 		progress |= reply ? SLUICE_CT_FIN_REPLY : SLUICE_CT_FIN_ORIGIN;
 	if (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY)
@@ -199,7 +201,7 @@ static __always_inline bool ct_touch(const struct ct_snapshot *ct, const struct 
 	if (likely(word == ct->entry->progress && !(pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST)) &&
 		   !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS)))
 		return false;
-	word = sluice_ct_progress_word(ct->seal, ct_progress_after(ct_progress(ct), pkt));
+	word = sluice_ct_progress_word(ct->seal, ct_progress_after(ct, pkt));
 	if (word == ct->entry->progress && !ct_idle(ct, pkt->now_ns, SLUICE_CT_RENEW_NS))
 		return false;
 	ct->entry->progress = word;

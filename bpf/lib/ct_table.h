@@ -179,7 +179,6 @@ enum ct_yield {
 	CT_NOTHING,
 	CT_ALIKE,	/* the new one's like, translated the same way: the connection begins anew */
 	CT_OVER,	/* or beyond its lifetime */
-	CT_CLOSED,	/* or closed for as long as a reset one is remembered */
 	CT_ANYTHING,
 };
 
@@ -193,8 +192,7 @@ static __always_inline bool ct_yields(enum ct_yield yield, const struct sluice_c
 		return yield == CT_ANYTHING;
 	if (old->seal == entry->seal || yield == CT_ALIKE)
 		return old->seal == entry->seal;
-	return idle_ns > (__s64)(yield == CT_CLOSED ? sluice_ct_short_lifetime_ns(key->proto, progress) :
-						      sluice_ct_lifetime_ns(key->proto, progress));
+	return idle_ns > (__s64)sluice_ct_lifetime_ns(key->proto, progress);
 }
 
 /* 0: inserted. 1: in place of another one, which had *owner. -EEXIST: the other one did not yield. -E2BIG: there is no
@@ -278,9 +276,9 @@ static __always_inline void ct_clear(const struct ct_home *home, bool in_turn, _
 	removed->ways = ways;
 }
 
-/* False: there is none. `owner`: the entry's. */
+/* False: there is none. `seal`: the entry's that is meant; 0: of whichever. `owner`: the entry's. */
 static __always_inline bool ct_erase(const struct sluice_config *cfg, const struct sluice_ct_key *key, __u64 hash,
-				     __u32 *owner)
+				     __u64 seal, __u32 *owner)
 {
 	struct ct_home home;
 	struct ct_spot spot;
@@ -289,6 +287,8 @@ static __always_inline bool ct_erase(const struct sluice_config *cfg, const stru
 		return false;
 	bpf_spin_lock(&home.group->lock);
 	ct_spot_find(&spot, &home, key);
+	if (spot.pair && seal && spot.pair->entry.seal != seal)
+		spot.pair = NULL;
 	if (spot.pair) {
 		*owner = spot.pair->entry.owner;
 		ct_vacate(home.group, spot.tags, spot.way, spot.pair, spot.at);

@@ -181,7 +181,7 @@ static __always_inline __u32 commit(struct sluice_packet *pkt, const struct slui
 	if (!reason && pkt->flags & SLUICE_PKT_SERVICE) {
 		reason = insert_front(pkt, cfg);
 		if (reason)
-			ct_remove(cfg, &pkt->ct_key, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret));
+			ct_remove(cfg, &pkt->ct_key, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret), 0);
 	}
 	if (reason && masquerade)
 		port_release(pkt, cfg);

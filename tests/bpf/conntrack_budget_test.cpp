@@ -120,8 +120,10 @@ TEST_F(Budget, WhatFindsNoPlaceTakesNothing) {
 class Crowd : public Budget {
  protected:
   // So many entries of `owner`, all of an age.
-  void leave(std::uint32_t owner, std::uint32_t entries, std::uint64_t age_s) {
+  void leave(std::uint32_t owner, std::uint32_t entries, std::uint64_t age_s,
+             std::uint8_t proto = IPPROTO_UDP, std::uint32_t progress = 0) {
     Connection made;
+    made.progress = progress;
     made.last_seen_ns = now_ns() - age_s * SLUICE_NS_PER_S;
     made.owner = owner;
     const auto kinds = {SLUICE_CT_MASQUERADE | SLUICE_CT_SERVICE, SLUICE_CT_ALIAS + 0, SLUICE_CT_FRONT + 0};
@@ -129,7 +131,7 @@ class Crowd : public Budget {
     for (std::uint32_t i = 0; i < entries; ++i, ++made_) {
       made.nat.flags = static_cast<__u16>(kinds.begin()[i % kinds.size()]);
       put_connection({"10.1.0.9", static_cast<std::uint16_t>(made_ % 50'000), "198.51.100.9",
-                      static_cast<std::uint16_t>(1 + made_ / 50'000), IPPROTO_UDP},
+                      static_cast<std::uint16_t>(1 + made_ / 50'000), proto},
                      made);
     }
     put("conntrack_use", owner, use(owner) + entries);
@@ -168,7 +170,7 @@ TEST_F(Crowd, WhatIsOverMakesRoomForOthersWithoutASweep) {
 }
 
 TEST_F(Crowd, WhatLivesStays) {
-  leave(kFromA, kConntrackMax / 2, SLUICE_CT_UDP_NEW_S - 15);
+  leave(kFromA, kConntrackMax / 2, 3600, IPPROTO_TCP, SLUICE_CT_REPLIED | SLUICE_CT_ASSURED);
   for (std::uint16_t port = 4000; port < 4100; ++port) ASSERT_EQ(open(port), "dropped CT_BUDGET") << port;
   EXPECT_EQ(use(kFromA), kConntrackMax / 2);
   EXPECT_EQ(connections(), kConntrackMax / 2);

@@ -236,7 +236,8 @@ TEST_F(Conntrack, LifetimesByState) {
        kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY,
        SLUICE_CT_TCP_TIME_WAIT_S},
       {"UDP without an answer", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S},
-      {"UDP answered", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_REPLIED_S},
+      {"UDP answered", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_NEW_S},
+      {"UDP that lasts", IPPROTO_UDP, kEstablished, SLUICE_CT_UDP_LASTING_S},
       {"echo", IPPROTO_ICMP, SLUICE_CT_REPLIED, SLUICE_CT_ICMP_S},
       {"another protocol", IPPROTO_GRE, 0, SLUICE_CT_OTHER_S},
   };
@@ -262,6 +263,30 @@ TEST_F(Conntrack, LifetimesByState) {
     EXPECT_EQ(judged(), before + 1) << "a new connection a second after it";
     EXPECT_EQ(connection(tuple)->progress, 0U) << "with an entry of its own";
     EXPECT_EQ(connections(), 1U);
+  }
+}
+
+TEST_F(Conntrack, UdpLastsIfMoreComesThanAnAnswer) {
+  const Tuple tuple{"10.1.0.2", 4000, "10.1.0.3", 80, IPPROTO_UDP};
+  for (const bool by_reply : {false, true}) {
+    forget_connections();
+    const auto turn = [&](const Frame& frame) {
+      deliver(but(frame, [](Frame& f) { f.proto = IPPROTO_UDP; }));
+    };
+    const auto lasts = [&] { return (connection(tuple)->progress & SLUICE_CT_ASSURED) != 0; };
+    turn(forward());
+    age(tuple, 5);
+    turn(forward());
+    EXPECT_FALSE(lasts()) << "a question that is repeated";
+    turn(back());
+    // However long the next steps take, they come at once.
+    change_connection(tuple, [](Connection& c) { c.last_seen_ns = now_ns() + 60 * SLUICE_NS_PER_S; });
+    turn(forward());
+    turn(back());
+    EXPECT_FALSE(lasts()) << "two questions at once";
+    age(tuple, 2);
+    turn(by_reply ? back() : forward());
+    EXPECT_TRUE(lasts());
   }
 }
 

@@ -36,7 +36,7 @@ int ct_step(struct __sk_buff *skb)
 		return how == CT_FOUND ? (int)found.entry->stamp : how == CT_ABSENT ? -ENOENT : -EIO;
 	}
 	if (step.act == ACT_REMOVE)
-		return ct_remove(cfg, &step.key, hash);
+		return ct_remove(cfg, &step.key, hash, 0);
 	if (step.act == ACT_RECLAIM) {
 		pkt->ct_key = step.key;
 		pkt->now_ns = step.mark * SLUICE_NS_PER_S;

@@ -25,7 +25,7 @@ static __always_inline bool hold(struct ct_snapshot *ct, const struct sluice_con
 	__u64 heir = sluice_ct_hash(&what->heir, cfg->conntrack_secret);
 	__u32 place;
 
-	return ct_find(cfg, &what->held, ct) == CT_FOUND && ct_remove(cfg, &what->held, held) &&
+	return ct_find(cfg, &what->held, ct) == CT_FOUND && ct_remove(cfg, &what->held, held, ct->seal) &&
 	       !ct_add(cfg, &what->heir, heir, &what->value, CT_NOTHING) &&
 	       ct_lookup(cfg, &what->heir, heir, &place) && place == ct->place;
 }
