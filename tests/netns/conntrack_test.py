@@ -8,8 +8,6 @@ import json
 import os
 import random
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from conntrack import conntrack_entries  # noqa: E402
+from segments import SYN, Segments  # noqa: E402
 from sluice_node import Namespace, Node, run, wait_for  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, tcp_reaches, udp_reaches  # noqa: E402
 
@@ -29,23 +28,12 @@ NODE, WORLD, SILENT = "192.0.2.1", "192.0.2.2", "192.0.2.99"
 def syn_flood(namespace, targets, ports, seconds):
     """SYNs by a raw socket, which nobody of the sender's own stack waits for: from every one of the ports to each target,
     again and again for so long. How many."""
-    def checksum(data):
-        total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-        total = (total >> 16) + (total & 0xffff)
-        return ~(total + (total >> 16)) & 0xffff
-
     def send():
-        source = next(a for a in subprocess.run(["ip", "-4", "-o", "addr", "show", "eth0"], capture_output=True, text=True,
-                                                check=True).stdout.split() if "/" in a).split("/")[0]
         sent, end = 0, time.monotonic() + seconds
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        with Segments(namespace.address) as segments:
             while time.monotonic() < end:
                 for port in ports:
-                    target, target_port = random.choice(targets)
-                    addresses = socket.inet_aton(source) + socket.inet_aton(target)
-                    header = struct.pack("!HHIIBBHHH", port, target_port, 1, 0, 5 << 4, 2, 1024, 0, 0)
-                    whole = checksum(addresses + struct.pack("!BBH", 0, 6, len(header)) + header)
-                    raw.sendto(header[:16] + struct.pack("!H", whole) + header[18:], (target, 0))
+                    segments.send(port, random.choice(targets), SYN)
                     sent += 1
         return sent
     return in_namespace(namespace.path, send)
