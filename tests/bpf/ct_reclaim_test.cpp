@@ -216,7 +216,7 @@ TEST_F(Reclaim, SeveralCpusLeaveItWhole) {
     for (std::size_t own = 0; own < mine.size(); ++own) threads.emplace_back([&, own] { work(own); });
   }
   EXPECT_EQ(wrong, 0);
-  EXPECT_GT(reclaimed, 1000) << "nothing was over";
+  EXPECT_GT(reclaimed, 100) << "nothing was over";
   const auto left = static_cast<std::int64_t>(check_groups().size());
   EXPECT_EQ(use(SLUICE_CT_USE_ALL), left);
   EXPECT_EQ(use(9), crowd);

@@ -156,7 +156,7 @@ class ForgedPackets : public Service {
     if (state != State::kIdle) return;
     for (const Tuple& tuple : views())
       change_connection(
-          tuple, [&](Connection& c) { c.last_seen_ns = now_ns() - (udp() ? 100 : 3600) * SLUICE_NS_PER_S; });
+          tuple, [&](Connection& c) { c.last_seen_ns = now_ns() - (udp() ? 20 : 3600) * SLUICE_NS_PER_S; });
   }
 
   // The tuples under which conntrack has the connection.
