@@ -31,7 +31,8 @@ void Controller::reconcile_node() {
   if (own == state_.nodes().end()) return;
 
   auto retry = [this](const std::string& what) {
-    spdlog::error("node not configured: {}; next try in a second", what);
+    if (node_problem_ != what) spdlog::error("node not configured: {}; tried again every second", what);
+    node_problem_ = what;
     node_dirty_ = true;
     node_retry_at_ = Clock::now() + 1s;
   };
@@ -85,6 +86,7 @@ void Controller::reconcile_node() {
 
   config.non_masquerade = options_.non_masquerade;
 
+  if (node_config_ == config || config.pod_cidrs.empty()) node_problem_.clear();
   if (node_config_ == config) return;
   if (config.pod_cidrs.empty()) {
     spdlog::warn(
@@ -96,6 +98,7 @@ void Controller::reconcile_node() {
     return;
   }
   if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
+  node_problem_.clear();
   ipam_.set_pod_cidrs(config.pod_cidrs);
   state_.set_pod_cidrs(config.pod_cidrs);
   for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));

@@ -255,9 +255,9 @@ TEST_F(Lifecycle, ConnectionsThatOutlivedTheirTimeAreCollected) {
   constexpr std::uint64_t kIdle = SLUICE_CT_UDP_NEW_S + 10;
   ASSERT_EQ(insert(1, kIdle, 0, 0), 0);
   ASSERT_EQ(insert(2, 0, 0, 0), 0);
-  ASSERT_EQ(insert(3, kIdle, 0, SLUICE_CT_REPLIED), 0);
+  ASSERT_EQ(insert(3, kIdle, 0, SLUICE_CT_REPLIED | SLUICE_CT_ASSURED), 0);
   ASSERT_EQ(insert(4, kIdle, SLUICE_CT_ALIAS, 0), 0);
-  ASSERT_EQ(insert(5, kIdle, SLUICE_CT_ALIAS, SLUICE_CT_REPLIED), 0);
+  ASSERT_EQ(insert(5, kIdle, SLUICE_CT_ALIAS, SLUICE_CT_REPLIED | SLUICE_CT_ASSURED), 0);
   ASSERT_EQ(insert(6, 0, 0, 0, 1), 0) << "its seal is not the key's";
   datapath_->collect_connections();
   const auto status = datapath_->conntrack();
