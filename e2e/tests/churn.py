@@ -226,7 +226,7 @@ def given_back(cluster, report, before):
                               and not (what == "entries of conntrack" and count < before[n][what])})
             return not different
         try:
-            good = wait_for("everything to be given back", same, 120, 2)  # a closed connection is known for a minute
+            good = wait_for("everything to be given back", same, 180, 2)  # a closed connection is known for two minutes
         except TimeoutError:
             good = False
         report.check(f"maps, links, interfaces, addresses and files of {node} are back to what they were", good, different)
