@@ -415,7 +415,7 @@ SLUICE_INLINE __u64 sluice_ct_lifetime_ns(__u8 proto, __u32 progress)
 /* The same where room is short: what is closed or answered is over soon. */
 SLUICE_INLINE __u64 sluice_ct_short_lifetime_ns(__u8 proto, __u32 progress)
 {
-	if (proto == 6 && sluice_ct_time_wait(progress))
+	if (proto == 6 && progress & SLUICE_CT_CLOSED)
 		return SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S;
 	if (proto == 17 && (progress & (SLUICE_CT_REPLIED | SLUICE_CT_ASSURED)) == SLUICE_CT_REPLIED)
 		return SLUICE_CT_UDP_ANSWERED_S * SLUICE_NS_PER_S;

@@ -114,6 +114,7 @@ TEST_F(Reclaim, LifetimesAreThoseOfAFullTable) {
   };
   constexpr std::uint32_t kFins = SLUICE_CT_FIN_ORIGIN | SLUICE_CT_FIN_REPLY | SLUICE_CT_CLOSED;
   constexpr std::uint32_t kBoth = SLUICE_CT_REPLIED | SLUICE_CT_ASSURED;
+  constexpr std::uint32_t kDoubted = SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED;
   const Row rows[] = {
       {"a SYN that nobody answers", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S - 1, false},
       {"for long", IPPROTO_TCP, 0, SLUICE_CT_TCP_NEW_S + 1, true},
@@ -123,6 +124,9 @@ TEST_F(Reclaim, LifetimesAreThoseOfAFullTable) {
       {"closed just now", IPPROTO_TCP, kBoth | kFins, SLUICE_CT_TCP_CLOSED_S - 1, false},
       {"no TIME_WAIT here", IPPROTO_TCP, kBoth | kFins, SLUICE_CT_TCP_CLOSED_S + 1, true},
       {"reset", IPPROTO_TCP, kBoth | SLUICE_CT_CLOSED, SLUICE_CT_TCP_CLOSED_S + 1, true},
+      {"reset by somebody outside just now", IPPROTO_TCP, kBoth | kDoubted, SLUICE_CT_TCP_CLOSED_S - 1,
+       false},
+      {"a while ago", IPPROTO_TCP, kBoth | kDoubted, SLUICE_CT_TCP_CLOSED_S + 1, true},
       {"a datagram", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S - 1, false},
       {"never answered", IPPROTO_UDP, 0, SLUICE_CT_UDP_NEW_S + 1, true},
       {"an exchange of just now", IPPROTO_UDP, SLUICE_CT_REPLIED, SLUICE_CT_UDP_ANSWERED_S - 1, false},
