@@ -61,8 +61,7 @@ Events::Events(const RawMap& ring, std::shared_ptr<const Settings> settings)
 
 Events::~Events() {
   if (!thread_.joinable()) return;
-  const std::uint64_t one = 1;
-  static_cast<void>(::write(stop_.get(), &one, sizeof one));
+  eventfd_write(stop_.get(), 1);
   thread_.join();
 }
 

@@ -66,9 +66,8 @@ Acceptor::~Acceptor() {
 }
 
 void Acceptor::wake_acceptor() {
-  const std::uint64_t one = 1;
   // It fails only if the counter is full, and then poll() returns anyhow.
-  static_cast<void>(::write(wake_up_.get(), &one, sizeof one));
+  eventfd_write(wake_up_.get(), 1);
 }
 
 void Acceptor::listen_on(std::vector<int> listeners) {
