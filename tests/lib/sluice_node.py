@@ -96,6 +96,16 @@ class Namespace:
         run("ip", "netns", "del", self.name)
 
 
+def world_beyond(node, node_address, address):
+    """A host behind the node's uplink, up0: the namespace `world`, by its eth0 in the same /24."""
+    world = Namespace("world")
+    run("ip", "link", "add", "up0", "netns", node.name, "type", "veth", "peer", "name", "eth0", "netns", world.name)
+    for place, interface, own in ((node, "up0", node_address), (world, "eth0", address)):
+        place.ip("addr", "add", f"{own}/24", "dev", interface)
+        place.ip("link", "set", interface, "up")
+    return world
+
+
 class Pod(Namespace):
     limited = False  # has an annotation for the plugin `bandwidth`: its link is attached by tcx from the start
 

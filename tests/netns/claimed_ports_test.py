@@ -18,7 +18,7 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "..", 
 import sluice_test  # noqa: E402
 from measure import fake_api  # noqa: E402
 from service_test import outcome, service, slice_of  # noqa: E402
-from sluice_node import Namespace, Node, Pod, run, wait_for  # noqa: E402
+from sluice_node import Node, Pod, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, bound, in_namespace  # noqa: E402
 
 BUILD = ""
@@ -69,11 +69,8 @@ class Server:
 
 class ClaimedPortsTest(sluice_test.SluiceTest):
     def setUp(self):
-        self.node, self.world = Node(BUILD, "claimed", "10.83.1.0/24"), Namespace("world")
-        run("ip", "link", "add", "up0", "netns", self.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        for place, interface, address in ((self.node, "up0", NODE), (self.world, "eth0", WORLD)):
-            place.ip("addr", "add", f"{address}/24", "dev", interface)
-            place.ip("link", "set", interface, "up")
+        self.node = Node(BUILD, "claimed", "10.83.1.0/24")
+        self.world = world_beyond(self.node, NODE, WORLD)
         self.node.run("sysctl", "-qw", f"net.ipv4.ip_local_port_range={FIRST} {LAST}")
         self.api = fake_api.Server(bound(self.world, socket.SOCK_STREAM, API_PORT), {
             "nodes": [{"metadata": {"name": self.node.name, "resourceVersion": "1"}, "spec": {"podCIDRs": [self.node.pod_cidr]},

@@ -14,7 +14,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import CniError, Namespace, Node, Pod, run, wait_for  # noqa: E402
+from sluice_node import CniError, Node, Pod, wait_for, world_beyond  # noqa: E402
 from traffic import LEAST, SIZE, Echo, bound, limits, tcp_reaches, transfer, udp_is_refused, udp_reaches  # noqa: E402
 
 BUILD = ""
@@ -91,11 +91,7 @@ class ChainTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "chain", "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        for host, device, address in ((cls.node, "up0", NODE), (cls.world, "eth0", WORLD)):
-            host.ip("addr", "add", f"{address}/24", "dev", device)
-            host.ip("link", "set", device, "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
         cls.node.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")  # as on every Kubernetes node
         cls.node.write_node(address=NODE)
         cls.node.write_namespace("x")

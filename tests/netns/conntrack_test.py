@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..
 import sluice_test  # noqa: E402
 from conntrack import conntrack_entries  # noqa: E402
 from segments import SYN, Segments  # noqa: E402
-from sluice_node import Namespace, Node, run, wait_for  # noqa: E402
+from sluice_node import Node, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, tcp_reaches, udp_reaches  # noqa: E402
 
 BUILD = ""
@@ -45,12 +45,7 @@ class ConntrackTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "ct", "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        cls.node.ip("addr", "add", f"{NODE}/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", f"{WORLD}/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
         mac = json.loads(cls.world.ip("-j", "link", "show", "eth0"))[0]["address"]
         cls.node.ip("neigh", "add", SILENT, "lladdr", mac, "dev", "up0")
         cls.node.write_node(address=NODE)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from service_test import outcome, service, slice_of  # noqa: E402
-from sluice_node import CniError, Namespace, Node, Pod, run, wait_for  # noqa: E402
+from sluice_node import CniError, Node, Pod, run, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, in_namespace, udp_reaches  # noqa: E402
 
 BUILD = ""
@@ -28,13 +28,8 @@ class HostPortTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "ports", "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        for address in (NODE, SECOND):
-            cls.node.ip("addr", "add", f"{address}/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", f"{WORLD}/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
+        cls.node.ip("addr", "add", f"{SECOND}/24", "dev", "up0")
         cls.node.write_node(address=NODE)
         cls.node.write_namespace("x")
         cls.node.start_daemon()

@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import CniError, Namespace, Node, Pod, run  # noqa: E402
+from sluice_node import CniError, Node, Pod, world_beyond  # noqa: E402
 from traffic import Echo, bound, tcp_reaches  # noqa: E402
 
 BUILD = ""
@@ -112,12 +112,7 @@ class AddressTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "heirs", "10.83.1.0/29")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        cls.node.ip("addr", "add", f"{NODE}/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", f"{WORLD}/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
         cls.node.write_node(address=NODE)
         cls.node.write_namespace("x")
         cls.node.start_daemon()

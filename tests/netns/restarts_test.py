@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from rules_model import Sandbox, World, to_kubernetes  # noqa: E402
-from sluice_node import Namespace, Node, Pod, run, wait_for  # noqa: E402
+from sluice_node import Node, Pod, wait_for, world_beyond  # noqa: E402
 from traffic import bound  # noqa: E402
 
 BUILD = ""
@@ -112,11 +112,7 @@ class RestartsTest(sluice_test.SluiceTest):
     def setUp(self):
         self.chance = random.Random(SEED)
         self.node = Node(BUILD, "restarts", "10.83.75.0/24")
-        self.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", self.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        for place, interface, address in ((self.node, "up0", "192.0.2.1"), (self.world, "eth0", "192.0.2.2")):
-            place.ip("addr", "add", f"{address}/24", "dev", interface)
-            place.ip("link", "set", interface, "up")
+        self.world = world_beyond(self.node, "192.0.2.1", "192.0.2.2")
         self.world.ip("route", "add", self.node.pod_cidr, "via", "192.0.2.1")
         self.node.ip("route", "add", "198.51.100.0/24", "via", "192.0.2.2")
         for address in OUTSIDE:

@@ -15,7 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import Fabric, Namespace, Node, run, wait_for  # noqa: E402
+from sluice_node import Fabric, Namespace, Node, run, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, udp_is_refused, udp_reaches  # noqa: E402
 
 BUILD = ""
@@ -66,12 +66,7 @@ class ServiceTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "services", "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        cls.node.ip("addr", "add", f"{NODE}/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", f"{WORLD}/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
         cls.world.ip("route", "add", "10.96.0.0/16", "via", NODE)
         cls.node.write_node(address=NODE)
         cls.node.write_namespace("x")

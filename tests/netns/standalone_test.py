@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from sluice_node import CniError, Namespace, Node, connect_nodes, run, wait_for  # noqa: E402
+from sluice_node import CniError, Namespace, Node, connect_nodes, wait_for, world_beyond  # noqa: E402
 import sluice_test  # noqa: E402
 from traffic import Echo, TcpStream, UdpStream, tcp_reaches, udp_is_refused, udp_reaches  # noqa: E402
 
@@ -37,12 +37,7 @@ class NodeTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, cls.__name__.lower(), "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        cls.node.ip("addr", "add", "192.0.2.1/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, "192.0.2.1", "192.0.2.2")
         cls.node.write_node(address="192.0.2.1")
         cls.node.write_namespace("x", team="red")
         cls.node.start_daemon()

@@ -13,7 +13,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from service_test import NODE_PORT, PORT, TARGET, service, slice_of  # noqa: E402
-from sluice_node import Namespace, Node, run  # noqa: E402
+from sluice_node import Node, world_beyond  # noqa: E402
 from traffic import Echo, in_namespace  # noqa: E402
 
 BUILD = ""
@@ -35,12 +35,7 @@ class UdpServiceTest(sluice_test.SluiceTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "udp", "10.83.1.0/24")
-        cls.world = Namespace("world")
-        run("ip", "link", "add", "up0", "netns", cls.node.name, "type", "veth", "peer", "name", "eth0", "netns", "world")
-        cls.node.ip("addr", "add", f"{NODE}/24", "dev", "up0")
-        cls.node.ip("link", "set", "up0", "up")
-        cls.world.ip("addr", "add", f"{WORLD}/24", "dev", "eth0")
-        cls.world.ip("link", "set", "eth0", "up")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
         cls.node.ip("route", "add", "default", "via", WORLD)
         cls.node.write_node(address=NODE)
         cls.node.write_namespace("x")

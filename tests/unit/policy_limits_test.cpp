@@ -63,18 +63,7 @@ std::vector<PolicyPort> single_ports(int first, int step) {
 
 // Rows would be tables × blocks.
 TEST_F(PolicyLimits, ManyBlocksBesideManyPodsThatAdmitAnybody) {
-  std::vector<NetworkPolicy> policies;
-  for (std::uint32_t i = 0; i < 200; ++i) {
-    model::Pod pod;
-    pod.ns = "lab";
-    pod.name = fmt::format("pod{}", i);
-    pod.labels = {{"number", std::to_string(i)}};
-    pod.ips = {Address::from_v4(0x0a000a00U + i)};
-    cluster.endpoints[100 + i] = {100 + i, pod.ns, pod.name};
-    add_pod(cluster, pod);
-    policies.push_back(
-        ingress("lab", fmt::format("number={}", i), {{{}, {tcp(static_cast<int>(1000 + i))}}}));
-  }
+  auto policies = add_pods_that_admit_anybody(cluster, 200);
   PolicyRule blocks{{}, {tcp(443)}};
   for (std::uint32_t i = 0; i < 8000; ++i) blocks.peers.push_back(block(address(i) + "/32"));
   policies.push_back(egress("shop", "", {blocks}));

@@ -110,6 +110,24 @@ inline void set_policies(Cluster& cluster, const std::vector<NetworkPolicy>& pol
   }
 }
 
+// Adds `count` pods of this node to namespace lab. The policies: each has its own, which admits anybody at
+// one port.
+inline std::vector<NetworkPolicy> add_pods_that_admit_anybody(Cluster& cluster, std::uint32_t count) {
+  std::vector<NetworkPolicy> policies;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    model::Pod pod;
+    pod.ns = "lab";
+    pod.name = "pod" + std::to_string(i);
+    pod.labels = {{"number", std::to_string(i)}};
+    pod.ips = {Address::from_v4(0x0a000a00U + i)};
+    cluster.endpoints[100 + i] = {100 + i, pod.ns, pod.name};
+    add_pod(cluster, pod);
+    policies.push_back(
+        ingress("lab", "number=" + std::to_string(i), {{{}, {tcp(static_cast<int>(1000 + i))}}}));
+  }
+  return policies;
+}
+
 // Pods of this node: shop/front (endpoint 1), shop/cart (2), bank/vault (3), and 9, a container that is no
 // pod. Elsewhere: bank/front, lab/front, lab/db, ghost/front (namespace not known yet), host (host network),
 // done (finished).
