@@ -90,7 +90,7 @@ enum sluice_module {
 	SLUICE_MODULE_CANDIDATE = 7,	/* a firewall generation under check, reached by `probe` only */
 	SLUICE_MODULE_PROBE = 8,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
 	SLUICE_MODULE_NAT_NEW = 9,	/* a routed connection that conntrack does not have: Services, masquerade */
-	SLUICE_MODULE_REFUSE = 10,	/* answers what nobody serves */
+	SLUICE_MODULE_REFUSE = 10,	/* tells a sender why its packet goes no further */
 	SLUICE_MODULE_SOCKET = 11,	/* attached to the node's cgroup, no packets; its slot stays empty */
 	SLUICE_MODULE_SWEEP = 12,	/* run by BPF_PROG_TEST_RUN only; its slot stays empty */
 	SLUICE_MODULE_COUNT = 13,
@@ -104,7 +104,8 @@ enum sluice_hook {
 	SLUICE_HOOK_OVERLAY = 2,	/* sluice_vxlan, ingress: from another node */
 	SLUICE_HOOK_UPLINK = 3,		/* the node's uplink, ingress */
 	SLUICE_HOOK_PROBE = 4,		/* BPF_PROG_TEST_RUN of a candidate generation */
-	SLUICE_HOOK_COUNT = 5,
+	SLUICE_HOOK_ANSWER = 5,		/* none: an ICMP error of this node, in the place of the packet that it is about */
+	SLUICE_HOOK_COUNT = 6,
 };
 
 /* ---- drop reasons: each has a line in docs/drop-reasons.md ---------------------------- */
@@ -143,7 +144,8 @@ enum sluice_hook {
 	X(SERVICE_NO_BACKEND, "nobody serves the Service that the packet is for") \
 	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend") \
 	X(SERVICE_SOURCE, "loadBalancerSourceRanges of the Service do not have the source") \
-	X(TUNNEL_PORT, "for a node's tunnel port, in the name of a node that did not send it")
+	X(TUNNEL_PORT, "for a node's tunnel port, in the name of a node that did not send it") \
+	X(TOO_BIG, "larger than its way out of the node takes")
 
 enum sluice_drop_reason {
 #define SLUICE_X(name, text) SLUICE_DROP_##name,
@@ -629,6 +631,17 @@ struct sluice_tunnel_hop {	/* `tunnel_hops`: PERCPU_ARRAY by flow, the FIB's ans
 	__u16 fits;		/* IPv4 packets of that size */
 };
 
+/* ---- ICMP errors of this node -------------------------------------------------------------------- */
+enum {
+	SLUICE_ANSWERS_PER_S = 1000,
+	SLUICE_ANSWERS_AT_ONCE = 50,
+};
+
+struct sluice_answers {		/* `answers_left`: ARRAY by the sender's endpoint id; 0: all that are no pods of this node */
+	__u64 counted_ns;
+	__u64 left;
+};
+
 /* ---- configuration ----------------------------------------------------------------------- */
 enum sluice_monitor_flags {
 	SLUICE_MONITOR_DROPS = 1 << 0,
@@ -823,11 +836,11 @@ struct sluice_packet {
 	struct sluice_addr nat_addr;	/* MASQUERADE: the node, UNSERVICE: the Service */
 	__be16 nat_port_be;
 	__be16 client_port_be;	/* UNSERVICE: the originator's own */
-	__u16 verdict;		/* enum sluice_drop_reason; NONE: allowed */
+	__u16 verdict;		/* enum sluice_drop_reason, the firewall's (NONE: allowed) or why `refuse` gets the packet */
 	__u16 ports_tried;	/* by nat_commit, of the originator's */
 	struct sluice_addr front_addr;
 	__be16 front_port_be;
-	__u16 pad3;
+	__u16 mtu;		/* TOO_BIG: what the way takes */
 	__u32 ct_place;		/* of the connection's main entry, once it exists: group << SLUICE_CT_PLACE_BITS, + index */
 	__u64 ct_seal;		/* the entry's */
 	__u64 stamp;		/* stamp under which the firewall judged */
@@ -876,7 +889,7 @@ struct sluice_stats {
 	__u64 to_stack;
 	__u64 out_tunnel;
 	__u64 out_uplink;
-	__u64 answered;		/* turned into a reply to the pod that sent it: ARP, what nobody serves */
+	__u64 answered;		/* turned into a reply to the pod that sent it: ARP, an ICMP error */
 	__u64 direct_in;	/* of in[OVERLAY]: found at the uplink, not received from the VXLAN device */
 	__u64 direct_out;	/* of out_tunnel: sent by the uplink, not by the device */
 	__u64 drops[SLUICE_DROP_SLOTS];
@@ -941,6 +954,7 @@ SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
 SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 16, "sluice_tunnel_hop");
+SLUICE_ASSERT(sizeof(struct sluice_answers) == 16, "sluice_answers");
 SLUICE_ASSERT(sizeof(struct sluice_config) == 144, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");
 SLUICE_ASSERT(sizeof(struct sluice_port_run) == 8, "sluice_port_run");

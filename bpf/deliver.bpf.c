@@ -63,15 +63,18 @@ static __always_inline struct outcome to_host(struct __sk_buff *skb, const struc
 static __always_inline struct outcome to_vxlan_device(struct __sk_buff *skb, const struct sluice_packet *pkt,
 						      const struct sluice_config *cfg)
 {
+	/* The source that the other node knows this one by: the stack might choose another address of the uplink's. Kernels
+	 * before 6.0 do not know the field, and let the route decide. */
 	struct bpf_tunnel_key tunnel = {
 		.tunnel_id = cfg->vni,
 		.remote_ipv4 = bpf_ntohl(pkt->route.tunnel_be),
 		.tunnel_ttl = TUNNEL_TTL,
+		.local_ipv4 = bpf_ntohl(addr_v4(&cfg->node_ipv4)),
 	};
 
 	if (!set_macs(skb, cfg->gateway_mac, cfg->gateway_mac) ||
-	    bpf_skb_set_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4),
-				   BPF_F_ZERO_CSUM_TX))
+	    (bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX) &&
+	     bpf_skb_set_tunnel_key(skb, &tunnel, offsetof(struct bpf_tunnel_key, local_ipv4), BPF_F_ZERO_CSUM_TX)))
 		return refused(SLUICE_DROP_REWRITE_FAILED);
 	return sent(bpf_redirect(cfg->vxlan_ifindex, 0));
 }
@@ -105,20 +108,23 @@ static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const str
 }
 
 /* The node's FIB decides, as for a packet that arrived on sluice_host. */
-static __always_inline struct outcome to_uplink(struct __sk_buff *skb, const struct sluice_packet *pkt,
+static __always_inline struct outcome to_uplink(struct __sk_buff *skb, struct sluice_packet *pkt,
 						const struct sluice_config *cfg)
 {
+	const __be32 src_be = addr_v4(pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) ? &pkt->nat_addr :
+												     &pkt->src);
+	const __be32 dst_be = addr_v4(&pkt->dst);
+	const __u32 segment = segment_size(skb, pkt);
+	/* What is beyond an IPv4 packet's size the interface cuts. */
+	const __u32 size = segment > 0xffff ? 0 : segment;
 	struct bpf_redir_neigh hop;
-	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
-		.ipv4_src = addr_v4(pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE) ?
-						 &pkt->nat_addr :
-						 &pkt->src),
-		.ipv4_dst = addr_v4(&pkt->dst),
-		.ifindex = cfg->host_ifindex,
-	};
-	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	struct bpf_fib_lookup fib;
+	long result = fib_ask(skb, cfg, &fib, src_be, dst_be, size);
 
+	if (unlikely(result == BPF_FIB_LKUP_RET_FRAG_NEEDED)) {
+		fib_mtu(skb, pkt, cfg, &fib, src_be, dst_be, size);
+		return refused(SLUICE_DROP_TOO_BIG);
+	}
 	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return refused(SLUICE_DROP_NO_ROUTE);
@@ -180,5 +186,9 @@ int deliver(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	count_module(pkt, SLUICE_MODULE_DELIVER);
 	outcome = send(skb, pkt, stats_of(pkt));
+	if (unlikely(outcome.reason == SLUICE_DROP_TOO_BIG)) {
+		pkt->verdict = outcome.reason;
+		go_to(skb, SLUICE_MODULE_REFUSE);
+	}
 	return outcome.reason ? drop(skb, pkt, SLUICE_MODULE_DELIVER, outcome.reason) : outcome.action;
 }

@@ -120,6 +120,9 @@ int router(struct __sk_buff *skb)
 	if (!reason) {
 		go_to_firewall(skb, pkt);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
+	} else if (reason == SLUICE_DROP_TTL_EXPIRED) {
+		pkt->verdict = reason;
+		go_to(skb, SLUICE_MODULE_REFUSE);
 	}
 	return drop(skb, pkt, SLUICE_MODULE_ROUTER, reason);
 }

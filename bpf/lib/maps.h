@@ -159,6 +159,14 @@ struct {
 } fragments SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLUICE_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, struct sluice_answers);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} answers_left SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, SLUICE_MAX_SERVICES);

@@ -10,9 +10,8 @@
 #include <linux/if_packet.h>
 
 #include "lib/checksum.h"
-#include "lib/parse.h"
+#include "lib/mtu.h"
 
-#define AF_INET 2
 #define TUNNEL_TTL 64
 #define VXLAN_HAS_VNI 0x08000000
 #define IPV4_WITHOUT_OPTIONS 0x45
@@ -110,22 +109,6 @@ static __always_inline __be32 tunnel_strip(struct __sk_buff *skb, const struct s
 	/* What the interface verified of the outer checksum, as the stack's UDP has it. */
 	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
 	return remote_be;
-}
-
-/* Bytes of the largest IPv4 packet, without the tunnel's headers, that the interface makes of this one; 0: unknown. */
-static __always_inline __u32 segment_size(struct __sk_buff *skb, const struct sluice_packet *pkt)
-{
-	const __u32 l4_offset = pkt->l4_offset & 0x7f;	/* ETH_HLEN + 60 at most; the mask is for the verifier */
-	const struct tcphdr *tcp;
-
-	if (!skb->gso_size)
-		return skb->len - ETH_HLEN;
-	if (pkt->proto == IPPROTO_UDP)
-		return l4_offset - ETH_HLEN + sizeof(struct udphdr) + skb->gso_size;
-	tcp = frame_start(skb) + l4_offset;
-	if (pkt->proto != IPPROTO_TCP || (const void *)(tcp + 1) > frame_end(skb))
-		return 0;
-	return l4_offset - ETH_HLEN + tcp->doff * 4 + skb->gso_size;
 }
 
 /* In whole words: the helper that copies them would else wait for the narrower stores to retire. */

@@ -125,6 +125,7 @@ std::string l4_checksum_text(const Bytes& ip, const Bytes& l4, bool quoted) {
   const std::uint8_t proto = ip[9];
   // A quoted TCP header need not have its checksum, so translation leaves that alone.
   if (!(has_pseudo(proto) || proto == IPPROTO_ICMP) || (quoted && proto == IPPROTO_TCP)) return "";
+  if (quoted && (ip[0] & 15U) * 4U + l4.size() < get16(ip, 2)) return "";  // not all of it is quoted
   if (proto == IPPROTO_UDP && !get16(l4, 6)) return " no-checksum";
   const unsigned start = has_pseudo(proto) ? pseudo_sum(ip, l4.size()) : 0;
   return sum(l4.data(), l4.size(), start) == 0xffff ? "" : " BAD-L4-CHECKSUM";

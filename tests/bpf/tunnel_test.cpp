@@ -148,7 +148,6 @@ TEST_F(Tunnel, WhatItCarriesIsJudgedAsWhatTheDeviceGives) {
        but(kRemote, [](Frame& f) { f.dst = "10.1.0.200"; }),
        {},
        "dropped ENDPOINT_GONE"},
-      {"with its last hop behind it", but(kRemote, [](Frame& f) { f.ttl = 1; }), {}, "dropped TTL_EXPIRED"},
       {"a first fragment", but(kRemote, [](Frame& f) { f.more = true; }), {}, "delivered"},
       {"without a payload", but(kRemote, [](Frame& f) { f.payload = 0; }), {}, "delivered"},
   };

@@ -298,6 +298,10 @@ long bpf_skb_get_tunnel_key(__sk_buff*, bpf_tunnel_key* key, __u32, __u64) {
 long bpf_skb_set_tunnel_key(__sk_buff*, bpf_tunnel_key*, __u32, __u64) { return 0; }
 
 long bpf_fib_lookup(void*, struct bpf_fib_lookup* fib, int, __u32) {
+  if (fib->tot_len > kUplinkMtu) {
+    fib->mtu_result = kUplinkMtu;
+    return BPF_FIB_LKUP_RET_FRAG_NEEDED;
+  }
   fib->ifindex = kUplink;
   return BPF_FIB_LKUP_RET_SUCCESS;
 }

@@ -18,7 +18,8 @@ namespace sluice::fuzz {
 using Program = int (*)(__sk_buff*);
 using Bytes = std::vector<std::uint8_t>;
 
-constexpr std::uint32_t kUplink = 23;  // where every route leads
+constexpr std::uint32_t kUplink = 23;      // where every route leads
+constexpr std::uint16_t kUplinkMtu = 200;  // of that way
 
 struct Arrival {
   Bytes frame;

@@ -170,6 +170,15 @@ class OffTest(TunnelTest):
             self.assertIn("--tunnel-direct=off", status["tunnel"]["notDirectReason"])
             self.assertGreater(status["packets"]["outTunnel"], 0)
 
+    def test_packets_bear_the_address_that_the_other_node_knows(self):
+        """Whichever of the uplink's addresses the node's routes prefer."""
+        other = "192.0.2.121"
+        self.one.ip("addr", "add", f"{other}/32", "dev", "up0")
+        self.addCleanup(self.one.ip, "addr", "del", f"{other}/32", "dev", "up0")
+        self.one.ip("route", "add", f"{TWO}/32", "dev", "up0", "src", other)
+        self.assertIn(f"src {other}", self.one.ip("route", "get", TWO))
+        self.assertTrue(udp_reaches(self.a, self.b.address, PORT))
+
     def test_one_end_alone_may_be_switched(self):
         self.two.kill_daemon()
         self.two.start_daemon()
