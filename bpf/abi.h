@@ -196,6 +196,7 @@ enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors i
 	 * (SLUICE_CT_RENEW_NS) after a reply, so it was more than one exchange. */
 	SLUICE_CT_ASSURED = 1 << 4,
 	SLUICE_CT_DOUBTED = 1 << 5,	/* of CLOSED: by a reset from outside, which anybody may have forged */
+	SLUICE_CT_ASKED = 1 << 6,	/* a SYN asked the server whether the connection is over; nobody has said that it goes on */
 };
 
 /* How a connection is translated: written by the insertion of its entry only. */

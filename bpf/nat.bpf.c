@@ -60,7 +60,8 @@ int nat(struct __sk_buff *skb)
 		if (pkt->flags & SLUICE_PKT_BRIDGED) {
 			struct tuple tuple = packet_tuple(pkt);
 
-			pkt->next = SLUICE_MODULE_NAT_COMMIT;
+			if (leaves_entry(pkt))
+				pkt->next = SLUICE_MODULE_NAT_COMMIT;
 			/* The search for a connection may have left another key. */
 			ct_key_make(&pkt->ct_key, &tuple);
 			reason = SLUICE_DROP_NONE;

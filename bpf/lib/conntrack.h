@@ -116,26 +116,45 @@ static __always_inline bool ct_expired(const struct ct_snapshot *ct, __u8 proto,
 	       ct_idle(ct, now_ns, sluice_ct_lifetime_ns(proto, ct_progress(ct)));
 }
 
-/* A closing connection whose originator sends a SYN is taken for over after this long without a packet. */
+/* A connection that anybody outside may have closed, or that its originator has closed, is doubtful after so long without
+ * a packet; a server that has it answers a SYN at once. */
+#define CT_DOUBT_NS (SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S)
 #define CT_HALF_CLOSED_NS (120 * SLUICE_NS_PER_S)
+#define CT_ANSWER_NS (800 * 1000000ULL)	/* before the SYN is repeated (RFC 6298, 2.1) */
 
-/* Is the connection closed? After a reset that may be forged its ends have time to show that it is not. */
-static __always_inline bool ct_closed(const struct ct_snapshot *ct, __u64 now_ns)
+static __always_inline bool ct_closed(const struct ct_snapshot *ct)
+{
+	return (ct_progress(ct) & (SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED)) == SLUICE_CT_CLOSED;
+}
+
+static __always_inline bool ct_doubtful(const struct ct_snapshot *ct, __u64 now_ns)
 {
 	__u32 progress = ct_progress(ct);
 
-	return progress & SLUICE_CT_CLOSED &&
-	       (!(progress & SLUICE_CT_DOUBTED) || ct_idle(ct, now_ns, SLUICE_CT_TCP_CLOSED_S * SLUICE_NS_PER_S));
+	return (progress & SLUICE_CT_DOUBTED && ct_idle(ct, now_ns, CT_DOUBT_NS)) ||
+	       (progress & SLUICE_CT_FIN_ORIGIN && ct_idle(ct, now_ns, CT_HALF_CLOSED_NS));
 }
 
-/* Does the connection, which has not expired, go on although a SYN came? Anybody outside can forge one. If the
- * connection is over for its client, the server's challenge ACK draws a reset, and the SYN that is repeated begins anew. */
+/* Does the connection, which has not expired, go on although a SYN came? Anybody outside can forge one: its server is
+ * asked. If the connection is over for its client, the server's challenge ACK draws a reset, and the SYN that is repeated
+ * begins anew. */
 static __always_inline bool ct_outlives_syn(const struct ct_snapshot *ct, __u64 now_ns)
 {
 	__u32 progress = ct_progress(ct);
 
-	return progress & SLUICE_CT_REPLIED && !ct_closed(ct, now_ns) &&
-	       !(progress & SLUICE_CT_FIN_ORIGIN && ct_idle(ct, now_ns, CT_HALF_CLOSED_NS));
+	return progress & SLUICE_CT_REPLIED && !ct_closed(ct) &&
+	       !(progress & SLUICE_CT_ASKED && ct_idle(ct, now_ns, CT_ANSWER_NS));
+}
+
+/* The server is being asked by a SYN, from now on. */
+static __always_inline void ct_ask(const struct ct_snapshot *ct, __u64 now_ns)
+{
+	__u32 progress = ct_progress(ct);
+
+	if (progress & SLUICE_CT_ASKED || !ct_doubtful(ct, now_ns))
+		return;
+	ct->entry->progress = sluice_ct_progress_word(ct->seal, progress | SLUICE_CT_ASKED);
+	ct->entry->last_seen_ns = now_ns;
 }
 
 /* Did the live generation admit the connection? */
@@ -170,8 +189,8 @@ static __always_inline bool is_from_outside(const struct sluice_packet *pkt)
 
 static __always_inline __u32 ct_progress_after(const struct ct_snapshot *ct, const struct sluice_packet *pkt)
 {
-	bool reply = pkt->flags & SLUICE_PKT_REPLY;
-	__u32 progress = ct_progress(ct);
+	__u32 progress = ct_progress(ct) & ~SLUICE_CT_ASKED;
+	bool reply = pkt->flags & SLUICE_PKT_REPLY, refusal = reply && !(progress & SLUICE_CT_REPLIED);
 
 	/* The end that a reset was for did not take it if the connection goes on. */
 	if (progress & SLUICE_CT_CLOSED && !sluice_ct_time_wait(progress))
@@ -186,8 +205,7 @@ static __always_inline __u32 ct_progress_after(const struct ct_snapshot *ct, con
 	if (progress & SLUICE_CT_FIN_ORIGIN && progress & SLUICE_CT_FIN_REPLY)
 		progress |= SLUICE_CT_CLOSED;
 	else if (pkt->flags & SLUICE_PKT_TCP_RST)
-		progress |= progress & SLUICE_CT_ASSURED && is_from_outside(pkt) ? SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED :
-										     SLUICE_CT_CLOSED;
+		progress |= is_from_outside(pkt) && !refusal ? SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED : SLUICE_CT_CLOSED;
 	return progress;
 }
 

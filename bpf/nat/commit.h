@@ -45,7 +45,7 @@ static __always_inline long resolve(struct sluice_packet *pkt, const struct slui
 	}
 	if (ct.nat.flags & (SLUICE_CT_ALIAS | SLUICE_CT_FRONT))
 		return SLUICE_DROP_CT_BUSY;
-	if (ct_closed(&ct, pkt->now_ns) || ct_expired(&ct, pkt->proto, pkt->now_ns))
+	if ((ct_closed(&ct) && pkt->flags & SLUICE_PKT_TCP_SYN) || ct_expired(&ct, pkt->proto, pkt->now_ns))
 		return is_remembered(pkt, &ct) && pkt->ports_tried < OWN_PORT_TRIES ? TAKEN : -EEXIST;
 	if (!same_service(pkt, &ct))
 		return TAKEN;
@@ -89,8 +89,6 @@ static __always_inline __u32 insert(struct sluice_packet *pkt, const struct slui
 		value.nat.port_be = pkt->front_port_be;
 		value.nat.client_port_be = pkt->client_port_be;
 	}
-	if (pkt->flags & SLUICE_PKT_TCP_RST)
-		progress |= SLUICE_CT_CLOSED;
 	if (pkt->flags & SLUICE_PKT_TCP_FIN)
 		progress |= SLUICE_CT_FIN_ORIGIN;
 	value.seal = sluice_ct_seal(hash, &value.nat);

@@ -102,8 +102,12 @@ static __always_inline void admitted_anew(struct sluice_packet *pkt, const struc
 		return;
 	ct_restamp(&ct, pkt);
 	/* A SYN and an ICMP error are no sign of life. */
-	if (pkt->state == SLUICE_STATE_ESTABLISHED && !(pkt->flags & SLUICE_PKT_TCP_SYN))
+	if (pkt->state != SLUICE_STATE_ESTABLISHED)
+		return;
+	if (!(pkt->flags & SLUICE_PKT_TCP_SYN))
 		renew(pkt, cfg, &ct);
+	else if (!(pkt->flags & SLUICE_PKT_REPLY))
+		ct_ask(&ct, pkt->now_ns);
 }
 
 static __always_inline bool destination_set(struct __sk_buff *skb, struct sluice_packet *pkt,

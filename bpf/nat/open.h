@@ -31,12 +31,21 @@ static __always_inline bool can_open(struct __sk_buff *skb, const struct sluice_
 {
 	__u8 flags;
 
-	if (pkt->proto != IPPROTO_TCP || pkt->flags & SLUICE_PKT_TCP_SYN)
+	if (pkt->proto != IPPROTO_TCP)
 		return true;
 	if (pkt->flags & (SLUICE_PKT_TCP_FIN | SLUICE_PKT_TCP_RST | SLUICE_PKT_FRAGMENT_LATER))
 		return false;
+	if (pkt->flags & SLUICE_PKT_TCP_SYN)
+		return true;
 	return !bpf_skb_load_bytes(skb, pkt->l4_offset + TCP_FLAGS_OFFSET, &flags, sizeof(flags)) &&
 	       !(flags & TCP_FLAG_BIT_SYN);
+}
+
+/* Is the packet, which belongs to no connection, to be remembered? Nothing follows a reset, and what it would leave could
+ * stand in a connection's way. */
+static __always_inline bool leaves_entry(const struct sluice_packet *pkt)
+{
+	return !(pkt->flags & SLUICE_PKT_TCP_RST);
 }
 
 /* Does a socket of the node have a connection with the packet's sender, at the packet's ports? */
@@ -186,7 +195,8 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 	struct sluice_service service = {};
 	__u32 reason;
 
-	pkt->next = SLUICE_MODULE_NAT_COMMIT;
+	if (leaves_entry(pkt))
+		pkt->next = SLUICE_MODULE_NAT_COMMIT;
 	ct_key_make(&pkt->ct_key, &tuple);
 	if (service_find(pkt, &service) && !is_for_node(skb, pkt, cfg)) {
 		if (!can_open(skb, pkt))

@@ -127,11 +127,27 @@ TEST_F(Conntrack, ASynChangesNothingThatLives) {
   EXPECT_EQ(progress(), kEstablished);
   EXPECT_EQ(connection(kTcp)->nat.flags, 0) << "its direction stays";
   EXPECT_EQ(connection(kTcp)->last_seen_ns, before);
-  // Its originator has closed it, and nobody has spoken since.
+  // Its originator has closed it, and nobody has spoken since: the server is asked.
   deliver(forward("FA"));
   age(kTcp, 121);
   deliver(forward("S"));
-  EXPECT_EQ(progress(), 0U);
+  deliver(back("A"));
+  EXPECT_EQ(progress(), kEstablished | SLUICE_CT_FIN_ORIGIN) << "it still sends";
+  age(kTcp, 121);
+  deliver(forward("S"));
+  EXPECT_EQ(progress(), kEstablished | SLUICE_CT_FIN_ORIGIN | SLUICE_CT_ASKED);
+  age(kTcp, 1);
+  deliver(forward("S"));
+  EXPECT_EQ(progress(), 0U) << "nobody said that it goes on";
+}
+
+// What it left could stand in a connection's way, or take the place of one that is not yet answered.
+TEST_F(Conntrack, AResetOfNoConnectionLeavesNothing) {
+  for (const char* flags : {"R", "RA", "SR"}) deliver(forward(flags));
+  EXPECT_EQ(connections(), 0U);
+  deliver(forward("S"));
+  deliver(back("R"));
+  EXPECT_EQ(connections(), 1U);
 }
 
 TEST_F(Conntrack, AResetThatWasNotTakenClosesNothing) {
@@ -194,6 +210,14 @@ TEST_F(Conntrack, AResetFromOutsideLeavesTheConnectionTimeToGoOn) {
   to_world("A");
   from_world("R");
   age(tuple, SLUICE_CT_TCP_CLOSED_S + 1);
+  to_world("S");
+  EXPECT_EQ(state(), kEstablished | SLUICE_CT_CLOSED | SLUICE_CT_DOUBTED | SLUICE_CT_ASKED);
+  from_world("A");
+  EXPECT_EQ(state(), kEstablished) << "the server knows it";
+  from_world("R");
+  age(tuple, SLUICE_CT_TCP_CLOSED_S + 1);
+  to_world("S");
+  age(tuple, 1);
   to_world("S");
   EXPECT_EQ(state(), 0U) << "nobody said that it goes on";
   EXPECT_EQ(connections(), 2U);

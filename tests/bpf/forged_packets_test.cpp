@@ -35,9 +35,25 @@ struct Sort {  // of connection
   bool server_outside = false;
 };
 
-enum class State { kSent, kAnswered, kOpen, kClientClosed, kServerClosed, kIdle, kCount };
-constexpr const char* kStates[] = {
-    "SYN sent", "answered", "open", "closed by the client", "closed by the server", "idle"};
+enum class State {
+  kSent,
+  kAnswered,
+  kOpen,
+  kClientClosed,
+  kServerClosed,
+  kClientClosedIdle,
+  kIdle,
+  kResetIdle,
+  kCount
+};
+constexpr const char* kStates[] = {"SYN sent",
+                                   "answered",
+                                   "open",
+                                   "closed by the client",
+                                   "closed by the server",
+                                   "closed by the client and idle",
+                                   "idle",
+                                   "reset by a forger and idle"};
 
 // A frame of TCP, from the wire's numbers.
 Frame from_wire(const Bytes& bytes, bool turned) {
@@ -151,12 +167,16 @@ class ForgedPackets : public Service {
     by_server("SA");
     if (state == State::kAnswered) return;
     by_client("A");
-    if (state == State::kClientClosed) by_client("FA");
+    if (state == State::kClientClosed || state == State::kClientClosedIdle) by_client("FA");
     if (state == State::kServerClosed) by_server("FA");
-    if (state != State::kIdle) return;
+    if (state == State::kResetIdle && !udp() && (sort.client_outside || sort.server_outside))
+      send(SLUICE_HOOK_UPLINK, but(sort.client_outside ? call_ : answer_, [](Frame& f) { f.flags = "R"; }));
+    if (state == State::kIdle || state == State::kResetIdle || state == State::kClientClosedIdle)
+      pass(udp() ? 20 : 3600);
+  }
+  void pass(unsigned seconds) {
     for (const Tuple& tuple : views())
-      change_connection(
-          tuple, [&](Connection& c) { c.last_seen_ns = now_ns() - (udp() ? 20 : 3600) * SLUICE_NS_PER_S; });
+      change_connection(tuple, [&](Connection& c) { c.last_seen_ns -= seconds * SLUICE_NS_PER_S; });
   }
 
   // The tuples under which conntrack has the connection.
@@ -183,7 +203,7 @@ class ForgedPackets : public Service {
   // As one of the two ends that is outside, or as the other end inside, to whom that could reach; else from
   // anywhere.
   Forged forge() {
-    const bool error = udp() || state_ == State::kSent || below(2);
+    const bool error = udp() || below(2);
     std::vector<std::pair<std::string, Frame>> ends;
     // The ends as they are on the wire outside, where anybody may forge them, and as they are inside.
     if (sort_.client_outside) ends.emplace_back("as the client", call_);
@@ -205,8 +225,8 @@ class ForgedPackets : public Service {
     auto [who, frame] = ends[below(ends.size())];
     if (error) return forge_error(who, frame);
     static constexpr const char* kFlags[] = {"R", "RA", "S", "SA"};
-    // Until the client has taken the answer up there is no connection that a reset could end.
-    frame.flags = kFlags[state_ == State::kAnswered ? 2 + below(2) : below(4)];
+    // Who asked last gets the tuple, until there is an answer.
+    frame.flags = kFlags[below(state_ == State::kSent ? 2 : 4)];
     const bool client = who == "as the client" || who.ends_with("of the client");
     std::uint32_t seq = client ? client_seq_ : server_seq_, ack = client ? server_seq_ : client_seq_;
     const std::uint32_t lot = below(3);
@@ -293,10 +313,15 @@ class ForgedPackets : public Service {
   }
 
   void attack(std::uint64_t& left) {
-    const Kept before = keep();
+    Kept before = keep();
     for (unsigned i = 0; i < kForgedAtOnce && left; ++i, --left) {
+      // Neither end says anything for longer than a SYN is repeated after, or a reset is doubted for.
+      if (state_ > State::kAnswered && !udp() && below(4) == 0) pass(below(2) ? 1 : 15), before = keep();
       const Forged forged = forge();
       const Seen seen = send(forged.hook, forged.bytes);
+      // A SYN that reaches an end of a connection draws a challenge ACK (RFC 5961, 4).
+      if (state_ > State::kAnswered && forged.what.starts_with("S ") && ends_of(seen.out) == sent_as_)
+        by_server("A");
       const std::string found = harm(before);
       if (!found.empty()) note(fmt::format("{}: it {}", forged.what, found));
       if (forged.hook == SLUICE_HOOK_POD && !seen.outcome.starts_with("dropped"))

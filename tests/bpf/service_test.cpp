@@ -261,6 +261,30 @@ TEST_F(Service, ASynLeavesALivingConnectionWithItsBackend) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_TCP)).outcome, "out_tunnel") << "it is over";
 }
 
+// Who forges a client's reset, and then a packet of the client's to the backend itself, takes the tuple from nobody.
+TEST_F(Service, AForgedResetLeavesTheTupleToWhoseItIs) {
+  serve("192.0.2.1", kNodePort, {{"10.1.0.3"}}, 0, SLUICE_SCOPE_OUTSIDE);
+  const Tuple tuple{"198.51.100.7", 4000, "10.1.0.3", kTarget, IPPROTO_TCP};
+  const auto from_world = [&](const char* dst, std::uint16_t port, const char* flags) {
+    return send(SLUICE_HOOK_UPLINK, Frame{.from = "02:00:00:00:00:99",
+                                          .to = "uplink",
+                                          .src = "198.51.100.7",
+                                          .dst = dst,
+                                          .proto = IPPROTO_TCP,
+                                          .sport = 4000,
+                                          .dport = port,
+                                          .flags = flags});
+  };
+  for (const char* flags : {"S", "R"}) from_world("192.0.2.1", kNodePort, flags);
+  for (const char* flags : {"R", "A", "S"}) {
+    from_world("10.1.0.3", kTarget, flags);
+    EXPECT_TRUE(connection(tuple)->nat.flags & SLUICE_CT_SERVICE) << flags;
+  }
+  const Frame reply = but(answer(IPPROTO_TCP), [](Frame& f) { f.dst = "198.51.100.7", f.to = "gateway"; });
+  const Seen back = send(SLUICE_HOOK_POD, reply);
+  EXPECT_NE(back.out.find("192.0.2.1:30080>198.51.100.7:4000"), std::string::npos) << back.out;
+}
+
 TEST_F(Service, ErrorsAreTranslatedBothWays) {
   serve(kService, kPort, {{"10.1.0.3"}});
   send(SLUICE_HOOK_POD, out(IPPROTO_UDP));
