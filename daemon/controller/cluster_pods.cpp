@@ -95,7 +95,7 @@ bool ClusterState::is_attached(const std::string& key, const model::Pod& pod) co
 // By what the object says. Attachments go before every object.
 bool ClusterState::owns(const std::string& key, const Address& address) const {
   const auto here = [&](const Prefix& cidr) { return cidr.contains(address); };
-  if (std::ranges::any_of(pod_cidrs_, here)) return false;
+  if (std::ranges::any_of(pod_cidrs_, here) || std::ranges::any_of(service_ranges_, here)) return false;
   if (held_.contains(address)) return false;
   const auto& pod = *pods_.at(key);
   const auto [first, last] = claims_.equal_range(address);
@@ -216,6 +216,15 @@ void ClusterState::detach(std::uint32_t endpoint) {
 void ClusterState::set_pod_cidrs(const std::vector<Prefix>& cidrs) {
   if (pod_cidrs_ == cidrs) return;
   pod_cidrs_ = cidrs;
+  for (const auto& [key, pod] : pods_) refresh_one(key);
+}
+
+void ClusterState::refresh_service_ranges() {
+  std::set<Prefix> ranges;
+  for (const auto& [name, range] : service_cidrs_) ranges.insert(range.cidrs.begin(), range.cidrs.end());
+  if (std::ranges::equal(ranges, service_ranges_)) return;
+  service_ranges_.assign(ranges.begin(), ranges.end());
+  nodes_changed_ = true;
   for (const auto& [key, pod] : pods_) refresh_one(key);
 }
 

@@ -54,6 +54,9 @@ void ClusterState::replace(model::Kind kind, std::vector<model::Object> objects)
     case model::Kind::kEndpointSlice:
       known = keys_of(service_of_);
       break;
+    case model::Kind::kServiceCidr:
+      known = keys_of(service_cidrs_);
+      break;
   }
   std::set<model::ObjectKey> gone;
   for (const auto& name : known) gone.insert(key_from(kind, name));
@@ -99,6 +102,9 @@ void ClusterState::put(model::Object object) {
     service_changes_.insert(key);
   } else if (auto* slice = std::get_if<model::EndpointSlice>(&object)) {
     put_slice(std::move(*slice));
+  } else if (auto* range = std::get_if<model::ServiceCidr>(&object)) {
+    service_cidrs_[range->name] = std::move(*range);
+    refresh_service_ranges();
   }
 }
 
@@ -149,6 +155,10 @@ void ClusterState::erase(const model::ObjectKey& key) {
       return;
     case model::Kind::kEndpointSlice:
       erase_slice(name);
+      return;
+    case model::Kind::kServiceCidr:
+      service_cidrs_.erase(key.name);
+      refresh_service_ranges();
       return;
   }
   if (changed) tell(model::to_string(key) + " deleted");

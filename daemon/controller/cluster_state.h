@@ -53,12 +53,15 @@ class ClusterState {
         {model::Kind::kNode, model::Kind::kNamespace, model::Kind::kPod, model::Kind::kNetworkPolicy});
   }
   [[nodiscard]] bool services_synced() const {
-    return knows({model::Kind::kNode, model::Kind::kService, model::Kind::kEndpointSlice});
+    return knows(
+        {model::Kind::kNode, model::Kind::kService, model::Kind::kEndpointSlice, model::Kind::kServiceCidr});
   }
   [[nodiscard]] const policy::Cluster& cluster() const { return cluster_; }
   // Of cluster(): the pod that has the address, as one finds it that looks at all of them in order.
   [[nodiscard]] const model::Pod* peer_at(const Address& address) const;
   [[nodiscard]] const std::map<std::string, model::Node>& nodes() const { return nodes_; }
+  // Of all ServiceCIDRs, in order: nobody but a Service has an address in them.
+  [[nodiscard]] const std::vector<Prefix>& service_ranges() const { return service_ranges_; }
   // As the source tells it, without the address of its attachment.
   [[nodiscard]] const model::Pod* pod(const std::string& ns, const std::string& name) const;
   // The one that has the address by what its object says; none: no pod, or more than one that lives.
@@ -69,6 +72,7 @@ class ClusterState {
   [[nodiscard]] std::vector<std::string> take_changes();
   // The same for the compiler, by its own last call.
   [[nodiscard]] policy::Changes take_policy_changes() { return std::exchange(policy_changes_, {}); }
+  // That of a Node, or of a ServiceCIDR, in which no node has an address.
   [[nodiscard]] bool take_nodes_changed();
 
   [[nodiscard]] const Services& services() const { return services_; }
@@ -84,6 +88,7 @@ class ClusterState {
   void put(model::Object object);
   void erase(const model::ObjectKey& key);
   void put_slice(model::EndpointSlice slice);
+  void refresh_service_ranges();
   void erase_slice(const std::string& name);
   [[nodiscard]] bool knows(std::initializer_list<model::Kind> kinds) const;
   // The cluster's pods of that name from the source's and the attachments, and those of all names whose
@@ -112,6 +117,8 @@ class ClusterState {
   std::set<model::Labels> labels_;                               // of pods_, so that equal ones share memory
   std::size_t labels_kept_ = 0;                                  // at the last look for those out of use
   std::vector<Prefix> pod_cidrs_;
+  std::map<std::string, model::ServiceCidr> service_cidrs_;
+  std::vector<Prefix> service_ranges_;
   std::set<std::uint32_t> to_record_;
   std::vector<std::string> changes_;
   policy::Changes policy_changes_;

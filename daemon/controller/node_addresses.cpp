@@ -10,7 +10,7 @@
 namespace sluice::controller {
 
 OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
-                       const std::vector<Address>& addresses,
+                       const std::vector<Address>& addresses, const std::vector<Prefix>& service_ranges,
                        const std::vector<datapath::NodeConfig::Remote>& before) {
   std::map<Address, std::string> owners;  // of each address, the node that has it
   for (const auto& address : addresses) owners.emplace(address, own);
@@ -35,6 +35,8 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
     for (const auto bits : lengths)
       if (const auto range = ranges.find(Prefix(address, bits)); range != ranges.end())
         return fmt::format("it is in the podCIDR {} of Node {}", range->first.to_string(), range->second);
+    for (const auto& range : service_ranges)
+      if (range.contains(address)) return "it is in the ServiceCIDR " + range.to_string();
     if (const auto& owner = owners.at(address); owner != name) return fmt::format("Node {} has it", owner);
     return std::nullopt;
   };

@@ -17,10 +17,11 @@ struct OtherNodes {
   std::vector<std::string> refused;                   // one sentence for each address that is not believed
 };
 
-// `own` is this node, whose `addresses` are those of its interfaces. Of two nodes with one address the one
-// has it that had it `before`, else the first by name.
+// `own` is this node, whose `addresses` are those of its interfaces. `service_ranges` are the ServiceCIDRs.
+// Of two nodes with one address the one has it that had it `before`, else the first by name.
 [[nodiscard]] OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                                      const std::vector<Address>& addresses,
+                                     const std::vector<Prefix>& service_ranges,
                                      const std::vector<datapath::NodeConfig::Remote>& before);
 
 }  // namespace sluice::controller

@@ -47,8 +47,11 @@ void Controller::refresh_node_view() {
   if (const auto own = state_.nodes().find(options_.node_name); own != state_.nodes().end())
     if (const auto zone = own->second.labels.find(kZone); zone != own->second.labels.end())
       view.zone = zone->second;
-  if (node_config_) view.addresses = node_config_->node_addresses;
   view.around = surroundings();
+  if (node_config_) view.addresses = node_config_->node_addresses;
+  // kube-proxy's IPVS leaves cluster IPs on an interface: no NodePort is meant by them.
+  std::erase_if(view.addresses,
+                [&](const Address& address) { return service::is_service_address(view.around, address); });
   service_compiler_.set_node(std::move(view));
 }
 
@@ -57,6 +60,7 @@ service::Surroundings Controller::surroundings() const {
   around.external_ips = options_.external_ips;
   around.reserved = options_.reserved_ports;
   around.api_servers = options_.api_servers;
+  around.service_ranges = state_.service_ranges();
   around.reserved.insert(around.reserved.end(), ephemeral_ports_.begin(), ephemeral_ports_.end());
   for (const auto& [name, node] : state_.nodes()) {
     around.pod_ranges.insert(around.pod_ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());

@@ -87,11 +87,15 @@ const char* to_string(Kind kind) {
       return "Service";
     case Kind::kEndpointSlice:
       return "EndpointSlice";
+    case Kind::kServiceCidr:
+      return "ServiceCIDR";
   }
   return "?";
 }
 
-bool is_namespaced(Kind kind) { return kind != Kind::kNode && kind != Kind::kNamespace; }
+bool is_namespaced(Kind kind) {
+  return kind != Kind::kNode && kind != Kind::kNamespace && kind != Kind::kServiceCidr;
+}
 
 ObjectKey key_of(const Object& object) {
   struct Visitor {
@@ -105,6 +109,7 @@ ObjectKey key_of(const Object& object) {
     ObjectKey operator()(const EndpointSlice& slice) const {
       return {Kind::kEndpointSlice, slice.ns, slice.name};
     }
+    ObjectKey operator()(const ServiceCidr& range) const { return {Kind::kServiceCidr, "", range.name}; }
   };
   return std::visit(Visitor(), object);
 }

@@ -171,12 +171,27 @@ struct EndpointSlice {
   bool operator==(const EndpointSlice&) const = default;
 };
 
-enum class Kind : std::uint8_t { kNode, kNamespace, kPod, kNetworkPolicy, kService, kEndpointSlice };
-inline constexpr std::size_t kKinds = 6;
+// networking.k8s.io/v1 ServiceCIDR: where the API server takes cluster IPs from.
+struct ServiceCidr {
+  std::string name;
+  std::vector<Prefix> cidrs;
+  bool operator==(const ServiceCidr&) const = default;
+};
+
+enum class Kind : std::uint8_t {
+  kNode,
+  kNamespace,
+  kPod,
+  kNetworkPolicy,
+  kService,
+  kEndpointSlice,
+  kServiceCidr
+};
+inline constexpr std::size_t kKinds = 7;
 [[nodiscard]] const char* to_string(Kind kind);  // "Node", …
 [[nodiscard]] bool is_namespaced(Kind kind);
 
-using Object = std::variant<Node, Namespace, Pod, NetworkPolicy, Service, EndpointSlice>;
+using Object = std::variant<Node, Namespace, Pod, NetworkPolicy, Service, EndpointSlice, ServiceCidr>;
 
 struct ObjectKey {
   Kind kind = Kind::kPod;

@@ -18,7 +18,8 @@ struct Metadata {
   Labels labels;
 };
 
-// A node has a few. Each of them is a route on every other node, and a kubelet may write as many as fit into a Node.
+// A node has a few. Each of them is a route on every other node, and a kubelet may write as many as fit into
+// a Node.
 constexpr std::size_t kMostNodeAddresses = 16;
 
 constexpr const char* kMasquerade = "sluice.dev/masquerade";
@@ -189,6 +190,14 @@ EndpointSlice parse_endpoint_slice(const Field& root, Metadata metadata) {
   return slice;
 }
 
+ServiceCidr parse_service_cidr(const Field& root, Metadata metadata) {
+  ServiceCidr range;
+  range.name = std::move(metadata.name);
+  for (const auto& item : root.at("spec").at("cidrs").items())
+    if (const auto cidr = item.cidr()) range.cidrs.push_back(*cidr);
+  return range;
+}
+
 Object parse_body(const Field& root, Kind kind) {
   auto metadata = parse_metadata(root, kind);
   switch (kind) {
@@ -202,6 +211,8 @@ Object parse_body(const Field& root, Kind kind) {
       return parse_service(root, std::move(metadata));
     case Kind::kEndpointSlice:
       return parse_endpoint_slice(root, std::move(metadata));
+    case Kind::kServiceCidr:
+      return parse_service_cidr(root, std::move(metadata));
     case Kind::kNetworkPolicy:
       break;
   }
@@ -237,10 +248,13 @@ struct KnownKind {
   std::string_view api_version;
   std::string_view group;  // without the version
 };
-constexpr KnownKind kKnown[] = {
-    {Kind::kNode, "v1", ""},    {Kind::kNamespace, "v1", ""},
-    {Kind::kPod, "v1", ""},     {Kind::kNetworkPolicy, "networking.k8s.io/v1", "networking.k8s.io"},
-    {Kind::kService, "v1", ""}, {Kind::kEndpointSlice, "discovery.k8s.io/v1", "discovery.k8s.io"}};
+constexpr KnownKind kKnown[] = {{Kind::kNode, "v1", ""},
+                                {Kind::kNamespace, "v1", ""},
+                                {Kind::kPod, "v1", ""},
+                                {Kind::kNetworkPolicy, "networking.k8s.io/v1", "networking.k8s.io"},
+                                {Kind::kService, "v1", ""},
+                                {Kind::kEndpointSlice, "discovery.k8s.io/v1", "discovery.k8s.io"},
+                                {Kind::kServiceCidr, "networking.k8s.io/v1", "networking.k8s.io"}};
 
 Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
   if (!json.is_object()) return failure("the object is not a map");

@@ -50,26 +50,29 @@ std::optional<std::string> reserved(Origin origin, const Frontend& frontend, con
 
 }  // namespace
 
+bool is_service_address(const Surroundings& around, const Address& address) {
+  return in_any(around.service_ranges, address);
+}
+
 std::optional<std::string> refusal(Origin origin, const Frontend& frontend, const NodeView& node) {
   const auto& address = frontend.address;
+  if (origin == Origin::kClusterIp) return std::nullopt;
+  if (is_service_address(node.around, address)) return "it is in a ServiceCIDR";
   const bool of_node = is_of_node(node, address);
   switch (origin) {
-    case Origin::kClusterIp:
-      return std::nullopt;
     case Origin::kNodePort:
       return reserved(origin, frontend, node);
     case Origin::kHostPort:
       // On loopback only the node's own processes are concerned, and they ask for it by that address.
       if (!of_node && !is_loopback(address)) return "a hostIP must be an address of the node";
       return reserved(origin, frontend, node);
+    case Origin::kClusterIp:
     case Origin::kLoadBalancerIp:
     case Origin::kExternalIp:
       break;
   }
   if (is_special(address)) return "it is unspecified, loopback, link-local, multicast or broadcast";
-  if (std::ranges::any_of(node.around.pod_ranges,
-                          [&](const Prefix& range) { return range.contains(address); }))
-    return "it is in a podCIDR";
+  if (in_any(node.around.pod_ranges, address)) return "it is in a podCIDR";
   const bool of_a_node = of_node || node.around.other_nodes.contains(address);
   if (origin == Origin::kExternalIp) {
     if (!node.around.external_ips) return "external IPs are switched off (--external-ips)";

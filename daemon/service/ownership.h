@@ -36,8 +36,9 @@ struct ReservedPorts {
 
 // What there is besides the Services, and is not to be taken by one.
 struct Surroundings {
-  std::vector<Prefix> pod_ranges;  // podCIDRs of all nodes
-  std::set<Address> other_nodes;   // addresses of the other nodes
+  std::vector<Prefix> pod_ranges;      // podCIDRs of all nodes
+  std::vector<Prefix> service_ranges;  // ServiceCIDRs, of which the API server alone gives addresses
+  std::set<Address> other_nodes;       // addresses of the other nodes
   std::set<Frontend> api_servers;  // where the API server listens: endpoints of Service default/kubernetes
   std::vector<ReservedPorts> reserved;  // of this node
   bool external_ips = true;             // may a Service have external IPs?
@@ -45,6 +46,9 @@ struct Surroundings {
 };
 
 struct NodeView;
+
+// It is in a ServiceCIDR: nobody but a Service has it, and that as its cluster IP.
+[[nodiscard]] bool is_service_address(const Surroundings& around, const Address& address);
 
 // Why the claim is refused; none: it may be made.
 [[nodiscard]] std::optional<std::string> refusal(Origin origin, const Frontend& frontend,

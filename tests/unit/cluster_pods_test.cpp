@@ -116,6 +116,33 @@ TEST_F(ClusterPods, InTheNodesOwnPodCidrOnlyAttachmentsCount) {
   EXPECT_EQ(apps_at("10.1.0.2"), "admin") << "an address elsewhere, now";
 }
 
+TEST_F(ClusterPods, AnAddressOfAServiceCidrIsNoPods) {
+  const auto range = [](const char* name, const char* cidr) {
+    return model::ServiceCidr{name, {*Prefix::parse(cidr)}};
+  };
+  put(pod("thief", "u1", "admin", "10.96.0.10"));
+  put(pod("other", "u2", "web", "10.97.0.10"));
+  EXPECT_EQ(apps_at("10.96.0.10"), "admin") << "no ServiceCIDR is known";
+  put(range("kubernetes", "10.96.0.0/16"));
+  EXPECT_EQ(apps_at("10.96.0.10"), "");
+  EXPECT_EQ(apps_at("10.97.0.10"), "web");
+  EXPECT_TRUE(state_.take_nodes_changed()) << "nor is it a node's";
+  put(range("more", "10.97.0.0/16"));
+  EXPECT_EQ(apps_at("10.97.0.10"), "");
+  EXPECT_EQ(state_.service_ranges(),
+            (std::vector{*Prefix::parse("10.96.0.0/16"), *Prefix::parse("10.97.0.0/16")}));
+  static_cast<void>(state_.take_nodes_changed());
+  put(range("more", "10.97.0.0/16"));
+  EXPECT_FALSE(state_.take_nodes_changed()) << "the same again";
+  state_.apply(source::FullState{{Kind::kServiceCidr, {range("kubernetes", "10.96.0.0/16")}}});
+  EXPECT_EQ(apps_at("10.97.0.10"), "web");
+  EXPECT_EQ(apps_at("10.96.0.10"), "");
+  // Attachments have the address that they were given, whatever is said of it.
+  attach(1, "here", "u3", "10.96.0.11");
+  put(pod("here", "u3", "here"));
+  EXPECT_EQ(apps_at("10.96.0.11"), "here");
+}
+
 TEST_F(ClusterPods, ElsewhereTheLiveObjectGoesFirstThenTheYounger) {
   auto admin = pod("admin", "u1", "admin", "10.2.0.2");
   auto guest = pod("guest", "u2", "guest", "10.2.0.2");

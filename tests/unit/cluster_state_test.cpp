@@ -53,11 +53,13 @@ class ClusterStateTest : public testing::Test {
 
 using Names = std::vector<std::string>;
 
-TEST_F(ClusterStateTest, RulesWaitForFourKindsAndServicesForThree) {
+TEST_F(ClusterStateTest, RulesWaitForFourKindsAndServicesForFour) {
   replace(Kind::kNode, {});
   replace(Kind::kService, {});
   EXPECT_FALSE(state_.services_synced());
   replace(Kind::kEndpointSlice, {});
+  EXPECT_FALSE(state_.services_synced()) << "or one would have a cluster IP as its external IP for a while";
+  replace(Kind::kServiceCidr, {});
   EXPECT_TRUE(state_.services_synced());
   EXPECT_FALSE(state_.synced());
 

@@ -24,6 +24,7 @@ const std::string kPods = "/api/v1/pods";
 const std::string kPolicies = "/apis/networking.k8s.io/v1/networkpolicies";
 const std::string kServices = "/api/v1/services";
 const std::string kSlices = "/apis/discovery.k8s.io/v1/endpointslices";
+const std::string kServiceCidrs = "/apis/networking.k8s.io/v1/servicecidrs";
 
 std::string pod(const std::string& name, const std::string& version, const std::string& spec = "{}") {
   return R"({"metadata":{"namespace":"a","name":")" + name + R"(","resourceVersion":")" + version +
@@ -146,6 +147,53 @@ TEST_F(KubeSourceTest, WatchesServicesAndEndpointSlices) {
   slices->line(event("DELETED", one_line));
   EXPECT_TRUE(sink_.wait([](const auto& state) { return !state.has(Kind::kEndpointSlice, "web-2"); }));
   EXPECT_TRUE(sink_.state().has(Kind::kEndpointSlice, "web-1"));
+}
+
+TEST_F(KubeSourceTest, WatchesServiceCidrs) {
+  const auto range = [](const std::string& name, const std::string& version, const std::string& cidr) {
+    return R"({"metadata":{"name":")" + name + R"(","resourceVersion":")" + version +
+           R"("},"spec":{"cidrs":[")" + cidr + R"("]}})";
+  };
+  api_.on_list(kServiceCidrs, FakeApiServer::body(list("7", range("kubernetes", "3", "10.96.0.0/16"))));
+  const auto stream = api_.stream_on_watch(kServiceCidrs);
+  start();
+  const model::ObjectKey key{Kind::kServiceCidr, "", "kubernetes"};
+  ASSERT_TRUE(sink_.wait([&](const auto& state) { return state.synced() && state.objects.contains(key); }));
+  EXPECT_EQ(std::get<model::ServiceCidr>(sink_.state().objects.at(key)).cidrs,
+            std::vector{*Prefix::parse("10.96.0.0/16")});
+  stream->line(event("ADDED", range("more", "8", "10.97.0.0/16")));
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return state.has(Kind::kServiceCidr, "more"); }));
+  stream->line(event("DELETED", range("kubernetes", "9", "10.96.0.0/16")));
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return !state.has(Kind::kServiceCidr, "kubernetes"); }));
+}
+
+const auto kNoSuchKind = FakeApiServer::body("404 page not found", 404);
+
+TEST_F(KubeSourceTest, AnApiServerWithoutServiceCidrsHasNoneAndIsComplete) {
+  api_.on_list(kServiceCidrs, kNoSuchKind);
+  start();
+  EXPECT_TRUE(sink_.wait([](const auto& state) { return state.synced(); }));
+  EXPECT_TRUE(eventually([this] { return source_->status().connected; }));
+  EXPECT_EQ(source_->status().errors, 0U);
+  EXPECT_EQ(source_->status().last_error, "");
+  EXPECT_TRUE(api_.requests(kServiceCidrs, true).empty()) << "there is nothing to watch";
+}
+
+// One of several API servers is older, or is wrong.
+TEST_F(KubeSourceTest, ServiceCidrsThatWereKnownAreNotTakenAwayByA404NorAreOtherKinds) {
+  api_.on_list(kServiceCidrs,
+               FakeApiServer::body(list("7", R"({"metadata":{"name":"kubernetes","resourceVersion":"3"}})")));
+  api_.on_watch(kServiceCidrs, kNoSuchKind);
+  for (int i = 0; i < 1000; ++i) {
+    api_.on_list(kServiceCidrs, kNoSuchKind);
+    api_.on_list(kSlices, kNoSuchKind);
+  }
+  start();
+  EXPECT_TRUE(api_.wait_for(kServiceCidrs, false, 3)) << "asked for on and on";
+  EXPECT_TRUE(api_.wait_for(kSlices, false, 3));
+  EXPECT_TRUE(sink_.state().has(Kind::kServiceCidr, "kubernetes"));
+  EXPECT_FALSE(sink_.state().replaced.contains(Kind::kEndpointSlice));
+  EXPECT_FALSE(source_->status().connected);
 }
 
 // After an upgrade with the ClusterRole of a version that knew of no Services.

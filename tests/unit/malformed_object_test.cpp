@@ -106,6 +106,8 @@ const Case kCases[] = {
     {"bad-slice-port-name.json", "ports[0].name: 'HTTP' is not a port name: at most 63 of a-z, 0-9"},
     {"bad-slice-port-twice.json", "ports[1].name: '' stands twice"},
     {"bad-slice-ports-map.json", "ports: a map is not a list"},
+    {"bad-service-cidr-words.json", "ServiceCIDR kubernetes: spec.cidrs[1]: 'services' is not a CIDR"},
+    {"bad-service-cidr-text.json", "ServiceCIDR kubernetes: spec.cidrs: '10.96.0.0/16' is not a list"},
 };
 
 TEST(MalformedObject, EachFileGivesItsError) {

@@ -20,9 +20,12 @@ model::Node node(const char* cidr, std::initializer_list<const char*> addresses)
 
 class OtherNodesTest : public testing::Test {
  protected:
-  [[nodiscard]] OtherNodes told() const { return other_nodes(nodes, "here", {ip("192.0.2.1")}, before); }
+  [[nodiscard]] OtherNodes told() const {
+    return other_nodes(nodes, "here", {ip("192.0.2.1")}, service_ranges, before);
+  }
   std::map<std::string, model::Node> nodes{{"here", node("10.0.1.0/24", {"192.0.2.1"})},
                                            {"there", node("10.0.2.0/24", {"192.0.2.2"})}};
+  std::vector<Prefix> service_ranges;
   std::vector<datapath::NodeConfig::Remote> before;
 };
 
@@ -43,6 +46,16 @@ TEST_F(OtherNodesTest, APodsAddressOrThisNodesIsNot) {
       ElementsAre(
           "Node evil: its InternalIP 10.0.2.7 is ignored: it is in the podCIDR 10.0.2.0/24 of Node there",
           "Node evil: its InternalIP 192.0.2.1 is ignored: Node here has it"));
+}
+
+TEST_F(OtherNodesTest, AnAddressOfAServiceCidrIsNoNodes) {
+  service_ranges = {*Prefix::parse("10.96.0.0/16")};
+  nodes["evil"] = node("10.0.3.0/24", {"10.96.0.1", "192.0.2.3"});
+  const auto others = told();
+  ASSERT_EQ(others.remotes.size(), 2U);
+  EXPECT_THAT(others.remotes[0].addresses, ElementsAre(ip("192.0.2.3")));
+  EXPECT_THAT(others.refused, ElementsAre("Node evil: its InternalIP 10.96.0.1 is ignored: it is in the "
+                                          "ServiceCIDR 10.96.0.0/16"));
 }
 
 TEST_F(OtherNodesTest, OfTwoWithOneAddressTheFirstKnownKeepsIt) {

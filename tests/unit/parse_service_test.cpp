@@ -216,6 +216,11 @@ TEST(ParseService, NamesWhatIsWrongAndWhere) {
             "metadata.labels[a b]: is not a label key such as app or example.com/app");
 }
 
+TEST(ParseServiceCidr, ReadsEveryField) {
+  const ServiceCidr wanted{"kubernetes", {*Prefix::parse("10.96.0.0/16"), *Prefix::parse("fd00:96::/112")}};
+  EXPECT_EQ(good<ServiceCidr>(json::parse(corpus::read("api", "good-service-cidr.json"))), wanted);
+}
+
 TEST(ParseEndpointSlice, ReadsEveryField) {
   const auto read = good<EndpointSlice>(json::parse(corpus::read("api", "good-endpoint-slice.json")));
   EndpointSlice wanted;

@@ -314,6 +314,9 @@ TEST(ParseObject, FindsTheKind) {
   EXPECT_EQ(kind_of(R"({"apiVersion":"discovery.k8s.io/v1beta1","kind":"EndpointSlice",
                         "metadata":{"name":"a","namespace":"b"}})"),
             "EndpointSlice b/a: apiVersion: 'discovery.k8s.io/v1beta1' is not discovery.k8s.io/v1");
+  EXPECT_EQ(
+      kind_of(R"({"apiVersion":"networking.k8s.io/v1","kind":"ServiceCIDR","metadata":{"name":"a.1"}})"),
+      "ServiceCIDR a.1");
   EXPECT_EQ(kind_of(R"({"apiVersion":"v1","kind":"Endpoints","metadata":{"name":"a"}})"), "none");
   EXPECT_NE(kind_of(R"({"kind":"Pod"})").find("apiVersion"), std::string::npos);
   EXPECT_NE(kind_of("[]").find("not a map"), std::string::npos);
@@ -343,7 +346,9 @@ TEST(ParseObject, SurvivesGarbage) {
           R"({"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"a","namespace":"b",
     "labels":{"kubernetes.io/service-name":"c"}},"addressType":"IPv4","ports":[{"name":"p","protocol":"TCP","port":1}],
     "endpoints":[{"addresses":["10.1.0.1"],"conditions":{"ready":true,"serving":true,"terminating":true},"nodeName":"n",
-    "hints":{"forZones":[{"name":"z"}],"forNodes":[{"name":"n"}]}}]})")};
+    "hints":{"forZones":[{"name":"z"}],"forNodes":[{"name":"n"}]}}]})"),
+      json::parse(R"({"apiVersion":"networking.k8s.io/v1","kind":"ServiceCIDR","metadata":{"name":"a"},
+    "spec":{"cidrs":["10.96.0.0/16","fd00::/112"]}})")};
   std::size_t tried = 0;
   for (const auto& base : bases) {
     const auto flat = base.flatten();

@@ -44,6 +44,29 @@ TEST_F(Ownership, AnExternalIpIsNobodyElsesAddress) {
   EXPECT_FALSE(may(Origin::kExternalIp, tcp(kExternal, 80)));
 }
 
+TEST_F(Ownership, AnAddressOfAServiceCidrIsAClusterIpAndNothingElse) {
+  node.around.service_ranges = {*Prefix::parse("10.96.0.0/16"), *Prefix::parse("fd00:96::/112")};
+  node.addresses = ips({kNode, "10.96.0.10"});
+  for (const Origin origin :
+       {Origin::kNodePort, Origin::kHostPort, Origin::kLoadBalancerIp, Origin::kExternalIp})
+    for (const char* address : {"10.96.0.10", "10.96.255.255", "fd00:96::a"})
+      EXPECT_EQ(refusal(origin, tcp(address, 80), node), "it is in a ServiceCIDR") << address;
+  EXPECT_TRUE(may(Origin::kClusterIp, tcp("10.96.0.10", 80)));
+  EXPECT_TRUE(may(Origin::kClusterIp, tcp("10.97.0.10", 80))) << "the API server's matter";
+  EXPECT_TRUE(may(Origin::kExternalIp, tcp("10.97.0.10", 80)));
+  EXPECT_TRUE(may(Origin::kHostPort, tcp(kNode, 80)));
+
+  compiler.set_node(node);
+  model::Service thief = web();
+  thief.external_ips = ips({"10.96.0.10", kExternal});
+  update(thief, {on("here", "10.0.1.66")});
+  EXPECT_FALSE(compiler.table().contains(tcp("10.96.0.10", 80))) << "of no Service yet";
+  EXPECT_EQ(inside(kExternal), "10.0.1.66:8080");
+  EXPECT_THAT(compiler.rejected(),
+              ElementsAre("Service shop/web: external IP 10.96.0.10 port 80/TCP is not served: it is in a "
+                          "ServiceCIDR"));
+}
+
 TEST_F(Ownership, ALoadBalancersAddressMayBeANodesButNotItsPorts) {
   for (const char* address : {kNode, "192.0.2.2"}) {
     EXPECT_TRUE(may(Origin::kLoadBalancerIp, tcp(address, 443))) << address;

@@ -95,6 +95,18 @@ TEST_F(YamlSourceTest, ReadsDocumentsListsAndJson) {
   EXPECT_EQ(shop.labels, (model::Labels{{"env", "prod"}, {"kubernetes.io/metadata.name", "shop"}}));
 }
 
+TEST_F(YamlSourceTest, ReadsServiceCidrs) {
+  write("a.yaml",
+        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n"
+        "spec: {cidrs: [10.96.0.0/16, 'fd00:96::/112']}\n");
+  start();
+  const auto state = sink_.state();
+  EXPECT_TRUE(state.rejections.empty()) << state.rejections.front();
+  EXPECT_EQ(
+      std::get<model::ServiceCidr>(state.objects.at({Kind::kServiceCidr, "", "kubernetes"})).cidrs.size(),
+      2U);
+}
+
 TEST_F(YamlSourceTest, ReadsServicesAndEndpointSlices) {
   const auto service = [](const std::string& ranges) {
     return "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"

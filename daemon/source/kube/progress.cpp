@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::source {
 
@@ -20,7 +21,17 @@ void Progress::watching(model::Kind kind) {
   ++status_.watches;
   auto& state = kinds_[static_cast<std::size_t>(kind)];
   if (!state.error.empty()) spdlog::info("{}: watched again", to_string(kind));
-  state = {.watching = true, .error = {}};
+  state = {.watching = true, .absent = false, .error = {}};
+}
+
+void Progress::absent(model::Kind kind) {
+  const std::lock_guard lock(mutex_);
+  auto& state = kinds_[static_cast<std::size_t>(kind)];
+  if (!std::exchange(state.absent, true))
+    spdlog::info("the API server has no objects of kind {}; it is asked again from time to time",
+                 to_string(kind));
+  state.watching = true;
+  state.error.clear();
 }
 
 void Progress::event() {
@@ -34,7 +45,8 @@ void Progress::lost(model::Kind kind, const std::string& error) {
   auto& state = kinds_[static_cast<std::size_t>(kind)];
   // Attempts repeat; the log says each thing once.
   if (state.error != error) spdlog::warn("{}: {}; trying again", to_string(kind), error);
-  state = {.watching = false, .error = error};
+  state.watching = false;
+  state.error = error;
 }
 
 void Progress::rejected(const model::ObjectKey& key, const std::string& why) {

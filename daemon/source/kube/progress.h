@@ -17,6 +17,7 @@ class Progress {
   explicit Progress(std::string description);
   void listed(model::Kind kind, std::size_t objects);
   void watching(model::Kind kind);  // a watch has been opened
+  void absent(model::Kind kind);    // the server has no such kind, which is as good as watching an empty one
   void event();
   void lost(model::Kind kind, const std::string& error);  // a list or watch failed
   // An object of which a list or an event told cannot be used, or can be used, or is gone.
@@ -30,6 +31,7 @@ class Progress {
  private:
   struct KindState {
     bool watching = false;
+    bool absent = false;
     std::string error;  // since the last success
   };
   mutable std::mutex mutex_;

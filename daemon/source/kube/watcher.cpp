@@ -27,6 +27,8 @@ constexpr std::size_t kEnvelopeMost = 64 << 10;
 constexpr std::size_t kBeginning = 64 << 10;  // of an object that is too long: its name is within
 constexpr unsigned kRefusedMost = 3;
 constexpr int kGone = 410;
+constexpr int kNotFound = 404;
+constexpr auto kAbsentRetry = 5min;  // API servers are upgraded while nodes run
 // A watch that the server ends sooner with nothing said counts as a failure, or we would open them in a tight
 // loop.
 constexpr auto kWatchLeast = 1s;
@@ -43,6 +45,8 @@ const char* path_of(model::Kind kind) {
       return "/api/v1/services";
     case model::Kind::kEndpointSlice:
       return "/apis/discovery.k8s.io/v1/endpointslices";
+    case model::Kind::kServiceCidr:
+      return "/apis/networking.k8s.io/v1/servicecidrs";
     case model::Kind::kNetworkPolicy:
       break;
   }
@@ -52,6 +56,9 @@ const char* path_of(model::Kind kind) {
 void log_warnings(const std::vector<std::string>& warnings) {
   for (const auto& warning : warnings) spdlog::warn("{}", warning);
 }
+
+// Kubernetes has ServiceCIDRs since v1.33.
+bool may_be_absent(model::Kind kind) { return kind == model::Kind::kServiceCidr; }
 
 int status_code(const nlohmann::json& status) {
   const auto code = status.find("code");
@@ -74,7 +81,11 @@ void Watcher::run() {
     const auto outcome = attempt();
     if (outcome.list_again) version_.clear();
     if (outcome.advanced) backoff.reset();
-    if (outcome.error.empty() || stopping()) continue;
+    if (stopping()) continue;
+    if (outcome.error.empty()) {
+      pause(outcome.retry_after);
+      continue;
+    }
     progress_.lost(kind_, outcome.error);
     pause(std::max(backoff.next(), outcome.retry_after));
   }
@@ -111,8 +122,8 @@ Watcher::Outcome Watcher::list() {
   Listed listed;
   std::string continue_token;
   do {
-    if (auto outcome = list_page(**connection, listed, continue_token); !outcome.error.empty())
-      return outcome;
+    auto outcome = list_page(**connection, listed, continue_token);
+    if (!outcome.error.empty() || listed.absent) return outcome;
   } while (!continue_token.empty() && !stopping());
   if (stopping()) return {};
   paged_ = true;
@@ -149,6 +160,10 @@ Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std:
   if (!problem.empty()) return {.error = "list: " + problem};
   if (!response) return {.error = "list: " + response.error().message};
   if (response->status == kGone && !continue_token.empty()) paged_ = false;
+  if (response->status == kNotFound && may_be_absent(kind_) && !listed_) {
+    listed.absent = true;
+    return absent();
+  }
   if (response->status != 200)
     return {.error = "list: " + response->error, .retry_after = response->retry_after};
 
@@ -162,6 +177,13 @@ Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std:
       !array->empty())
     return {.error = "list: " + no_list()};
   return {};
+}
+
+// Where a list was told of, the server that answers now may be an older one of several: what is known stays.
+Watcher::Outcome Watcher::absent() {
+  progress_.absent(kind_);
+  sink_.replace({{kind_, {}}});
+  return {.error = {}, .retry_after = kAbsentRetry};
 }
 
 std::string Watcher::no_list() const {
@@ -240,6 +262,7 @@ void Watcher::tell(Listed listed) {
       if (!present.contains(key)) sink_.remove(key);
     }
   }
+  listed_ = true;
   known_ = std::move(present);
   closed_ = std::move(closed);
 }

@@ -34,7 +34,7 @@ class Watcher {
     std::string error;                         // empty: ended as it should
     bool list_again = false;                   // the state is unknown
     bool advanced = false;                     // something was learnt: not one more failure in a row
-    std::chrono::milliseconds retry_after{0};  // as the server asks
+    std::chrono::milliseconds retry_after{0};  // as the server asks; without an error: when to go on
     void lose(const std::string& why);         // the watch failed and took our knowledge of the state along
   };
   struct Rejected {
@@ -45,6 +45,7 @@ class Watcher {
     std::vector<model::Object> objects;
     std::map<model::ObjectKey, Rejected> rejected;
     std::string version;
+    bool absent = false;  // the server has no such kind
   };
 
   Outcome attempt();
@@ -53,6 +54,7 @@ class Watcher {
   Result<void> list_item(std::string_view text, bool whole, Listed& listed);
   Result<void> list_long_item(std::string_view beginning, Listed& listed);
   [[nodiscard]] std::string no_list() const;
+  Outcome absent();
   void tell(Listed listed);
   Outcome watch();
   bool handle(std::string_view line, Outcome& outcome);
@@ -71,6 +73,7 @@ class Watcher {
   std::mt19937 random_{std::random_device{}()};
 
   std::string version_;                // resourceVersion that the watch resumes from; empty: list first
+  bool listed_ = false;                // the sink was told of a list
   bool paged_ = true;                  // false for one list after the server forgot where a paged one was
   unsigned refused_ = 0;               // watches in a row that the server answered but that brought nothing
   std::set<model::ObjectKey> known_;   // to the sink
