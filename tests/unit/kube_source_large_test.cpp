@@ -5,16 +5,13 @@
 
 #include <fstream>
 
-#include "daemon/source/kube/kube_source.h"
 #include "tests/unit/fake_api_server.h"
-#include "tests/unit/recording_sink.h"
+#include "tests/unit/kube_source_fixture.h"
 
 namespace sluice::source {
 namespace {
 
 using model::Kind;
-
-const std::string kPolicies = "/apis/networking.k8s.io/v1/networkpolicies";
 
 std::string policy(const std::string& ns, const std::string& name, const std::string& spec,
                    const std::string& more = "") {
@@ -44,20 +41,7 @@ std::size_t peak_kib() {
   return 0;
 }
 
-class KubeSourceLarge : public testing::Test {
- protected:
-  void start() {
-    KubeConfig config;
-    ASSERT_TRUE(config.set_server("http://127.0.0.1:" + std::to_string(api_.port())));
-    auto source = KubeSource::make(config);
-    ASSERT_TRUE(source) << source.error().message;
-    source_ = std::move(*source);
-    ASSERT_TRUE(source_->start(sink_));
-  }
-  FakeApiServer api_;
-  RecordingSink sink_;
-  std::unique_ptr<KubeSource> source_;
-};
+using KubeSourceLarge = KubeSourceWith<FakeApiServer>;
 
 // What it takes of memory beyond the objects themselves is one object's worth, not a page's.
 TEST_F(KubeSourceLarge, ALongListOfLargeObjectsIsReadOneAtATime) {

@@ -13,17 +13,12 @@
 #include <thread>
 
 #include "common/fd.h"
-#include "daemon/source/kube/kube_source.h"
-#include "tests/unit/corpus.h"
-#include "tests/unit/recording_sink.h"
+#include "tests/unit/kube_source_fixture.h"
 
 namespace sluice::source {
 namespace {
 
 using model::Kind;
-
-const std::string kPods = "/api/v1/pods";
-const std::string kPolicies = "/apis/networking.k8s.io/v1/networkpolicies";
 
 // Answers each request with the next scripted bytes of its path, else with an empty list or a quiet watch.
 class RawServer {
@@ -137,44 +132,18 @@ std::string chunked(const std::string& body) {
   std::snprintf(size, sizeof size, "%zx\r\n", body.size());
   return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(size) + body + "\r\n";
 }
-std::string pod(const std::string& name, const std::string& version) {
-  return R"({"metadata":{"namespace":"a","name":")" + name + R"(","resourceVersion":")" + version + R"("}})";
-}
-std::string list(const std::string& version, const std::string& items) {
-  return R"({"metadata":{"resourceVersion":")" + version + R"("},"items":[)" + items + "]}";
-}
-std::string event(const std::string& type, const std::string& object) {
-  return R"({"type":")" + type + R"(","object":)" + object + "}\n";
-}
+std::string line(const std::string& type, const std::string& object) { return event(type, object) + "\n"; }
 
-class MalformedWatch : public testing::Test {
- protected:
-  void start() {
-    KubeConfig config;
-    ASSERT_TRUE(config.set_server("http://127.0.0.1:" + std::to_string(api_.port())));
-    auto source = KubeSource::make(config);
-    ASSERT_TRUE(source) << source.error().message;
-    source_ = std::move(*source);
-    ASSERT_TRUE(source_->start(sink_));
-  }
-  bool wait_for_pods(const std::vector<std::string>& names) {
-    return sink_.wait([&](const auto& state) { return state.names(Kind::kPod) == names; });
-  }
-  void TearDown() override { source_.reset(); }
+using MalformedWatch = KubeSourceWith<RawServer>;
 
-  RawServer api_;
-  RecordingSink sink_;
-  std::unique_ptr<KubeSource> source_;
-};
-
-// Each cut costs the pause before another watch, so it is every thirteenth byte; lines cut at every byte:
+// Each cut costs the pause before another watch, so it is every nineteenth byte; lines cut at every byte:
 // Lines in kube_source_test.cpp, and the fuzzer `watch`.
 TEST_F(MalformedWatch, AStreamThatIsCutAnywhereLosesNothing) {
-  const auto stream = event("ADDED", pod("two", "8")) + event("MODIFIED", pod("one", "9")) +
-                      event("DELETED", pod("two", "10")) + event("ADDED", pod("three", "11"));
+  const auto stream = line("ADDED", pod("two", "8")) + line("MODIFIED", pod("one", "9")) +
+                      line("DELETED", pod("two", "10")) + line("ADDED", pod("three", "11"));
   const auto whole = chunked(stream);
   const auto head = whole.find("\r\n\r\n") + 4;
-  for (std::size_t length = head; length <= whole.size(); length += 13) {
+  for (std::size_t length = head; length <= whole.size(); length += 19) {
     SCOPED_TRACE(length);
     RawServer api;
     RecordingSink sink;
@@ -182,16 +151,11 @@ TEST_F(MalformedWatch, AStreamThatIsCutAnywhereLosesNothing) {
     api.next(true, kPods, whole.substr(0, length));
     // What a server that has all of it says afterwards, from wherever the watch is resumed.
     api.next(true, kPods, chunked(stream), RawServer::Then::kSilent);
-    KubeConfig config;
-    ASSERT_TRUE(config.set_server("http://127.0.0.1:" + std::to_string(api.port())));
-    auto source = KubeSource::make(config);
-    ASSERT_TRUE(source);
-    ASSERT_TRUE((*source)->start(sink));
+    const auto source = started(config_of(api), sink);
     EXPECT_TRUE(sink.wait([](const auto& state) {
       return state.names(Kind::kPod) == std::vector<std::string>{"one", "three"};
     }));
     EXPECT_EQ(sink.state().replaced[Kind::kPod], 1) << "listed once only";
-    source->reset();
   }
 }
 
@@ -240,30 +204,25 @@ TEST_F(MalformedWatch, AnswersThatAreNoneTakeNothingAway) {
     RawServer api;
     RecordingSink sink;
     api.next(false, kPods, http(list("7", pod("one", "6"))));
-    api.next(true, kPods, chunked(event("ERROR", R"({"code":410})")));  // leads to another list
+    api.next(true, kPods, chunked(line("ERROR", R"({"code":410})")));  // leads to another list
     api.repeat(kPods, bytes);
-    KubeConfig config;
-    ASSERT_TRUE(config.set_server("http://127.0.0.1:" + std::to_string(api.port())));
-    auto source = KubeSource::make(config);
-    ASSERT_TRUE(source);
-    ASSERT_TRUE((*source)->start(sink));
+    const auto source = started(config_of(api), sink);
     EXPECT_TRUE(eventually([&] {
-      const auto last = (*source)->status().last_error;
+      const auto last = source->status().last_error;
       return last.find("Pod: list: ") != std::string::npos && last.find(error) != std::string::npos;
-    })) << (*source)->status().last_error;
-    EXPECT_FALSE((*source)->status().connected);
+    })) << source->status().last_error;
+    EXPECT_FALSE(source->status().connected);
     EXPECT_EQ(sink.state().names(Kind::kPod), std::vector<std::string>{"one"});
     api.repeat(kPods, std::nullopt);
     EXPECT_TRUE(sink.wait([](const auto& state) { return state.names(Kind::kPod).empty(); }));
-    EXPECT_TRUE(eventually([&] { return (*source)->status().connected; }));
-    source->reset();
+    EXPECT_TRUE(eventually([&] { return source->status().connected; }));
   }
 }
 
 TEST_F(MalformedWatch, ABookmarkAloneMovesTheVersionOn) {
   api_.next(false, kPods, http(list("7", pod("one", "6"))));
-  api_.next(true, kPods, chunked(event("BOOKMARK", R"({"metadata":{"resourceVersion":"50"}})")));
-  api_.next(true, kPods, chunked(event("ADDED", pod("two", "51"))), RawServer::Then::kSilent);
+  api_.next(true, kPods, chunked(line("BOOKMARK", R"({"metadata":{"resourceVersion":"50"}})")));
+  api_.next(true, kPods, chunked(line("ADDED", pod("two", "51"))), RawServer::Then::kSilent);
   start();
   EXPECT_TRUE(wait_for_pods({"one", "two"}));
   EXPECT_EQ(api_.asked(false, kPods), 1u);
@@ -297,8 +256,8 @@ std::string shown(const RecordingSink::State& state) {
 TEST_F(MalformedWatch, APolicyThatCannotBeUsedIsClosedOrStaysAsItWas) {
   api_.next(false, kPolicies, http(list("7", policy("6", kBad))));
   api_.next(true, kPolicies,
-            chunked(event("MODIFIED", policy("8", kGood)) + event("MODIFIED", policy("9", kBad)) +
-                    event("DELETED", policy("10", kBad)) + event("ADDED", policy("11", kBad))),
+            chunked(line("MODIFIED", policy("8", kGood)) + line("MODIFIED", policy("9", kBad)) +
+                    line("DELETED", policy("10", kBad)) + line("ADDED", policy("11", kBad))),
             RawServer::Then::kSilent);
   start();
   EXPECT_TRUE(sink_.wait([](const auto& state) { return state.rejections.size() == 3; }));
@@ -315,13 +274,13 @@ TEST_F(MalformedWatch, APolicyThatCannotBeUsedIsClosedOrStaysAsItWas) {
 
 TEST_F(MalformedWatch, AClosedPolicyGoesWithItsObjectAndOpensWhenItIsCorrected) {
   api_.next(false, kPolicies, http(list("7", policy("6", kBad))));
-  api_.next(true, kPolicies, chunked(event("ERROR", R"({"code":410})")));
+  api_.next(true, kPolicies, chunked(line("ERROR", R"({"code":410})")));
   api_.next(false, kPolicies, http(list("20", policy("19", kBad))));
-  api_.next(true, kPolicies, chunked(event("ERROR", R"({"code":410})")));
+  api_.next(true, kPolicies, chunked(line("ERROR", R"({"code":410})")));
   api_.next(false, kPolicies, http(list("30", policy("29", kGood))));
-  api_.next(true, kPolicies, chunked(event("ERROR", R"({"code":410})")));
+  api_.next(true, kPolicies, chunked(line("ERROR", R"({"code":410})")));
   api_.next(false, kPolicies, http(list("40", policy("39", kBad))));  // kept as it was
-  api_.next(true, kPolicies, chunked(event("BOOKMARK", R"({"metadata":{"resourceVersion":"41"}})")),
+  api_.next(true, kPolicies, chunked(line("BOOKMARK", R"({"metadata":{"resourceVersion":"41"}})")),
             RawServer::Then::kSilent);
   start();
   EXPECT_TRUE(sink_.wait([](const auto& state) { return state.rejections.size() == 3; }));
