@@ -145,7 +145,8 @@ enum sluice_hook {
 	X(SERVICE_UNSUPPORTED, "fragment or protocol that cannot be sent to a backend") \
 	X(SERVICE_SOURCE, "loadBalancerSourceRanges of the Service do not have the source") \
 	X(TUNNEL_PORT, "for a node's tunnel port, in the name of a node that did not send it") \
-	X(TOO_BIG, "larger than its way out of the node takes")
+	X(TOO_BIG, "larger than its way out of the node takes") \
+	X(SERVICE_PORT, "for an address of Services, at a port that none of them has")
 
 enum sluice_drop_reason {
 #define SLUICE_X(name, text) SLUICE_DROP_##name,
@@ -517,6 +518,9 @@ SLUICE_INLINE __u64 sluice_service_seal(const struct sluice_service_key *key, co
 	       (service->count | (__u64)service->flags << 32) * SLUICE_HASH_5 + service->id * SLUICE_HASH_6 +
 	       service->sources * SLUICE_HASH_7;
 }
+
+/* `service_addresses`: LPM_TRIE, struct sluice_route_key, the addresses that belong to Services, whatever the port; without a
+ * meaning of the value (__u32). */
 
 /* `service_sources`: LPM_TRIE, the prefixes of each set; without a meaning of the value (__u32). A set's number is a
  * hash of what is in it, so a set never changes: a Service that gets other ranges refers to another set. */

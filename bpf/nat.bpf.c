@@ -92,7 +92,6 @@ int nat_new(struct __sk_buff *skb)
 	if (reason == TO_STACK)
 		return to_stack(pkt);
 	if (reason == TO_REFUSE) {
-		pkt->verdict = SLUICE_DROP_SERVICE_NO_BACKEND;
 		go_to(skb, SLUICE_MODULE_REFUSE);
 		reason = SLUICE_DROP_TAIL_CALL_MISSING;
 	}

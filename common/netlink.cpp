@@ -21,8 +21,6 @@ namespace sluice {
 
 namespace {
 
-constexpr const char* kLoopbackName = "lo";
-
 using netlink::collect;
 using netlink::exchange;
 using netlink::failure_nl;
@@ -100,8 +98,10 @@ std::optional<Route> parse_route(nlmsghdr* header) {
   const auto* info = static_cast<const rtmsg*>(nlmsg_data(header));
   const std::uint32_t table =
       attributes[RTA_TABLE] != nullptr ? u32_of(attributes[RTA_TABLE]) : info->rtm_table;
-  if (info->rtm_family != AF_INET || info->rtm_type != RTN_UNICAST) return std::nullopt;
+  const bool unreachable = info->rtm_type == RTN_UNREACHABLE;
+  if (info->rtm_family != AF_INET || (info->rtm_type != RTN_UNICAST && !unreachable)) return std::nullopt;
   Route route;
+  route.unreachable = unreachable;
   route.table = table;
   const Address any = Address::from_v4_be(0);
   const Address address = attributes[RTA_DST] != nullptr ? address_of(attributes[RTA_DST]) : any;
@@ -148,10 +148,10 @@ Request route_request(int type, int flags, const Route& route) {
   header.rtm_table = RT_TABLE_UNSPEC;  // RTA_TABLE has room for all of them
   header.rtm_protocol = route.protocol;
   // To the kernel, "nowhere" in a deletion means whichever scope the route has.
-  header.rtm_scope = type == RTM_DELROUTE ? RT_SCOPE_NOWHERE
-                     : route.gateway      ? RT_SCOPE_UNIVERSE
-                                          : RT_SCOPE_LINK;
-  header.rtm_type = RTN_UNICAST;
+  header.rtm_scope = type == RTM_DELROUTE                 ? RT_SCOPE_NOWHERE
+                     : route.gateway || route.unreachable ? RT_SCOPE_UNIVERSE
+                                                          : RT_SCOPE_LINK;
+  header.rtm_type = route.unreachable ? RTN_UNREACHABLE : RTN_UNICAST;
   request.header(header);
   request.put(RTA_TABLE, route.table);
   if (header.rtm_dst_len != 0) request.put(RTA_DST, route.destination.address());
@@ -163,29 +163,31 @@ Request route_request(int type, int flags, const Route& route) {
   return request;
 }
 
-Request rule_request(int type, int flags, const LocalRule& rule) {
+Request rule_request(int type, int flags, const Rule& rule) {
   Request request(type, flags | NLM_F_ACK);
   fib_rule_hdr header{};
   header.family = AF_INET;
   header.action = FR_ACT_TO_TBL;
+  if (rule.others) header.flags = FIB_RULE_INVERT;
   request.header(header);
   request.put(FRA_PRIORITY, rule.priority);
   request.put(FRA_TABLE, rule.table);
-  request.put(FRA_IIFNAME, std::string(kLoopbackName));
+  request.put(FRA_IIFNAME, rule.interface);
   request.put(FRA_PROTOCOL, kSluiceRouteProtocol);
   return request;
 }
 
-std::optional<LocalRule> parse_rule(nlmsghdr* header) {
+std::optional<Rule> parse_rule(nlmsghdr* header) {
   if (header->nlmsg_type != RTM_NEWRULE) return std::nullopt;
   nlattr* attributes[FRA_MAX + 1] = {};
   if (nlmsg_parse(header, sizeof(fib_rule_hdr), attributes, FRA_MAX, nullptr) < 0) return std::nullopt;
   const nlattr* protocol = attributes[FRA_PROTOCOL];
   const nlattr* interface = attributes[FRA_IIFNAME];
-  if (protocol == nullptr || nla_get_u8(protocol) != kSluiceRouteProtocol || interface == nullptr ||
-      std::string_view(nla_get_string(interface)) != kLoopbackName)
+  if (protocol == nullptr || nla_get_u8(protocol) != kSluiceRouteProtocol || interface == nullptr)
     return std::nullopt;
-  return LocalRule{u32_of(attributes[FRA_PRIORITY]), u32_of(attributes[FRA_TABLE])};
+  const auto* info = static_cast<const fib_rule_hdr*>(nlmsg_data(header));
+  return Rule{u32_of(attributes[FRA_PRIORITY]), u32_of(attributes[FRA_TABLE]), nla_get_string(interface),
+              (info->flags & FIB_RULE_INVERT) != 0};
 }
 
 }  // namespace
@@ -369,22 +371,22 @@ Result<std::vector<Route>> NetlinkSocket::routes(std::uint32_t table) {
   return collect<Route>(socket_.get(), request, parse, "list the routes");
 }
 
-Result<void> NetlinkSocket::add_rule(const LocalRule& rule) {
+Result<void> NetlinkSocket::add_rule(const Rule& rule) {
   return exchange(socket_.get(), rule_request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule),
                   fmt::format("add the routing rule {}", rule.priority));
 }
 
-Result<void> NetlinkSocket::delete_rule(const LocalRule& rule) {
+Result<void> NetlinkSocket::delete_rule(const Rule& rule) {
   return exchange(socket_.get(), rule_request(RTM_DELRULE, 0, rule),
                   fmt::format("delete the routing rule {}", rule.priority));
 }
 
-Result<std::vector<LocalRule>> NetlinkSocket::rules() {
+Result<std::vector<Rule>> NetlinkSocket::rules() {
   Request request(RTM_GETRULE, NLM_F_DUMP);
   fib_rule_hdr header{};
   header.family = AF_INET;
   request.header(header);
-  return collect<LocalRule>(socket_.get(), request, parse_rule, "list the routing rules");
+  return collect<Rule>(socket_.get(), request, parse_rule, "list the routing rules");
 }
 
 }  // namespace sluice

@@ -83,16 +83,21 @@ struct Route {
   unsigned mtu = 0;           // 0: none
   std::uint8_t protocol = 0;  // RTPROT_*; Sluice's own are kSluiceRouteProtocol
   std::uint32_t table = kMainTable;
+  bool unreachable = false;  // leads nowhere: whoever sends there is told so (RTN_UNREACHABLE)
 };
 
-// "What this node itself sends looks into the table" (ip-rule(8): iif lo), IPv4.
-struct LocalRule {
+// "What comes by this interface looks into the table" (ip-rule(8)), IPv4. What this node itself sends comes
+// by lo.
+struct Rule {
   std::uint32_t priority = 0;
   std::uint32_t table = 0;
-  bool operator==(const LocalRule&) const = default;
+  std::string interface;
+  bool others = false;  // what comes by any other interface, instead
+  bool operator==(const Rule&) const = default;
 };
 
 inline constexpr int kLoopbackIndex = 1;  // in every network namespace
+inline constexpr const char* kLoopbackDevice = "lo";
 
 // Marks the routes that Sluice made, so that it changes no other's.
 inline constexpr std::uint8_t kSluiceRouteProtocol = 83;
@@ -141,9 +146,9 @@ class NetlinkSocket {
   [[nodiscard]] Result<void> delete_route(const Route& route);
   [[nodiscard]] Result<std::vector<Route>> routes(std::uint32_t table = kMainTable);  // IPv4
 
-  [[nodiscard]] Result<void> add_rule(const LocalRule& rule);
-  [[nodiscard]] Result<void> delete_rule(const LocalRule& rule);
-  [[nodiscard]] Result<std::vector<LocalRule>> rules();  // those of this kind that Sluice made
+  [[nodiscard]] Result<void> add_rule(const Rule& rule);
+  [[nodiscard]] Result<void> delete_rule(const Rule& rule);
+  [[nodiscard]] Result<std::vector<Rule>> rules();  // those of this kind that Sluice made
 
  private:
   struct Closer {

@@ -49,6 +49,22 @@ static __always_inline bool service_find(const struct sluice_packet *pkt, struct
 	return service_get(&key, service);
 }
 
+/*
+ * Would a packet that is for no Service leave the cluster, though its address belongs to Services? Out there the address is
+ * nobody's, or somebody's whom the client does not mean. What comes from outside is not asked for: the router sends it out
+ * again for Services only.
+ */
+static __always_inline bool for_service_address(struct sluice_packet *pkt)
+{
+	struct sluice_route_key key = { .prefix_len = 128, .addr = pkt->dst };
+
+	if (pkt->hook != SLUICE_HOOK_POD && pkt->hook != SLUICE_HOOK_HOST)
+		return false;
+	packet_route(pkt);
+	return (pkt->route.kind == SLUICE_ROUTE_WORLD || pkt->route.kind == SLUICE_ROUTE_WORLD_BARE) &&
+	       bpf_map_lookup_elem(&service_addresses, &key);
+}
+
 /* May the client use the Service? */
 static __always_inline bool source_allowed(const struct sluice_service *service, const struct sluice_addr *client)
 {

@@ -121,7 +121,7 @@ static __always_inline bool destination_set(struct __sk_buff *skb, struct sluice
 	pkt->dport_be = port_be;
 	if (pkt->proto == IPPROTO_ICMP)
 		pkt->sport_be = port_be;
-	pkt->flags |= SLUICE_PKT_TRANSLATED;
+	pkt->flags = (pkt->flags | SLUICE_PKT_TRANSLATED) & ~SLUICE_PKT_ROUTED;
 	return true;
 }
 
@@ -238,12 +238,13 @@ static __always_inline __u32 to_backend(struct __sk_buff *skb, struct sluice_pac
 	return SLUICE_DROP_NONE;
 }
 
+/* Or for an address of Services, which leads nowhere else. */
 static __always_inline bool is_for_service(struct sluice_packet *pkt)
 {
 	struct sluice_service service;
 
 	pkt->dst_endpoint = local_get(&pkt->dst);
-	return !pkt->dst_endpoint && service_find(pkt, &service);
+	return !pkt->dst_endpoint && (service_find(pkt, &service) || for_service_address(pkt));
 }
 
 /* Policy does not apply to the node's own traffic, so nothing needs to be known of it but whether it is to a Service,

@@ -6,7 +6,7 @@
 #include "lib/service.h"
 #include "nat/established.h"
 
-/* Beside the drop reasons: the sender is told that nobody serves it. */
+/* Beside the drop reasons: the sender is told of the one in pkt->verdict. */
 #define TO_REFUSE (SLUICE_DROP_SLOTS + 2)
 
 #define TCP_FLAGS_OFFSET 13	/* in the header */
@@ -99,6 +99,12 @@ static __always_inline __u64 tuple_hash(const struct sluice_ct_key *key)
 	return sluice_hash(&key->addr[0], &key->addr[1], *(const word64 *)key->port_be);
 }
 
+static __always_inline __u32 to_refuse(struct sluice_packet *pkt, __u32 reason)
+{
+	pkt->verdict = reason;
+	return TO_REFUSE;
+}
+
 static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_packet *pkt,
 					  const struct sluice_service *service)
 {
@@ -115,7 +121,8 @@ static __always_inline __u32 open_service(struct __sk_buff *skb, struct sluice_p
 		client.hash = (client.hash + (pkt->now_ns >> 36)) * SLUICE_HASH_2;
 	chosen = backend_choose(service, &client);
 	if (!chosen)
-		return service->flags & SLUICE_SERVICE_SILENT ? SLUICE_DROP_SERVICE_NO_BACKEND : TO_REFUSE;
+		return service->flags & SLUICE_SERVICE_SILENT ? SLUICE_DROP_SERVICE_NO_BACKEND :
+								to_refuse(pkt, SLUICE_DROP_SERVICE_NO_BACKEND);
 	addr_copy(&addr, &chosen->addr);
 	port_be = chosen->port_be;
 	addr_copy(&pkt->front_addr, &pkt->dst);
@@ -206,6 +213,8 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 			return reason;
 	} else if (sent_to_node(pkt)) {
 		return TO_STACK;
+	} else if (for_service_address(pkt)) {
+		return to_refuse(pkt, SLUICE_DROP_SERVICE_PORT);
 	}
 	if (!to_be_masqueraded(pkt, cfg, &service))
 		return SLUICE_DROP_NONE;

@@ -20,7 +20,7 @@
 #include "daemon/datapath/modules.h"
 #include "daemon/datapath/node.h"
 #include "daemon/datapath/pins.h"
-#include "daemon/datapath/service_routes.h"
+#include "daemon/datapath/service_addresses.h"
 #include "daemon/datapath/services.h"
 #include "daemon/datapath/settings.h"
 #include "daemon/datapath/socket_hooks.h"
@@ -66,7 +66,7 @@ class KernelDatapath final : public Datapath {
         firewall_({ground_.maps, ground_.pins, ground_.modules.probe, ground_.objects, ground_.live,
                    *ground_.grace, history_, ground_.options.most_peers}),
         services_(ground_.maps, *ground_.grace, ground_.options.algorithm == Algorithm::kRandom),
-        service_routes_(*ground_.settings),
+        service_addresses_(ground_.maps, *ground_.settings),
         sockets_(ground_.pins, ground_.modules.socket, ground_.options.cgroup),
         conntrack_({ground_.maps, ground_.modules.sweep}, std::move(ground_.conntrack_use),
                    ground_.conntrack_secret),
@@ -88,7 +88,7 @@ class KernelDatapath final : public Datapath {
     return node_.configure(ground_.netlink, config)
         .and_then([&] { return forget_strangers(config); })
         .and_then([&] { return tunnel_.configure(ground_.netlink, config); })
-        .and_then([&] { return service_routes_.refresh(ground_.netlink); });
+        .and_then([&] { return service_addresses_.refresh(ground_.netlink); });
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
@@ -138,8 +138,8 @@ class KernelDatapath final : public Datapath {
     // Before a packet is sent there it is known what to do with it, and after it was.
     auto done = services_.apply(table);
     // Also if some could not be applied: the others are to be reached.
-    auto routed = service_routes_.apply(ground_.netlink, table);
-    if (done) done = std::move(routed);
+    auto led = service_addresses_.apply(ground_.netlink, table);
+    if (done) done = std::move(led);
     if (auto ended = conntrack_.serve(services_.udp()); !ended)
       spdlog::warn("UDP connections that Services do not lead where they go stay until the next look: {}",
                    ended.error().message);
@@ -158,7 +158,7 @@ class KernelDatapath final : public Datapath {
                     .and_then([&] { return audit_modules(ground_.pins, ground_.maps, differences); })
                     .and_then([&] { return firewall_.audit(differences); })
                     .and_then([&] { return services_.audit(differences); })
-                    .and_then([&] { return service_routes_.audit(ground_.netlink, differences); })
+                    .and_then([&] { return service_addresses_.audit(ground_.netlink, differences); })
                     .and_then([&] { return sockets_.audit(differences); });
     if (!done) return tl::unexpected(done.error());
     return differences;
@@ -222,7 +222,7 @@ class KernelDatapath final : public Datapath {
   History history_;
   Firewall firewall_;
   Services services_;
-  ServiceRoutes service_routes_;
+  ServiceAddresses service_addresses_;
   SocketHooks sockets_;
   Conntrack conntrack_;
   Events events_;

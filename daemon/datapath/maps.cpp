@@ -28,6 +28,7 @@ Result<Maps> Maps::open(const Pins& pins) {
   open_one(maps.conntrack, "conntrack");
   open_one(maps.conntrack_use, "conntrack_use");
   open_one(maps.services, "services");
+  open_one(maps.service_addresses, "service_addresses");
   open_one(maps.service_sources, "service_sources");
   open_one(maps.service_slots, "service_slots");
   open_one(maps.backends, "backends");

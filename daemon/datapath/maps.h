@@ -25,6 +25,7 @@ struct Maps {
   Map<std::uint32_t, sluice_ct_pool> conntrack;
   Map<std::uint32_t, std::int64_t> conntrack_use;
   Map<sluice_service_key, sluice_service> services;
+  Map<sluice_route_key, std::uint32_t> service_addresses;
   Map<sluice_source_key, std::uint32_t> service_sources;
   Map<std::uint32_t, std::uint32_t> service_slots;
   Map<std::uint32_t, sluice_backend> backends;

@@ -145,6 +145,32 @@ TEST_F(Netlink, RoutesAreReadAsTheyWereWritten) {
   EXPECT_EQ(netlink_.delete_route(route).error().code, ESRCH);
 }
 
+TEST_F(Netlink, RoutesThatLeadNowhereAndTheRulesToThem) {
+  constexpr std::uint32_t kTable = 8301;
+  Route route;
+  route.destination = must(Prefix::parse("198.51.100.7/32"));
+  route.protocol = kSluiceRouteProtocol;
+  route.table = kTable;
+  route.unreachable = true;
+  must(netlink_.replace_route(route));
+  must(netlink_.replace_route(route));
+  const auto routes = must(netlink_.routes(kTable));
+  ASSERT_EQ(routes.size(), 1U);
+  EXPECT_EQ(routes[0].destination, route.destination);
+  EXPECT_EQ(routes[0].link_index, 0);
+  EXPECT_TRUE(routes[0].unreachable);
+  must(netlink_.delete_route(route));
+  EXPECT_TRUE(must(netlink_.routes(kTable)).empty());
+
+  for (const bool others : {false, true}) {
+    const Rule rule{.priority = 8301, .table = kTable, .interface = kLoopbackDevice, .others = others};
+    must(netlink_.add_rule(rule));
+    EXPECT_EQ(must(netlink_.rules()), std::vector{rule});
+    must(netlink_.delete_rule(rule));
+    EXPECT_TRUE(must(netlink_.rules()).empty());
+  }
+}
+
 }  // namespace
 
 }  // namespace sluice::test

@@ -4,9 +4,11 @@
 
     node_service_test.py BUILD_FOLDER [unittest options]
 """
+import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
@@ -42,6 +44,12 @@ def answerer_seen(namespace, address, port, family=socket.AF_INET, connect=False
                 s.sendto(b"sluice", (address, port))
             return s.recvfrom(16)[1][:2]
     return in_namespace(namespace.path, attempt)
+
+
+def forwarded(router):
+    """Packets, so far."""
+    names, values = (line.split() for line in router.run("cat", "/proc/net/snmp").splitlines() if line.startswith("Ip:"))
+    return int(values[names.index("ForwDatagrams")])
 
 
 class NodeServices(sluice_test.SluiceTest):
@@ -190,11 +198,53 @@ class NodeServices(sluice_test.SluiceTest):
         self.assertIn(CLUSTER_IP, self.one.ip("route", "show", "table", "8300"))
         self.one.ip("route", "del", CLUSTER_IP, "table", "8300")
         self.assertIn(f"the node's route to {CLUSTER_IP}/32 is missing", self.one.get("/v1/status")["audit"])
+        self.assertIn(f"unreachable {CLUSTER_IP}", self.one.ip("route", "show", "table", "8301"))
+        self.one.ip("route", "del", "unreachable", CLUSTER_IP, "table", "8301")
+        self.assertIn(f"the unreachable route to {CLUSTER_IP}/32 is missing", self.one.get("/v1/status")["audit"])
         self.unserve()
-        self.assertEqual("", self.one.ip("route", "show", "table", "8300"))
+        for table in ("8300", "8301"):
+            self.assertEqual("", self.one.ip("route", "show", "table", table))
         self.serve((self.a.address, self.one))
         self.assert_served(self.one, CLUSTER_IP, PORT, self.a)
         self.assertEqual([], self.one.get("/v1/status")["audit"])
+
+    # ---- what no Service has
+    def test_a_cluster_ip_leads_nowhere_else(self):
+        """Though somebody out there has the address, and would answer."""
+        self.serve((self.a.address, self.one))
+        self.lead_out()
+        self.world.ip("addr", "add", f"{CLUSTER_IP}/32", "dev", "lo")
+        self.addCleanup(self.world.ip, "addr", "del", f"{CLUSTER_IP}/32", "dev", "lo")
+        for client in (self.a, self.one):
+            self.assertEqual("refused", outcome(client, CLUSTER_IP, TARGET))
+            self.assertTrue(udp_is_refused(client, CLUSTER_IP, TARGET, 1))
+            pinged = subprocess.run(client.enter("ping", "-n", "-c", "1", "-W", "5", CLUSTER_IP), capture_output=True, text=True,
+                                    check=False).stdout
+            self.assertIn(f"From {CLUSTER_IP} icmp_seq=1 Destination Port Unreachable", pinged)
+            self.assert_served(client, CLUSTER_IP, PORT, self.a)
+
+    def test_what_comes_from_outside_for_a_cluster_ip_goes_no_further(self):
+        """Nor back to the router that sent it."""
+        self.serve((self.a.address, self.one))
+        self.lead_out()
+        self.world.ip("route", "add", CLUSTER_IP, "via", ONE)
+        self.addCleanup(self.world.ip, "route", "del", CLUSTER_IP, "via", ONE)
+        for router in (self.one, self.world):
+            router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        outside = Namespace("ns-outside")
+        self.addCleanup(outside.delete)
+        self.fabric.join(outside, "192.0.2.98")
+        outside.ip("route", "add", CLUSTER_IP, "via", ONE)
+        before = forwarded(self.world)
+        for port in (PORT, TARGET):
+            with self.assertRaises(OSError) as told:
+                outcome(outside, CLUSTER_IP, port)
+            self.assertEqual(errno.EHOSTUNREACH, told.exception.errno)
+        self.assertEqual(before, forwarded(self.world))
+
+    def lead_out(self):
+        self.one.ip("route", "add", "default", "via", WORLD)
+        self.addCleanup(self.one.ip, "route", "del", "default", "via", WORLD)
 
     # ---- the node as a backend
     def test_a_node_port_without_a_backend_is_refused_outside(self):
