@@ -73,9 +73,12 @@ static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const st
 		struct ct_removed removed = {};
 
 		ct_clear(&home, in_turn, pkt->now_ns, &removed);
-		for (int way = 0; way < SLUICE_CT_WAYS; way++)
+		for (int way = SLUICE_CT_WAYS - 1; way >= 0; way--) {
 			if (removed.ways >> way & 1)
-				ct_use_change(removed.owner[way], -1);
+				ct_use_change((__u16)removed.owners_low, -1);
+			removed.owners_low = removed.owners_low >> 16 | removed.owners_high << 48;
+			removed.owners_high >>= 16;
+		}
 	}
 }
 

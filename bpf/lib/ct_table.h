@@ -233,11 +233,14 @@ static __always_inline long ct_insert(const struct sluice_config *cfg, const str
 	return result;
 }
 
-/* Of a set, what was removed. */
+/* Of a set, what was removed, and the owners of its entries, 16 bits each, the last way's lowest. Not an array: where a pointer
+ * into the stack moves, verifiers since Linux 7 take the whole stack for read later and tell all its mixtures apart. */
 struct ct_removed {
 	__u32 ways;	/* bits */
-	__u32 owner[SLUICE_CT_WAYS];
+	__u64 owners_low;
+	__u64 owners_high;
 };
+SLUICE_ASSERT(SLUICE_CT_OWNERS <= 1 << 16 && SLUICE_CT_WAYS == 8, "struct ct_removed");
 
 /* Is the entry over, where room is short? Without a branch, so that the verifier does not walk every mixture of ways. */
 static __always_inline __u32 ct_is_over(const struct sluice_ct_pair *pair, __u64 now_ns)
@@ -263,9 +266,11 @@ static __always_inline void ct_clear(const struct ct_home *home, bool in_turn, _
 		__u32 at = tags->entry[way], over;
 		struct sluice_ct_pair *pair = ct_pair(home->pool, at);
 
+		removed->owners_high = removed->owners_high << 16 | removed->owners_low >> 48;
+		removed->owners_low <<= 16;
 		if (!pair)
 			continue;
-		removed->owner[way] = pair->entry.owner;
+		removed->owners_low |= (__u16)pair->entry.owner;
 		over = ct_is_over(pair, now_ns) & tags->word[way / 4] >> (way % 4 * 16 + 15);
 		ways |= over << way;
 		asm volatile("" : "+r"(ways));
