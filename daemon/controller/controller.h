@@ -196,6 +196,7 @@ class Controller final : public source::Sink, public server::Api {
   bool policy_live_ = false;   // a ruleset of this daemon is in force
   bool rules_before_ = false;  // a ruleset of the daemon before this one was in force when this one started
   bool services_dirty_ = true;
+  std::vector<Prefix> service_ranges_;    // as the datapath is told
   bool node_view_dirty_ = true;           // something changed of what Services see of the nodes
   std::set<std::string> host_port_keys_;  // of service_compiler_
   // Of the attachments, as far as they were heeded for host ports and for masquerading.

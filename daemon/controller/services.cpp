@@ -100,12 +100,16 @@ void Controller::reconcile_services() {
   const auto changes = service_compiler_.take_changes();
   for (const auto& warning : changes.warnings) spdlog::warn("{}", warning);
   if (!changes.set.empty() || !changes.removed.empty()) services_dirty_ = true;
+  if (service_ranges_ != state_.service_ranges()) {
+    service_ranges_ = state_.service_ranges();
+    services_dirty_ = true;
+  }
   if (services_dirty_ && Clock::now() >= services_retry_at_) apply_services();
   answer_health_checks();
 }
 
 void Controller::apply_services() {
-  if (auto done = datapath_->apply_services(service_compiler_.table()); !done) {
+  if (auto done = datapath_->apply_services(service_compiler_.table(), service_ranges_); !done) {
     services_retry_at_ = Clock::now() + kServicesRetry;
     if (services_problem_ != done.error().message)
       spdlog::error(

@@ -134,11 +134,11 @@ class KernelDatapath final : public Datapath {
                         const std::function<CheckPackets()>& check) override {
     return firewall_.apply(std::move(ruleset), reason, check);
   }
-  Result<void> apply_services(const service::Table& table) override {
+  Result<void> apply_services(const service::Table& table, const std::vector<Prefix>& ranges) override {
     // Before a packet is sent there it is known what to do with it, and after it was.
     auto done = services_.apply(table);
     // Also if some could not be applied: the others are to be reached.
-    auto led = service_addresses_.apply(ground_.netlink, table);
+    auto led = service_addresses_.apply(ground_.netlink, table, ranges);
     if (done) done = std::move(led);
     if (auto ended = conntrack_.serve(services_.udp()); !ended)
       spdlog::warn("UDP connections that Services do not lead where they go stay until the next look: {}",

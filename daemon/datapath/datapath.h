@@ -239,8 +239,9 @@ class Datapath {
                                               const std::string& reason,
                                               const std::function<CheckPackets()>& check) = 0;
   // Makes the table of Services live: writes what differs, a frontend at a time. A connection that exists
-  // keeps its backend.
-  [[nodiscard]] virtual Result<void> apply_services(const service::Table& table) = 0;
+  // keeps its backend. What is for an address of the `ranges` and for none of these Services leads nowhere.
+  [[nodiscard]] virtual Result<void> apply_services(const service::Table& table,
+                                                    const std::vector<Prefix>& ranges) = 0;
   // Frees rows and entries that no generation uses. Called every few seconds.
   virtual void collect() = 0;
   // Differences between kernel maps and what was applied last, in words; empty: equal. For tests and

@@ -65,23 +65,46 @@ std::string name_of(const Route& route) {
 
 }  // namespace
 
-Result<void> ServiceAddresses::apply(NetlinkSocket& netlink, const service::Table& table) {
-  std::vector<Prefix> addresses;
+Result<void> ServiceAddresses::apply(NetlinkSocket& netlink, const service::Table& table,
+                                     const std::vector<Prefix>& ranges) {
+  std::vector<Prefix> hosts;
   for (const auto& [frontend, target] : table) {
     // Others lead to the node even without a Service: they are not for us to take from whoever has them.
     if (!frontend.address.is_v4() || target->from_outside) continue;
     const auto address = Prefix::host(frontend.address);
-    if (addresses.empty() || addresses.back() != address) addresses.push_back(address);
+    if (hosts.empty() || hosts.back() != address) hosts.push_back(address);
   }
-  if (known_ && addresses == addresses_) return {};
-  addresses_ = std::move(addresses);
+  if (known_ && hosts == hosts_ && ranges == ranges_) return {};
+  hosts_ = std::move(hosts);
+  ranges_ = ranges;
   known_ = true;
   return refresh(netlink);
 }
 
 Result<void> ServiceAddresses::refresh(NetlinkSocket& netlink) {
   if (!known_) return {};
+  auto now = addresses();
+  if (!now) return tl::unexpected(now.error());
+  addresses_ = std::move(*now);
   return write_map().and_then([&] { return write_routes(netlink); });
+}
+
+Result<std::vector<Prefix>> ServiceAddresses::addresses() const {
+  const auto config = settings_.get();
+  if (!config) return tl::unexpected(config.error());
+  const auto node = Address::from_abi(config->node_ipv4);
+  std::vector<Prefix> all;
+  // A range that has the node's own network in it would lead the node away from it: it is believed as far as
+  // there are Services.
+  std::ranges::copy_if(ranges_, std::back_inserter(all),
+                       [&](const Prefix& range) { return range.is_v4() && !range.contains(node); });
+  std::vector<Prefix> rest;
+  std::ranges::copy_if(hosts_, std::back_inserter(rest), [&](const Prefix& host) {
+    return std::ranges::none_of(all, [&](const Prefix& range) { return range.contains(host.address()); });
+  });
+  all.insert(all.end(), rest.begin(), rest.end());
+  std::ranges::sort(all);
+  return all;
 }
 
 Result<std::vector<Prefix>> ServiceAddresses::marked() const {

@@ -242,6 +242,38 @@ class NodeServices(sluice_test.SluiceTest):
             self.assertEqual(errno.EHOSTUNREACH, told.exception.errno)
         self.assertEqual(before, forwarded(self.world))
 
+    def test_no_address_of_a_service_range_leads_elsewhere(self):
+        free, ranges = "10.96.77.7", {"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "kubernetes"},
+                                      "spec": {"cidrs": ["10.96.0.0/16", "fd00:96::/112", "192.0.2.0/24"]}}
+        self.serve((self.a.address, self.one))
+        self.lead_out()
+        self.world.ip("addr", "add", f"{free}/32", "dev", "lo")
+        self.addCleanup(self.world.ip, "addr", "del", f"{free}/32", "dev", "lo")
+        self.assertEqual("answered", outcome(self.a, free, TARGET), "nobody knows that it is a Service's")
+        self.one.write("ranges", ranges)
+        self.addCleanup(self.forget_ranges)
+        self.one.settle()
+        for client in (self.a, self.one):
+            self.assertEqual("refused", outcome(client, free, TARGET))
+            self.assert_served(client, CLUSTER_IP, PORT, self.a)
+        # A range that has the node in it is wrong, and takes nothing from it.
+        for client in (self.a, self.one):
+            self.assertEqual("answered", outcome(client, WORLD, TARGET))
+        for table in ("8300", "8301"):
+            routes = self.one.ip("route", "show", "table", table)
+            self.assertIn("10.96.0.0/16", routes)
+            self.assertEqual(1, len(routes.splitlines()), "none for each Service")
+        self.assertEqual([], self.one.get("/v1/status")["audit"])
+        self.forget_ranges()
+        self.assertEqual("answered", outcome(self.a, free, TARGET))
+        self.assertEqual("refused", outcome(self.a, CLUSTER_IP, TARGET))
+        self.assertEqual([], self.one.get("/v1/status")["audit"])
+
+    def forget_ranges(self):
+        if os.path.exists(os.path.join(self.one.folder, "ranges.yaml")):
+            self.one.remove("ranges")
+        self.one.settle()
+
     def lead_out(self):
         self.one.ip("route", "add", "default", "via", WORLD)
         self.addCleanup(self.one.ip, "route", "del", "default", "via", WORLD)
