@@ -56,23 +56,32 @@ static __always_inline bool ct_remove(const struct sluice_config *cfg, const str
 	return true;
 }
 
+/* Looks at sets for a new connection. */
+#define CT_LOOKS 2
+#define CT_LOOKS_SHORT 4
+
 /*
  * For a new connection: makes room by what is over, if the table is crowded. A connection makes up to three entries, and
- * its group has four places a set. It looks at two sets, one of them as the hand of a clock does: each set's turn comes
- * before the group's connections have filled it, so what is over takes about a quarter of the room at most.
+ * its group has four places a set. It looks at the set of its key and at others as the hand of a clock does: each set's turn
+ * comes before the group's connections have filled it, so what is over takes about a quarter of the room at most; half as
+ * much where the connection's owner is half way to its share, since what is over counts as the owner's.
  */
 static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	__s64 *of_all = ct_use(SLUICE_CT_USE_ALL);
+	const __s64 *of_owner = ct_use(ct_owner(pkt)), *of_all = ct_use(SLUICE_CT_USE_ALL);
+	__s64 room = (__s64)cfg->conntrack_groups * SLUICE_CT_GROUP_ENTRIES;
+	int looks = CT_LOOKS;
 	struct ct_home home;
 
-	if (!of_all || *of_all * SLUICE_CT_CROWDED <= (__s64)cfg->conntrack_groups * SLUICE_CT_GROUP_ENTRIES ||
+	if (!of_owner || !of_all || *of_all * SLUICE_CT_CROWDED <= room ||
 	    !ct_home_make(&home, cfg, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret)))
 		return;
-	for (int in_turn = 0; in_turn < 2; in_turn++) {
+	if (*of_owner * 2 > room - *of_all)
+		looks = CT_LOOKS_SHORT;
+	for (int look = 0; look < CT_LOOKS_SHORT && look < looks; look++) {
 		struct ct_removed removed = {};
 
-		ct_clear(&home, in_turn, pkt->now_ns, &removed);
+		ct_clear(&home, look > 0, pkt->now_ns, &removed);
 		for (int way = SLUICE_CT_WAYS - 1; way >= 0; way--) {
 			if (removed.ways >> way & 1)
 				ct_use_change((__u16)removed.owners_low, -1);

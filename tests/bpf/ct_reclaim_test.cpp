@@ -85,6 +85,20 @@ TEST_F(Reclaim, EachSetHasItsTurn) {
   EXPECT_TRUE(is_there(kOther));
 }
 
+// Else what is over, and counts as the owner's, would refuse it new connections.
+TEST_F(Reclaim, MoreSetsHaveTheirTurnWhereTheOwnerIsShort) {
+  ASSERT_EQ(step(kAdd, 1, 10 + kLife, 1), 0);
+  claim(kConntrackMax / 2);
+  const auto looked_at = [&](std::int64_t of_owner) {
+    put("conntrack_use", std::uint32_t{1}, of_owner);
+    const std::uint32_t group = set_of(key(kOther)) / SLUICE_CT_GROUP_SETS, before = hand(group);
+    step(kReclaim, kOther, 10, 1);
+    return hand(group) - before;
+  };
+  EXPECT_EQ(looked_at(kConntrackMax / 4), 1U);
+  EXPECT_EQ(looked_at(kConntrackMax / 4 + 1), 3U);
+}
+
 // New ones come all the time and leave by themselves: the table stays below its half, whoever looks.
 TEST_F(Reclaim, ATableLivesByItself) {
   // Two a connection, as to a Service; a third of the room lives.

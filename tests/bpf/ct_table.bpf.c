@@ -39,6 +39,7 @@ int ct_step(struct __sk_buff *skb)
 		return ct_remove(cfg, &step.key, hash, 0);
 	if (step.act == ACT_RECLAIM) {
 		pkt->ct_key = step.key;
+		pkt->src_endpoint = step.owner;
 		pkt->now_ns = step.mark * SLUICE_NS_PER_S;
 		ct_reclaim(pkt, cfg);
 		return 0;
