@@ -78,24 +78,29 @@ nlohmann::json request_of(const Context& context, const std::string& name) {
   body["netns"] = environment.netns;
   body["hostIfname"] = name;
   body["network"] = context.config.name;
-  body["podNamespace"] = environment.pod_namespace;
-  body["podName"] = environment.pod_name;
-  body["podUID"] = environment.pod_uid;
+  // A runtime beside Kubernetes (Podman) names its containers, too: without a namespace that is no pod of the cluster's.
+  const auto& ns = environment.pod_namespace.empty() && !environment.pod_name.empty() ? context.config.pod_namespace
+                                                                                      : environment.pod_namespace;
+  body["podNamespace"] = ns;
+  body["podName"] = ns.empty() ? "" : environment.pod_name;
+  body["podUID"] = ns.empty() ? "" : environment.pod_uid;
   body["hostPorts"] = host_ports_json(context.config.host_ports);
   return body;
 }
 
-Outcome<void> configure_pod(const Context& context, const NetworkNamespace& netns,
+// Whether the pod's default route is by this interface.
+Outcome<bool> configure_pod(const Context& context, const NetworkNamespace& netns,
                             const PodNetwork& network) {
-  auto done = netns.enter();
-  if (done) {
-    SLUICE_FAULT_POINT("cni.add.namespace_entered");
-    auto pod = NetlinkSocket::make();
-    done = pod ? configure(*pod, context.environment.key.ifname, network, context.config.bandwidth.egress)
-               : tl::unexpected(pod.error());
-  }
-  if (!done) return fail(server::kCniInternal, "the pod's interface cannot be configured", done.error());
-  return {};
+  const auto failed = [](const Error& error) {
+    return fail(server::kCniInternal, "the pod's interface cannot be configured", error);
+  };
+  if (auto entered = netns.enter(); !entered) return failed(entered.error());
+  SLUICE_FAULT_POINT("cni.add.namespace_entered");
+  auto pod = NetlinkSocket::make();
+  if (!pod) return failed(pod.error());
+  const auto done = configure(*pod, context.environment.key.ifname, network, context.config.bandwidth.egress);
+  if (!done) return failed(done.error());
+  return *done;
 }
 
 bool stopped(int stop_fd) {
@@ -159,11 +164,11 @@ Outcome<std::string> add(const Context& context) {
   if (!network) return tl::unexpected(network.error());
   if (auto good = check_bursts(context.config.bandwidth, network->mtu); !good)
     return tl::unexpected(good.error());
-  if (auto configured = configure_pod(context, *netns, *network); !configured)
-    return tl::unexpected(configured.error());
+  const auto configured = configure_pod(context, *netns, *network);
+  if (!configured) return tl::unexpected(configured.error());
   if (stopped(context.stop_fd)) return fail(server::kCniTryAgainLater, "interrupted by a signal");
   undo.dismiss();
-  return add_result(context.config.version, context.environment, *network);
+  return add_result(context.config.version, context.environment, *network, *configured);
 }
 
 }  // namespace sluice::cni

@@ -21,6 +21,11 @@ namespace {
 constexpr std::size_t kMaxInput = 1 << 20;
 constexpr int kMaxDepth = 64;
 constexpr const char* kValidAttachments = "cni.dev/valid-attachments";
+const std::vector<std::string> kVersions{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+
+Version first_version(Plugin plugin) {
+  return plugin == Plugin::kLoopback ? Version::k0_1_0 : Version::k0_3_1;
+}
 
 // Sets `path` if the key is there. Both sides of the plugin's work need a path that means the same to the
 // daemon.
@@ -32,6 +37,15 @@ Outcome<void> read_path(const json& document, const char* key, std::size_t most,
   if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
     return invalid_config(fmt::format("'{}' must be an absolute path, not '{}'", key, path));
   if (path.size() > most) return invalid_config(fmt::format("'{}' is longer than {} characters", key, most));
+  return {};
+}
+
+Outcome<void> read_pod_namespace(const json& document, std::string& ns) {
+  const auto found = document.find("podNamespace");
+  if (found == document.end()) return {};
+  if (!found->is_string() || found->get<std::string>().empty())
+    return invalid_config("'podNamespace' must be the name of a Kubernetes namespace");
+  ns = found->get<std::string>();
   return {};
 }
 
@@ -75,14 +89,12 @@ Outcome<std::vector<HostPort>> read_host_ports(const json& document) {
 
 }  // namespace
 
-const std::vector<std::string>& supported_versions() {
-  static const std::vector<std::string> versions{"0.3.1", "0.4.0", "1.0.0", "1.1.0"};
-  return versions;
+std::vector<std::string> supported_versions(Plugin plugin) {
+  const auto first = static_cast<std::size_t>(first_version(plugin));
+  return {kVersions.begin() + static_cast<std::ptrdiff_t>(first), kVersions.end()};
 }
 
-const std::string& to_string(Version version) {
-  return supported_versions()[static_cast<std::size_t>(version)];
-}
+const std::string& to_string(Version version) { return kVersions.at(static_cast<std::size_t>(version)); }
 
 Outcome<std::string> read_input(std::istream& input) {
   std::string text;
@@ -129,17 +141,16 @@ Outcome<std::string> version_text(const json& document) {
   return found->get<std::string>();
 }
 
-Outcome<Version> parse_version(const std::string& text, Command command) {
-  const auto& versions = supported_versions();
-  const auto found = std::find(versions.begin(), versions.end(), text);
-  if (found == versions.end())
-    return fail(
-        server::kCniIncompatibleVersion, fmt::format("CNI version '{}' is not supported", text),
-        fmt::format("set cniVersion to one of {} in the network configuration", fmt::join(versions, ", ")));
-  const auto version = static_cast<Version>(found - versions.begin());
+Outcome<Version> parse_version(const std::string& text, Command command, Plugin plugin) {
+  const auto found = std::find(kVersions.begin(), kVersions.end(), text);
+  const auto version = static_cast<Version>(found - kVersions.begin());
+  if (found == kVersions.end() || version < first_version(plugin))
+    return fail(server::kCniIncompatibleVersion, fmt::format("CNI version '{}' is not supported", text),
+                fmt::format("set cniVersion to one of {} in the network configuration",
+                            fmt::join(supported_versions(plugin), ", ")));
   const auto first = command == Command::kCheck                               ? Version::k0_4_0
                      : command == Command::kGc || command == Command::kStatus ? Version::k1_1_0
-                                                                              : Version::k0_3_1;
+                                                                              : Version::k0_1_0;
   if (version < first)
     return fail(server::kCniIncompatibleVersion, fmt::format("CNI version {} has no such command", text),
                 fmt::format("CHECK came with 0.4.0, GC and STATUS with 1.1.0"));
@@ -159,6 +170,7 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
         "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
   auto good = read_path(document, "socket", sizeof(sockaddr_un::sun_path) - 1, config.socket);
   if (good) good = read_path(document, "stateDir", 1024, config.state_dir);
+  if (good && command == Command::kAdd) good = read_pod_namespace(document, config.pod_namespace);
   if (!good) return tl::unexpected(good.error());
 
   // DEL goes on whatever the earlier result looks like.

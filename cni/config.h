@@ -19,10 +19,13 @@
 
 namespace sluice::cni {
 
-enum class Version { k0_3_1, k0_4_0, k1_0_0, k1_1_0 };  // in order, so that they compare
+enum class Plugin { kSluice, kLoopback };
+// In order, so that they compare.
+enum class Version { k0_1_0, k0_2_0, k0_3_0, k0_3_1, k0_4_0, k1_0_0, k1_1_0 };
 inline constexpr Version kNewestVersion = Version::k1_1_0;
 
-[[nodiscard]] const std::vector<std::string>& supported_versions();
+// `loopback` speaks the oldest ones too: cri-dockerd calls it so.
+[[nodiscard]] std::vector<std::string> supported_versions(Plugin plugin);
 [[nodiscard]] const std::string& to_string(Version version);
 
 struct Config {
@@ -30,6 +33,8 @@ struct Config {
   std::string name;
   std::string socket = kDefaultSocket;
   std::string state_dir = kDefaultStateDir;
+  // Of pods whose runtime names no namespace; empty: those are no Kubernetes pods.
+  std::string pod_namespace;
   std::optional<nlohmann::json> prev_result;     // an object
   std::vector<AttachmentKey> valid_attachments;  // GC
   Bandwidth bandwidth;                           // ADD, CHECK
@@ -40,9 +45,9 @@ struct Config {
 [[nodiscard]] Outcome<std::string> read_input(std::istream& input);
 // A JSON object.
 [[nodiscard]] Outcome<nlohmann::json> parse_document(const std::string& text);
-// Of `cniVersion`; a document without it means 0.1.0, which is not supported.
+// Of `cniVersion`; a document without it means 0.1.0.
 [[nodiscard]] Outcome<std::string> version_text(const nlohmann::json& document);
-[[nodiscard]] Outcome<Version> parse_version(const std::string& text, Command command);
+[[nodiscard]] Outcome<Version> parse_version(const std::string& text, Command command, Plugin plugin);
 [[nodiscard]] Outcome<Config> parse_config(const nlohmann::json& document, Version version, Command command);
 
 }  // namespace sluice::cni

@@ -12,15 +12,15 @@ namespace {
 
 // VERSION asks before anything is agreed upon: whatever version the runtime names, it learns ours. It may
 // send nothing.
-Outcome<std::string> answer_version(const std::string& input) {
+Outcome<std::string> answer_version(const std::string& input, Plugin plugin) {
   if (input.find_first_not_of(" \t\r\n") == std::string::npos)
-    return version_result(to_string(kNewestVersion));
+    return version_result(to_string(kNewestVersion), plugin);
   const auto document = parse_document(input);
   if (!document) return tl::unexpected(document.error());
-  if (!document->contains("cniVersion")) return version_result(to_string(kNewestVersion));
+  if (!document->contains("cniVersion")) return version_result(to_string(kNewestVersion), plugin);
   const auto asked = version_text(*document);
   if (!asked) return tl::unexpected(asked.error());
-  return version_result(*asked);
+  return version_result(*asked, plugin);
 }
 
 Outcome<std::string> dispatch(const Context& context) {
@@ -47,13 +47,13 @@ Outcome<std::string> execute(const Process& process, Version& version) {
   if (!environment) return tl::unexpected(environment.error());
   const auto input = read_input(process.input);
   if (!input) return tl::unexpected(input.error());
-  if (environment->command == Command::kVersion) return answer_version(*input);
+  if (environment->command == Command::kVersion) return answer_version(*input, process.plugin);
 
   const auto document = parse_document(*input);
   if (!document) return tl::unexpected(document.error());
   const auto text = version_text(*document);
   if (!text) return tl::unexpected(text.error());
-  const auto spoken = parse_version(*text, environment->command);
+  const auto spoken = parse_version(*text, environment->command, process.plugin);
   if (!spoken) return tl::unexpected(spoken.error());
   version = *spoken;
   const auto config = parse_config(*document, version, environment->command);

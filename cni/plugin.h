@@ -7,11 +7,10 @@
 #include <string>
 #include <string_view>
 
+#include "cni/config.h"
 #include "cni/environment.h"
 
 namespace sluice::cni {
-
-enum class Plugin { kSluice, kLoopback };
 
 struct Process {
   Variables variables;

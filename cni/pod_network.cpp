@@ -60,7 +60,7 @@ Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer) {
               network.error().message + "; sluice-cni and sluiced may be of different versions");
 }
 
-Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
+Result<bool> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
                        const std::optional<RateLimit>& egress) {
   LinkChange up;
   up.up = true;
@@ -86,14 +86,20 @@ Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodN
   if (auto done = pod.change_link(link->index, up); !done) return with_context(done.error(), ifname);
   SLUICE_FAULT_POINT("cni.pod.link_up");
 
+  const auto routes = pod.routes();
+  if (!routes) return tl::unexpected(routes.error());
+  if (std::any_of(routes->begin(), routes->end(), [&](const Route& each) {
+        return each.destination == everything() && each.link_index != link->index;
+      }))
+    return false;
   Route route;
   route.destination = everything();
   route.gateway = network.gateway;
   route.link_index = link->index;
   route.protocol = kSluiceRouteProtocol;
-  if (auto done = pod.replace_route(route); !done) return done;
+  if (auto done = pod.replace_route(route); !done) return tl::unexpected(done.error());
   SLUICE_FAULT_POINT("cni.pod.route_added");
-  return {};
+  return true;
 }
 
 Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,

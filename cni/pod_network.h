@@ -28,8 +28,9 @@ struct PodNetwork {  // the daemon's answer to add and check
 [[nodiscard]] Outcome<PodNetwork> parse_pod_network(const nlohmann::json& answer);
 
 // Both with a socket of the pod's namespace. The interface comes up when it has all but its route, which
-// needs that. `egress`: limit of what the pod sends.
-[[nodiscard]] Result<void> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
+// needs that. `egress`: limit of what the pod sends. Whether the pod's default route is by this interface: one that it
+// has by another attachment stays.
+[[nodiscard]] Result<bool> configure(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,
                                      const std::optional<RateLimit>& egress);
 // The first difference is the error. `with_route`: whether the default route is expected.
 [[nodiscard]] Result<void> verify(NetlinkSocket& pod, const std::string& ifname, const PodNetwork& network,

@@ -11,7 +11,8 @@ namespace sluice::cni {
 
 using nlohmann::json;
 
-std::string add_result(Version version, const Environment& environment, const PodNetwork& network) {
+std::string add_result(Version version, const Environment& environment, const PodNetwork& network,
+                       bool with_default_route) {
   const auto gateway = network.gateway.to_string();
   json host = {{"name", network.host_ifname}, {"mac", network.host_mac.to_string()}};
   json pod = {
@@ -19,16 +20,32 @@ std::string add_result(Version version, const Environment& environment, const Po
   if (version >= Version::k1_1_0) host["mtu"] = pod["mtu"] = network.mtu;
   json ip = {{"address", network.cidr()}, {"gateway", gateway}, {"interface", 1}};
   if (version < Version::k1_0_0) ip["version"] = "4";
+  json routes = json::array();
+  if (with_default_route) routes.push_back({{"dst", "0.0.0.0/0"}, {"gw", gateway}});
   return dump({{"cniVersion", to_string(version)},
                {"interfaces", json::array({std::move(host), std::move(pod)})},
                {"ips", json::array({std::move(ip)})},
-               {"routes", json::array({{{"dst", "0.0.0.0/0"}, {"gw", gateway}}})},
+               {"routes", std::move(routes)},
                {"dns", json::object()}});
 }
+
+namespace {
+
+// Before 0.3.0: one address a family.
+std::string old_result(Version version, const std::vector<LinkAddress>& addresses) {
+  json result = {{"cniVersion", to_string(version)}, {"dns", json::object()}};
+  for (const auto& each : addresses)
+    result.emplace(each.address.is_v4() ? "ip4" : "ip6",
+                   json{{"ip", fmt::format("{}/{}", each.address.to_string(), each.length)}});
+  return dump(result);
+}
+
+}  // namespace
 
 std::string loopback_result(const Config& config, const Environment& environment,
                             const std::vector<LinkAddress>& addresses) {
   if (config.prev_result) return dump(*config.prev_result);
+  if (config.version < Version::k0_3_0) return old_result(config.version, addresses);
   json ips = json::array();
   for (const auto& each : addresses) {
     json ip = {{"address", fmt::format("{}/{}", each.address.to_string(), each.length)}, {"interface", 0}};
@@ -43,8 +60,8 @@ std::string loopback_result(const Config& config, const Environment& environment
                {"dns", json::object()}});
 }
 
-std::string version_result(const std::string& asked) {
-  return dump({{"cniVersion", asked}, {"supportedVersions", supported_versions()}});
+std::string version_result(const std::string& asked, Plugin plugin) {
+  return dump({{"cniVersion", asked}, {"supportedVersions", supported_versions(plugin)}});
 }
 
 std::string error_result(Version version, const Failure& failure) {

@@ -15,12 +15,12 @@
 namespace sluice::cni {
 
 [[nodiscard]] std::string add_result(Version version, const Environment& environment,
-                                     const PodNetwork& network);
+                                     const PodNetwork& network, bool with_default_route);
 // Of the loopback plugin, with lo's addresses; an earlier plugin's result is passed on.
 [[nodiscard]] std::string loopback_result(const Config& config, const Environment& environment,
                                           const std::vector<LinkAddress>& addresses);
 // `asked`: the caller's version, as it was written.
-[[nodiscard]] std::string version_result(const std::string& asked);
+[[nodiscard]] std::string version_result(const std::string& asked, Plugin plugin);
 [[nodiscard]] std::string error_result(Version version, const Failure& failure);
 
 }  // namespace sluice::cni

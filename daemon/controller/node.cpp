@@ -18,10 +18,8 @@ namespace {
 constexpr unsigned kTunnelOverhead = 50;
 constexpr unsigned kMtuWithoutUplink = 1500;
 
-bool stays_on_host(const Address& address) {
-  const auto& b = address.bytes();
-  return address.is_v4() && (b[12] == 127 || (b[12] == 169 && b[13] == 254));
-}
+// Every other address is the node's whatever its scope: NodeLocal DNSCache and agents of clouds use 169.254.0.0/16.
+bool is_loopback(const Address& address) { return address.is_v4() && address.bytes()[12] == 127; }
 
 }  // namespace
 
@@ -55,7 +53,7 @@ void Controller::reconcile_node() {
   for (const auto& here : *addresses) {
     const auto owner = link_of([&](const Link& l) { return l.index == here.index; });
     // The gateway's address comes and goes with the podCIDR; the datapath knows it.
-    if (stays_on_host(here.address) || (owner != links->end() && owner->name.starts_with("sluice_")))
+    if (is_loopback(here.address) || (owner != links->end() && owner->name.starts_with("sluice_")))
       continue;
     if (std::find(config.node_addresses.begin(), config.node_addresses.end(), here.address) ==
             config.node_addresses.end() &&

@@ -14,6 +14,7 @@ ROOT = os.path.dirname(HERE)
 CACHE = os.environ.get("SLUICE_CACHE") or os.path.expanduser("~/.cache/sluice")
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 OUT_ADDRESS, CP_ADDRESS = "10.10.0.200", "10.10.0.10"
+CAP_SYS_RESOURCE = 24
 
 
 def wait_for(what, condition, seconds=60.0, pause=0.1):
@@ -127,8 +128,15 @@ class Cluster:
         return self.script(
             "helm", "upgrade", "--install", "sluice", os.path.join(ROOT, "charts", "sluice"), "-n", "kube-system",
             "--set", "image.repository=sluice", "--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
-            "--set", f"apiServer.host={CP_ADDRESS}", "--set", "apiServer.port=6443", *more,
+            "--set", f"apiServer.host={CP_ADDRESS}", "--set", "apiServer.port=6443", *self.capabilities(), *more,
             "--wait", "--timeout", "180s")
+
+    @staticmethod
+    def capabilities():
+        """A machine without SYS_RESOURCE can give it to no container; kernels from 5.11 on need none."""
+        with open("/proc/self/status", encoding="utf-8") as file:
+            bounding = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+        return () if bounding >> CAP_SYS_RESOURCE & 1 else ("--set", "capabilities={NET_ADMIN,BPF,PERFMON}")
 
     def install(self, archive):
         """Sluice from an archive with sluice:dev, by its chart, until every daemon is ready."""

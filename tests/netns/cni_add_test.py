@@ -78,9 +78,35 @@ class Add(CniTest):
         self.assertIn("eth0", link_names(self.pod.netns))
         self.assertNotIn("net1", link_names(self.pod.netns))
 
+    def test_a_second_attachment_leaves_the_first_ones_default_route(self):
+        self.succeed("ADD")
+        self.daemon.answer = dict(ANSWER, address="10.244.1.6/24", mac="02:53:0a:f4:01:06")
+        result = self.succeed("ADD", CNI_IFNAME="net1")
+        self.assertEqual([], result["routes"])
+
+        def default_routes():
+            return [(each["gateway"], each["dev"]) for each in ip("route", "show", netns=self.pod.netns) if each["dst"] == "default"]
+        self.assertEqual([("10.244.1.1", "eth0")], default_routes())
+        self.succeed("CHECK", {"prevResult": result}, CNI_IFNAME="net1")
+        self.succeed("DEL", CNI_IFNAME="net1")
+        self.assertEqual([("10.244.1.1", "eth0")], default_routes())
+
     def test_without_kubernetes(self):
         self.succeed("ADD", CNI_ARGS=None)
         self.assertEqual("", self.daemon.requests[0][1]["podName"])
+
+    def test_a_container_of_a_runtime_without_namespaces_is_no_pod(self):
+        self.succeed("ADD", CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAME=box;K8S_POD_UID=u-1")
+        request = self.daemon.requests[0][1]
+        self.assertEqual(("", "", ""), (request["podNamespace"], request["podName"], request["podUID"]))
+
+    def test_the_configuration_names_the_namespace_of_pods_without_one(self):
+        self.succeed("ADD", {"podNamespace": "batch"}, CNI_ARGS="K8S_POD_NAME=box")
+        self.succeed("ADD", {"podNamespace": "batch"}, CNI_IFNAME="net1")
+        self.succeed("ADD", {"podNamespace": "batch"}, CNI_IFNAME="net2", CNI_ARGS=None)
+        self.assertEqual([("batch", "box"), ("default", "web-0"), ("", "")],
+                         [(r["podNamespace"], r["podName"]) for path, r in self.daemon.requests if path == "/v1/cni/add"])
+        self.assertIn("podNamespace", self.fail_with(7, "ADD", {"podNamespace": 7}, CNI_IFNAME="net3")["msg"])
 
     def test_second_add_fails_and_leaves_the_first_alone(self):
         self.succeed("ADD")

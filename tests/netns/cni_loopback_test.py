@@ -56,6 +56,15 @@ class Loopback(CniTest):
                 if V6 in families:
                     self.assertEqual("6" if version < "1.0.0" else None, families[V6])
 
+    def test_format_of_the_versions_before_there_were_lists(self):
+        for version in ("0.1.0", "0.2.0"):
+            with self.subTest(version):
+                result = self.succeed("ADD", version=version)
+                self.assertEqual((version, {"ip": V4}), (result["cniVersion"], result["ip4"]))
+                self.assertNotIn("interfaces", result)
+                self.assertIsNone(self.succeed("DEL", version=version))
+        self.assertIn("interfaces", self.succeed("ADD", version="0.3.0"))
+
     def test_add_passes_an_earlier_result_on(self):
         earlier = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.2.3/24"}]}
         self.assertEqual(earlier, self.succeed("ADD", {"prevResult": earlier}))

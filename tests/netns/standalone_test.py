@@ -106,6 +106,19 @@ class NodeTest(sluice_test.SluiceTest):
         self.a.run("ping", "-c", "1", "-W", "1", "10.83.1.1")
         self.node.run("ping", "-c", "1", "-W", "1", self.a.address)
 
+    def test_every_address_of_the_nodes_interfaces_is_the_nodes(self):
+        """As NodeLocal DNSCache and agents of clouds have them."""
+        addresses = ("169.254.20.10", "198.18.0.9")
+        for address, scope in zip(addresses, ("link", "host")):
+            self.node.ip("addr", "add", f"{address}/32", "dev", "lo", "scope", scope)
+        try:
+            for address in addresses:
+                wait_for(address, lambda a=address: udp_reaches(self.a, a, PORT), 10)
+                self.assertTrue(tcp_reaches(self.a, address, PORT))
+        finally:
+            for address in addresses:
+                self.node.ip("addr", "del", f"{address}/32", "dev", "lo")
+
     def test_large_datagrams_are_fragmented_and_arrive(self):
         self.assertTrue(udp_reaches(self.a, self.b.address, PORT, size=9000))
         self.assertTrue(udp_reaches(self.a, "192.0.2.2", PORT, size=9000), "masqueraded")

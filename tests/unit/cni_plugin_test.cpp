@@ -69,6 +69,8 @@ TEST(CniVersion, NamesWhatWasAskedAndAllThatIsSupported) {
     EXPECT_EQ(run.status, 0);
     EXPECT_EQ(run.body, (json{{"cniVersion", asked}, {"supportedVersions", all}}));
   }
+  EXPECT_EQ(supported_versions(Plugin::kLoopback),
+            (std::vector<std::string>{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}));
   for (const std::string input : {"", " \n", "{}"}) {
     const auto run = run_with({{"CNI_COMMAND", "VERSION"}}, input);
     EXPECT_EQ(run.status, 0);

@@ -29,3 +29,25 @@ host: 127.0.0.1
 path: {{ index . 1 }}
 port: {{ $root.Values.health.port }}
 {{- end }}
+
+{{- /* The versions of the CNI specification up to cni.version, as a JSON list. */}}
+{{- define "sluice.cniVersions" -}}
+{{- $versions := list }}
+{{- range list "0.3.1" "0.4.0" "1.0.0" "1.1.0" }}
+{{- if semverCompare (printf "<=%s" $.Values.cni.version) . }}{{ $versions = append $versions . }}{{ end }}
+{{- end }}
+{{- toJson $versions }}
+{{- end }}
+
+{{- /* Not empty: the API server knows the field for AppArmor. Before it is an annotation. */}}
+{{- define "sluice.appArmorField" -}}
+{{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}yes{{ end }}
+{{- end }}
+
+{{- define "sluice.appArmorAnnotation" -}}
+{{- $profile := .Values.appArmorProfile -}}
+{{- if eq $profile.type "Unconfined" }}unconfined
+{{- else if eq $profile.type "RuntimeDefault" }}runtime/default
+{{- else }}localhost/{{ required "appArmorProfile.localhostProfile is missing" $profile.localhostProfile }}
+{{- end }}
+{{- end }}
