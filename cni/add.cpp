@@ -78,9 +78,10 @@ nlohmann::json request_of(const Context& context, const std::string& name) {
   body["netns"] = environment.netns;
   body["hostIfname"] = name;
   body["network"] = context.config.name;
-  // A runtime beside Kubernetes (Podman) names its containers, too: without a namespace that is no pod of the cluster's.
-  const auto& ns = environment.pod_namespace.empty() && !environment.pod_name.empty() ? context.config.pod_namespace
-                                                                                      : environment.pod_namespace;
+  // A runtime beside Kubernetes (Podman) names its containers, too: without a namespace that is no pod of the
+  // cluster's.
+  const bool named_alone = environment.pod_namespace.empty() && !environment.pod_name.empty();
+  const auto& ns = named_alone ? context.config.pod_namespace : environment.pod_namespace;
   body["podNamespace"] = ns;
   body["podName"] = ns.empty() ? "" : environment.pod_name;
   body["podUID"] = ns.empty() ? "" : environment.pod_uid;

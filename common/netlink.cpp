@@ -58,6 +58,7 @@ std::optional<Link> parse_link(nlmsghdr* header) {
   link.mtu = u32_of(attributes[IFLA_MTU]);
   link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));
   if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);
+  if (attributes[IFLA_IFALIAS] != nullptr) link.alias = nla_get_string(attributes[IFLA_IFALIAS]);
   if (attributes[IFLA_QDISC] != nullptr) link.qdisc = nla_get_string(attributes[IFLA_QDISC]);
   if (const nlattr* mac = attributes[IFLA_ADDRESS]; mac != nullptr && nla_len(mac) == 6) {
     std::array<std::uint8_t, 6> bytes{};
@@ -320,6 +321,9 @@ Result<void> NetlinkSocket::change_link(int index, const LinkChange& change) {
     if (auto good = check_name(*change.name); !good) return good;
     request.put(IFLA_IFNAME, *change.name);
   }
+  if (change.alias)  // without the terminating zero, which the kernel would count
+    request.put(IFLA_IFALIAS,
+                {reinterpret_cast<const std::uint8_t*>(change.alias->data()), change.alias->size()});
   if (change.ipv4_forwarding) {
     const std::uint32_t on = *change.ipv4_forwarding ? 1 : 0;
     request.nest(IFLA_AF_SPEC, [&] {

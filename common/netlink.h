@@ -29,6 +29,7 @@ struct Link {
   int index = 0;
   std::string name;
   std::string kind;  // "veth", "vxlan", …; empty for physical devices
+  std::string alias;
   Mac mac;
   unsigned mtu = 0;
   bool up = false;  // IFF_UP
@@ -108,6 +109,7 @@ struct LinkChange {  // what to change; unset fields stay
   std::optional<bool> up;
   std::optional<bool> arp;  // false: IFF_NOARP
   std::optional<std::string> name;
+  std::optional<std::string> alias;  // at most 255 bytes; empty: none
   std::optional<bool> ipv4_forwarding;  // this interface's, by IFLA_AF_SPEC: needs no writable /proc/sys
   std::optional<bool> ipv6_addresses;   // false: addr_gen_mode none, no link-local address
 };

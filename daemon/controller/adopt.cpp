@@ -12,6 +12,7 @@
 #include "common/host_link.h"
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
+#include "daemon/ipam/link_note.h"
 
 namespace sluice::controller {
 
@@ -24,6 +25,7 @@ constexpr auto kAddAsksWithin = 30s;
 
 Result<void> Controller::adopt() {
   for (const auto& damaged : ipam_.damaged()) spdlog::error("{}", damaged);
+  restore_records();
   auto pinned = datapath_->endpoints();
   if (!pinned) return tl::unexpected(pinned.error());
 
@@ -50,6 +52,53 @@ Result<void> Controller::adopt() {
     if (!state_.cluster().endpoints.contains(endpoint.id)) adopt_endpoint(endpoint);
   spdlog::info("adopted {} endpoints", state_.cluster().endpoints.size());
   return {};
+}
+
+// Records that are lost, from what the links say; and links of before they said anything are told.
+void Controller::restore_records() {
+  auto netlink = NetlinkSocket::make();
+  const auto links = netlink ? netlink->links() : tl::unexpected(netlink.error());
+  if (!links) return spdlog::error("{}", links.error().message);
+  for (const auto& link : *links) {
+    if (!is_host_link_name(link.name) || link.kind != "veth") continue;
+    const auto noted = ipam::read_note(link);
+    if (!noted || ipam_.find(noted->attachment.key)) continue;
+    const auto& attachment = noted->attachment;
+    if (!noted->pod_known) {
+      spdlog::error(
+          "{} ({}) of container {} has no record, and which pod it is has no room in its alias: it stays as "
+          "it is, closed to what its endpoint does not admit; delete the pod",
+          link.name, attachment.ipv4.to_string(), attachment.key.container_id);
+      ipam_.hold(attachment.endpoint, attachment.ipv4);
+      continue;
+    }
+    if (auto done = ipam_.restore(attachment); !done) {
+      spdlog::error("{} of container {} has no record, and none can be written ({}): delete its pod",
+                    link.name, attachment.key.container_id, done.error().message);
+      continue;
+    }
+    spdlog::warn(
+        "the record of container {} ({}) was gone from the run folder; it is written again by what {} says. "
+        "Is --run-dir the folder of the daemon before?",
+        attachment.key.container_id, attachment.ipv4.to_string(), link.name);
+    if (noted->host_ports > 0)
+      spdlog::error("{} host ports of {}/{} are lost with it, and not served: delete the pod",
+                    noted->host_ports, attachment.pod_namespace, attachment.pod_name);
+  }
+  for (const auto& [key, attachment] : ipam_.attachments())
+    for (const auto& link : *links)
+      if (static_cast<std::uint32_t>(link.index) == attachment.host_ifindex &&
+          link.name == attachment.host_ifname && !ipam::has_note(link))
+        note_on_link(*netlink, attachment, ipam::note_of(attachment));
+}
+
+void Controller::note_on_link(NetlinkSocket& netlink, const ipam::Attachment& attachment,
+                              const std::string& note) {
+  LinkChange change;
+  change.alias = note;
+  if (auto done = netlink.change_link(static_cast<int>(attachment.host_ifindex), change);
+      !done && done.error().code != ENODEV)
+    spdlog::warn("{} gets no alias: {}", attachment.host_ifname, done.error().message);
 }
 
 ClusterState::Sandbox Controller::sandbox_of(const ipam::Attachment& attachment) {
@@ -97,18 +146,14 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
   if (auto done = ipam_.release(attachment.key); !done) spdlog::error("{}", done.error().message);
 }
 
-// An endpoint without a record.
+// An endpoint whose record is damaged, or lost: it lives as long as its interface does.
 void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
-  const auto& damaged = ipam_.damaged_records();
-  const bool recorded = std::any_of(damaged.begin(), damaged.end(), [&](const ipam::DamagedRecord& record) {
-    return record.endpoint == endpoint.id && record.ipv4 == endpoint.ipv4;
-  });
-  if (recorded && !endpoint.ifname.empty()) {
+  if (!endpoint.ifname.empty()) {
+    ipam_.hold(endpoint.id, endpoint.ipv4);
     unclaimed_.push_back(endpoint);
     return;
   }
-  spdlog::info("removed endpoint {} ({}): no attachment is recorded for it", endpoint.id,
-               endpoint.ipv4.to_string());
+  spdlog::info("removed endpoint {} ({}): its interface is gone", endpoint.id, endpoint.ipv4.to_string());
   if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
   SLUICE_FAULT_POINT("adopt.endpoint_removed");
   retire(endpoint);
@@ -158,13 +203,15 @@ void Controller::remove_links_of_nobody(const std::vector<Link>& links) {
       still.emplace(ifindex, since);
       continue;
     }
+    // Its record is lost, and could not be written again: a pod may run behind it.
+    if (ipam::has_note(link)) continue;
     spdlog::info("deleting {}: no attachment has it", link.name);
     remover_.remove({link.name, ifindex});
   }
   links_of_nobody_ = std::move(still);
 }
 
-// Endpoints whose record is damaged: the pod is found again by its address, and the endpoint lives as long as
+// Endpoints whose record is damaged or lost: the pod is found again by its address, and the endpoint lives as long as
 // its interface does.
 void Controller::reconcile_damaged() {
   if (unclaimed_.empty() || !state_.synced()) return;
@@ -181,13 +228,13 @@ void Controller::reconcile_damaged() {
     const auto* pod = state_.pod_at(endpoint.ipv4, options_.node_name);
     if (pod == nullptr) {
       spdlog::error(
-          "endpoint {} ({}) has a damaged record and no Pod, or more than one, has its address: its packets "
+          "endpoint {} ({}) has no usable record and no Pod, or more than one, has its address: its packets "
           "are dropped; delete "
           "the pod",
           endpoint.id, endpoint.ipv4.to_string());
       return false;
     }
-    spdlog::warn("endpoint {} ({}) has a damaged record; by its address it is pod {}/{}", endpoint.id,
+    spdlog::warn("endpoint {} ({}) has no usable record; by its address it is pod {}/{}", endpoint.id,
                  endpoint.ipv4.to_string(), pod->ns, pod->name);
     state_.attach(endpoint.id, {pod->ns, pod->name, pod->uid, endpoint.ipv4, nullptr});
     policy_dirty_ = true;

@@ -11,6 +11,7 @@
 #include "common/netlink.h"
 #include "daemon/controller/cni_request.h"
 #include "daemon/controller/controller.h"
+#include "daemon/ipam/link_note.h"
 
 namespace sluice::controller {
 
@@ -139,7 +140,9 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   auto attachment = ipam_.allocate(request->wanted);
   if (!attachment) return fail(server::kCniNoAddress, attachment.error());
   SLUICE_FAULT_POINT("add.address_allocated");
+  note_on_link(*netlink, *attachment, ipam::note_of(*attachment));
   if (auto done = datapath_->attach(endpoint_of(*attachment), node_config_->pod_mtu); !done) {
+    note_on_link(*netlink, *attachment, "");
     if (auto released = ipam_.release(key); !released) spdlog::error("{}", released.error().message);
     return fail(server::kCniInternal, done.error());
   }
@@ -223,6 +226,8 @@ Result<void> Controller::forget(const ipam::AttachmentKey& key) {
   SLUICE_FAULT_POINT("del.begun");
   if (auto done = take_down(endpoint_of(*attachment)); !done) return done;
   SLUICE_FAILURE_POINT("del.endpoint_detached");
+  // Else a daemon that starts now would take the link for one whose record is lost.
+  if (auto netlink = NetlinkSocket::make()) note_on_link(*netlink, *attachment, "");
   if (auto done = ipam_.release(key); !done) return done;
   SLUICE_FAULT_POINT("del.released");
   // At once: the next pod may have the port. What fails here is done later; it leads nowhere any more.

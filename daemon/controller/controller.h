@@ -109,6 +109,8 @@ class Controller final : public source::Sink, public server::Api {
   Controller(Options options, ipam::Ipam ipam, std::unique_ptr<datapath::Datapath> datapath);
   Result<void> adopt();
   void adopt_endpoint(const datapath::Endpoint& endpoint);
+  void restore_records();
+  static void note_on_link(NetlinkSocket& netlink, const ipam::Attachment& attachment, const std::string& note);
   [[nodiscard]] static ClusterState::Sandbox sandbox_of(const ipam::Attachment& attachment);
   void record_pods();
   void heal_attachment(const ipam::Attachment& attachment);
@@ -185,7 +187,7 @@ class Controller final : public source::Sink, public server::Api {
   // Owned by the thread.
   std::list<std::shared_ptr<PendingAdd>> adds_;
   std::vector<Added> added_;
-  std::vector<datapath::Endpoint> unclaimed_;                   // pinned endpoints whose record is damaged
+  std::vector<datapath::Endpoint> unclaimed_;                   // pinned endpoints without a usable record
   std::map<std::uint32_t, datapath::Endpoint> retired_;         // by ifindex, until the link is gone
   std::map<std::uint32_t, Clock::time_point> links_of_nobody_;  // by ifindex: since when
   std::optional<datapath::NodeConfig> node_config_;

@@ -18,7 +18,8 @@ namespace {
 constexpr unsigned kTunnelOverhead = 50;
 constexpr unsigned kMtuWithoutUplink = 1500;
 
-// Every other address is the node's whatever its scope: NodeLocal DNSCache and agents of clouds use 169.254.0.0/16.
+// Every other address is the node's whatever its scope: NodeLocal DNSCache and agents of clouds have some of
+// 169.254.0.0/16.
 bool is_loopback(const Address& address) { return address.is_v4() && address.bytes()[12] == 127; }
 
 }  // namespace

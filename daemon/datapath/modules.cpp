@@ -2,6 +2,8 @@
 #include "daemon/datapath/modules.h"
 
 #include <bpf/bpf.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -147,15 +149,25 @@ Result<std::uint32_t> run_program(const Program& program, std::span<std::byte> i
 Result<Modules> Modules::load(const Pins& pins, const ObjectOptions& options) {
   auto maps = open_maps(pins);
   if (!maps && maps.error().code != ENOENT) return tl::unexpected(maps.error());
-  std::vector<Pending> pending;
+  std::vector<Pending> opened;
   for (const auto& module : kModules) {
-    if (maps && is_current(module, pins, *maps)) continue;
-    auto opened = module.open(module.module, options);
-    if (!opened) return tl::unexpected(opened.error());
-    pending.push_back(std::move(*opened));
+    auto object = module.open(module.module, options);
+    if (!object) return tl::unexpected(object.error());
+    opened.push_back(std::move(*object));
   }
-  for (const auto& each : pending)
-    if (auto done = install(each, pins); !done) return tl::unexpected(done.error());
+  // Programs that hold a map which nobody finds any more would go on with what stands in it.
+  const auto& lost = *options.unpinned_maps;
+  const bool all = !maps || !lost.empty();
+  const auto is_here = [&](const Module& module) { return is_current(module, pins, *maps); };
+  // Another build may have had fewer maps.
+  if (maps && !lost.empty() && std::ranges::any_of(kModules, is_here))
+    spdlog::error(
+        "pins of maps are gone: somebody removed {}. They are made anew, empty, and all modules are loaded "
+        "again; what stood in them is written again from the records and the cluster's objects",
+        fmt::join(lost, ", "));
+  for (std::size_t i = 0; i < kModules.size(); ++i)
+    if (all || !is_here(kModules[i]))
+      if (auto done = install(opened[i], pins); !done) return tl::unexpected(done.error());
 
   Modules modules;
   const auto take = [&](Program& into, const char* name) -> Result<void> {

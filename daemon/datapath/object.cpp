@@ -58,7 +58,10 @@ Result<void> prepare_object(bpf_object* object, const ObjectOptions& options) {
     const auto size = size_of(map, options);
     if (size) bpf_map__set_max_entries(map, *size);
     auto fd = Pins::get(path);
-    if (!fd && fd.error().code == ENOENT) continue;
+    if (!fd && fd.error().code == ENOENT) {
+      options.unpinned_maps->emplace(path);
+      continue;
+    }
     if (!fd) return tl::unexpected(fd.error());
     bpf_map_info info{};
     std::uint32_t length = sizeof info;

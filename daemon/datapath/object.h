@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 
@@ -28,6 +29,8 @@ struct ObjectOptions {
   std::uint32_t peers = SLUICE_PEERS;  // of a new map
   // Pinned maps by path, opened and compared for an earlier object; the next ones take them as they are.
   std::shared_ptr<std::map<std::string, Fd>> pinned_maps = std::make_shared<std::map<std::string, Fd>>();
+  // Paths of maps that objects have and that were not pinned when they were opened.
+  std::shared_ptr<std::set<std::string>> unpinned_maps = std::make_shared<std::set<std::string>>();
 };
 
 // Sets what this node's objects have in common; an error if a pinned map has another layout than the

@@ -173,6 +173,21 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   return wanted;
 }
 
+Result<void> Ipam::restore(const Attachment& attachment) {
+  const auto& [container, ifname] = attachment.key;
+  if (attachments_.contains(attachment.key))
+    return failure("container {} has an attachment by interface {} already", container, ifname);
+  if (pool_.endpoint_taken(attachment.endpoint) || pool_.address_taken(attachment.ipv4))
+    return failure("another attachment has address {} or endpoint id {}", attachment.ipv4.to_string(),
+                   attachment.endpoint);
+  if (auto done = write_file(folder_ + "/" + record_name(attachment), encode(attachment)); !done)
+    return with_context(done.error(), "record the attachment");
+  pool_.take(attachment.endpoint, attachment.ipv4);
+  attachments_.emplace(attachment.key, attachment);
+  ++revision_;
+  return {};
+}
+
 Result<void> Ipam::update(const Attachment& attachment) {
   const auto found = attachments_.find(attachment.key);
   if (found == attachments_.end())

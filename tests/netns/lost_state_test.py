@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""State of Sluice's is deleted beside a daemon, which then starts again: pods that run keep their network and their rules, and
+what could not be put back is named.
+
+    lost_state_test.py BUILD_FOLDER [unittest options]
+        SLUICE_PAIRS: how many pairs of losses, drawn by lot; default: all
+"""
+import glob
+import itertools
+import os
+import random
+import shutil
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
+import sluice_test  # noqa: E402
+from sluice_node import Node, wait_for, world_beyond  # noqa: E402
+from traffic import Echo, tcp_reaches  # noqa: E402
+
+BUILD = ""
+PORT = 7777
+NODE, WORLD = "192.0.2.1", "192.0.2.2"
+PAIRS = int(os.environ.get("SLUICE_PAIRS", 0))
+
+
+def unlink_all(pattern):
+    for path in glob.glob(pattern):
+        os.unlink(path)
+
+
+class LostStateTest(sluice_test.SluiceTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.node = Node(BUILD, "lost", "10.83.9.0/24")
+        cls.world = world_beyond(cls.node, NODE, WORLD)
+        cls.world.ip("route", "add", cls.node.pod_cidr, "via", NODE)
+        cls.node.write_node(address=NODE)
+        cls.node.write_namespace("x")
+        cls.node.start_daemon()
+        cls.db, cls.web, cls.guest = (cls.node.add_pod("x", name, {"app": name}) for name in ("db", "web", "guest"))
+        cls.node.write_policy("x", "db", {"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"],
+                                          "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]})
+        cls.node.settle()
+        cls.echoes = [Echo(cls.db, PORT), Echo(cls.world, PORT)]
+
+    @classmethod
+    def tearDownClass(cls):
+        for echo in cls.echoes:
+            echo.close()
+        cls.node.kill_daemon(signal.SIGTERM)
+        cls.world.delete()
+        cls.node.delete()
+
+    @classmethod
+    def losses(cls):
+        home, pins = cls.node.home, f"{cls.node.bpffs}/sluice/v1"
+        return {
+            "the records": lambda: shutil.rmtree(f"{home}/run/attachments", ignore_errors=True),
+            "the run folder": lambda: shutil.rmtree(f"{home}/run", ignore_errors=True),
+            "the state folder": lambda: shutil.rmtree(f"{home}/state", ignore_errors=True),
+            "the map of peers": lambda: unlink_all(f"{pins}/peers*"),
+            "the map of connections": lambda: unlink_all(f"{pins}/conntrack*"),
+            "the map of endpoints": lambda: unlink_all(f"{pins}/*endpoints*"),
+            "the programs": lambda: unlink_all(f"{pins}/progs/*"),
+            "the links": lambda: unlink_all(f"{pins}/links/*"),
+            "the firewall": lambda: shutil.rmtree(f"{pins}/generations", ignore_errors=True),
+            "all pins": lambda: shutil.rmtree(f"{cls.node.bpffs}/sluice", ignore_errors=True),
+            "the devices": lambda: cls.node.run("ip", "link", "del", "sluice_net", check=False),
+        }
+
+    def check_accounts(self, before):
+        """Counters are among what is lost."""
+
+    def works(self):
+        self.assertTrue(tcp_reaches(self.web, self.db.address, PORT), "an admitted pod")
+        self.assertFalse(tcp_reaches(self.guest, self.db.address, PORT, 0.3), "a pod that no rule admits")
+        self.assertTrue(tcp_reaches(self.guest, WORLD, PORT), "the world")
+        self.assertTrue(tcp_reaches(self.node, self.db.address, PORT), "from the node")
+
+    def test_pods_keep_their_network_whatever_pair_is_lost(self):
+        losses = self.losses()
+        pairs = list(itertools.combinations(losses, 2))
+        random.shuffle(pairs)
+        self.works()
+        links = sorted(self.node.pod_links())
+        for pair in pairs[:PAIRS or len(pairs)]:
+            with self.subTest(" and ".join(pair)):
+                self.node.kill_daemon()
+                for loss in pair:
+                    losses[loss]()
+                self.node.start_daemon()
+                self.node.settle()
+                self.assertEqual(links, sorted(self.node.pod_links()))
+                self.works()
+                named = {f"{e['namespace']}/{e['pod']}" for e in self.node.get("/v1/endpoints")["endpoints"]}
+                self.assertEqual({"x/db", "x/web", "x/guest"}, named)
+                wait_for("the audit to be clean", lambda: not self.node.get("/v1/status")["audit"], 15)
+
+
+if __name__ == "__main__":
+    sluice_test.main(sys.modules[__name__])
