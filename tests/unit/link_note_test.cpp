@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "common/host_link.h"
 
 namespace sluice::ipam {
@@ -60,13 +63,14 @@ TEST(LinkNote, APodForWhichThereIsNoRoomIsUnknown) {
 TEST(LinkNote, NothingElseIsTakenForOne) {
   const auto wanted = attachment();
   const auto note = note_of(wanted);
-  for (const std::string& alias :
-       {std::string(), std::string("uplink of rack 4"), note + " more", note.substr(0, note.rfind(' ')),
-        "sluice 10.83.1.300 7 c0ffee eth0 sluice shop/web-0 u-1 0",
-        "sluice 10.83.1.2 0 c0ffee eth0 sluice shop/web-0 u-1 0",
-        "sluice 10.83.1.2 70000 c0ffee eth0 sluice shop/web-0 u-1 0",
-        "sluice 10.83.1.2 7 c0ffee eth0 sluice web-0 u-1 0",
-        "sluice 10.83.1.2 7 another eth0 sluice shop/web-0 u-1 0"})
+  const std::vector<std::string> others{
+      "", "uplink of rack 4", note + " more", note.substr(0, note.rfind(' ')),
+      "sluice 10.83.1.300 7 c0ffee eth0 sluice shop/web-0 u-1 0",
+      "sluice 10.83.1.2 0 c0ffee eth0 sluice shop/web-0 u-1 0",
+      "sluice 10.83.1.2 70000 c0ffee eth0 sluice shop/web-0 u-1 0",
+      "sluice 10.83.1.2 7 c0ffee eth0 sluice web-0 u-1 0",
+      "sluice 10.83.1.2 7 another eth0 sluice shop/web-0 u-1 0"};
+  for (const auto& alias : others)
     EXPECT_FALSE(read_note(link_of(wanted, alias))) << alias;
   EXPECT_FALSE(has_note(link_of(wanted, "uplink of rack 4")));
   EXPECT_TRUE(has_note(link_of(wanted, note)));
