@@ -5,6 +5,7 @@
  * original direction, in one invocation.
  */
 #include "lib/conntrack.h"
+#include "lib/peer_class.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -52,19 +53,11 @@ static __always_inline struct connection original(const struct sluice_packet *pk
 
 #define SLOT (generation_slot & (SLUICE_GENERATION_SLOTS - 1))
 
-/* `none`: class 0 as an element of the address has it. */
-static __always_inline __u32 unbind(const struct sluice_peer *found, __u64 none)
-{
-	__u64 bound = *(const volatile __u64 *)&found->bound_class[SLOT] ^ none;
-
-	return bound >> 32 ? SLUICE_NO_CLASS : bound;
-}
-
 static __always_inline __u32 class_by_address(const struct sluice_addr *peer)
 {
 	const struct sluice_peer *found = bpf_map_lookup_elem(&peers, peer);
 	__u64 none = sluice_peer_bind(peer, 0);
-	__u32 peer_class;
+	__u32 class;
 
 	if (!found && uses_blocks) {
 		struct sluice_route_key key = { .prefix_len = 128, .addr = *peer };
@@ -74,12 +67,12 @@ static __always_inline __u32 class_by_address(const struct sluice_addr *peer)
 	}
 	if (!found)
 		return 0;
-	peer_class = unbind(found, none);
-	if (peer_class != SLUICE_NO_CLASS)
-		return peer_class;
+	class = peer_class(found, SLOT, none);
+	if (class != SLUICE_NO_CLASS)
+		return class;
 	/* The element went to another address meanwhile. The next lookup does not meet it again. */
 	found = bpf_map_lookup_elem(&peers, peer);
-	return found ? unbind(found, none) : SLUICE_NO_CLASS;
+	return found ? peer_class(found, SLOT, none) : SLUICE_NO_CLASS;
 }
 
 /* A pod of this node carries its class. Its policy is looked up once more when it is its turn: a pointer kept

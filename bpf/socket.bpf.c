@@ -11,17 +11,12 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/service.h"
+#include "lib/socket_peer.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define PROCEED 1
 #define REFUSE 0	/* EPERM */
-
-/* An address as programs name it. */
-struct end {
-	__be32 addr_be;
-	__be16 port_be;
-};
 
 static __always_inline bool of_node(struct bpf_sock_addr *ctx, const struct sluice_config *cfg)
 {
@@ -74,44 +69,6 @@ static __always_inline enum outcome to_backend(struct bpf_sock_addr *ctx, const 
 	end->addr_be = addr_v4(&backend->addr);
 	end->port_be = backend->port_be;
 	return TRANSLATED;
-}
-
-static __always_inline bool peer_known(const struct sluice_socket_peer_key *key, const struct sluice_socket_peer *peer)
-{
-	const struct sluice_socket_peer *found = bpf_map_lookup_elem(&socket_peers, key);
-
-	return found && *(const volatile __u64 *)&found->seal == peer->seal;
-}
-
-static __always_inline void peer_remember(__u64 cookie, __u8 proto, const struct end *service,
-					  const struct end *backend)
-{
-	struct sluice_socket_peer_key key = {
-		.cookie = cookie, .backend_be = backend->addr_be, .port_be = backend->port_be, .proto = proto };
-	struct sluice_socket_peer peer = { .service_be = service->addr_be, .port_be = service->port_be };
-
-	peer.seal = sluice_socket_peer_seal(&key, peer.service_be, peer.port_be);
-	if (!peer_known(&key, &peer))
-		bpf_map_update_elem(&socket_peers, &key, &peer, BPF_ANY);
-}
-
-/* What the program took for the other end, in the place of what it is. False: the very same. */
-static __always_inline bool peer_recall(__u64 cookie, __u8 proto, struct end *end)
-{
-	const struct sluice_socket_peer_key key = {
-		.cookie = cookie, .backend_be = end->addr_be, .port_be = end->port_be, .proto = proto };
-	const struct sluice_socket_peer *found = bpf_map_lookup_elem(&socket_peers, &key);
-	struct end service;
-
-	if (!found)
-		return false;
-	service.addr_be = *(const volatile __be32 *)&found->service_be;
-	service.port_be = *(const volatile __be16 *)&found->port_be;
-	if (*(const volatile __u64 *)&found->seal !=
-	    sluice_socket_peer_seal(&key, service.addr_be, service.port_be))
-		return false;
-	*end = service;
-	return true;
 }
 
 static __always_inline enum outcome to_send(struct bpf_sock_addr *ctx, struct end *end)

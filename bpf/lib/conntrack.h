@@ -4,8 +4,10 @@
 #define SLUICE_LIB_CONNTRACK_H
 
 #include <linux/in.h>
+#include <stddef.h>
 
 #include "lib/ct_table.h"
+#include "lib/sealed.h"
 
 struct tuple {
 	const struct sluice_addr *src;
@@ -46,6 +48,9 @@ struct ct_snapshot {
 	__u64 seal;
 	struct sluice_ct_nat ADDR_ON_STACK nat;
 };
+_Static_assert(offsetof(struct ct_snapshot, nat) == offsetof(struct ct_snapshot, seal) + sizeof(__u64) &&
+	       offsetof(struct sluice_ct_entry, nat) == offsetof(struct sluice_ct_entry, seal) + sizeof(__u64),
+	       "the seal stands before `nat`");
 
 enum ct_found {
 	CT_ABSENT,
@@ -53,16 +58,10 @@ enum ct_found {
 	CT_TORN,	/* what is there is nobody's */
 };
 
-/* volatile: what is compared with the seal is what is used later, not the entry read again. */
+/* Of an entry the seal and `nat`, which stand together in both. */
 static __always_inline bool ct_copy(struct ct_snapshot *to, __u64 hash)
 {
-	const volatile word64 *nat = (const volatile word64 *)&to->entry->nat;
-	word64 *copy = (word64 *)&to->nat;
-
-	copy[0] = nat[0];
-	copy[1] = nat[1];
-	copy[2] = nat[2];
-	to->seal = *(const volatile word64 *)&to->entry->seal;
+	sealed_copy(&to->seal, &to->entry->seal, sizeof(to->seal) + sizeof(to->nat));
 	return to->seal == sluice_ct_seal(hash, &to->nat);
 }
 

@@ -32,13 +32,12 @@ static __always_inline __u16 fragment_id_take(const struct sluice_packet *pkt)
 /* The identification that the same first fragment was given before; 0: it was not. */
 static __always_inline __u16 fragment_id_again(const struct sluice_packet *pkt)
 {
-	const volatile struct sluice_fragment *found = bpf_map_lookup_elem(&fragments, &pkt->fragment);
-	struct sluice_fragment_ports ADDR_ON_STACK first = pkt->fragment_first;
+	struct sluice_fragment fragment;
 
-	if (!found || pkt->now_ns - found->seen_ns > FRAGMENT_LIFETIME_NS)
+	if (!fragment_find(pkt, &fragment) || fragment.first.sport_be != pkt->fragment_first.sport_be ||
+	    fragment.first.dport_be != pkt->fragment_first.dport_be)
 		return 0;
-	first.given_id = found->first.given_id;
-	return found->seal == sluice_fragment_seal(&pkt->fragment, &first) ? first.given_id : 0;
+	return fragment.first.given_id;
 }
 
 static __always_inline void fragment_id_choose(struct sluice_packet *pkt)

@@ -83,7 +83,7 @@ static __always_inline const struct sluice_endpoint *local_endpoint(const struct
 	found = bpf_map_lookup_elem(&locals, addr);
 	if (!found)
 		return NULL;
-	/* Elements change hands as conntrack's do; an endpoint's address is there before its element. */
+	/* The element may be another address's by now (lib/sealed.h); an endpoint's address is there before its element. */
 	*id = *found;
 	endpoint = endpoint_get(*id);
 	if (!endpoint || !addr_equal(&endpoint->ipv4, addr))

@@ -10,6 +10,7 @@
 #include <linux/udp.h>
 
 #include "lib/packet.h"
+#include "lib/sealed.h"
 
 /* linux/if_arp.h leaves out the part that depends on the protocols. */
 struct arp_ipv4 {
@@ -138,19 +139,24 @@ static __always_inline void fragment_first_note(struct sluice_packet *pkt)
 	pkt->fragment_first.pad = 0;
 }
 
+/* What is known of the datagram's first fragment. False: nothing. */
+static __always_inline bool fragment_find(const struct sluice_packet *pkt, struct sluice_fragment *fragment)
+{
+	const struct sluice_fragment *found = bpf_map_lookup_elem(&fragments, &pkt->fragment);
+
+	return found && sealed_read(fragment, found, sluice_fragment_seal(&pkt->fragment, &fragment->first)) &&
+	       pkt->now_ns - fragment->seen_ns <= FRAGMENT_LIFETIME_NS;
+}
+
 /* What the datagram's first fragment told, into the context. False: nothing is known of it. */
 static __always_inline bool fragment_recall(struct sluice_packet *pkt)
 {
-	const volatile struct sluice_fragment *found = bpf_map_lookup_elem(&fragments, &pkt->fragment);
-	struct sluice_fragment_ports *first = &pkt->fragment_first;
+	struct sluice_fragment fragment;
 
-	if (!found || pkt->now_ns - found->seen_ns > FRAGMENT_LIFETIME_NS)
+	if (!fragment_find(pkt, &fragment))
 		return false;
-	first->sport_be = found->first.sport_be;
-	first->dport_be = found->first.dport_be;
-	first->given_id = found->first.given_id;
-	first->pad = 0;
-	return found->seal == sluice_fragment_seal(&pkt->fragment, first);
+	pkt->fragment_first = fragment.first;
+	return true;
 }
 
 static __always_inline __u32 parse_later_fragment(struct sluice_packet *pkt, const struct ipv4_rest *rest)

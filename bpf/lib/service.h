@@ -5,19 +5,6 @@
 
 #include "lib/conntrack.h"
 
-static __always_inline bool service_copy(const struct sluice_service *found, const struct sluice_service_key *key,
-					 struct sluice_service *service)
-{
-	service->first = *(const volatile __u32 *)&found->first;
-	service->count = *(const volatile __u32 *)&found->count;
-	service->flags = *(const volatile __u32 *)&found->flags;
-	service->affinity_s = *(const volatile __u32 *)&found->affinity_s;
-	service->id = *(const volatile __u64 *)&found->id;
-	service->sources = *(const volatile __u64 *)&found->sources;
-	service->seal = *(const volatile __u64 *)&found->seal;
-	return service->seal == sluice_service_seal(key, service);
-}
-
 /* False: there is no such Service. */
 static __always_inline bool service_get(const struct sluice_service_key *key, struct sluice_service *service)
 {
@@ -25,11 +12,11 @@ static __always_inline bool service_get(const struct sluice_service_key *key, st
 
 	if (!found)
 		return false;
-	if (service_copy(found, key, service))
+	if (sealed_read(service, found, sluice_service_seal(key, service)))
 		return true;
 	/* The next lookup does not meet an element that is not the key's any more. */
 	found = bpf_map_lookup_elem(&services, key);
-	return found && service_copy(found, key, service);
+	return found && sealed_read(service, found, sluice_service_seal(key, service));
 }
 
 static __always_inline void service_key_make(struct sluice_service_key *key, const struct sluice_addr *addr,
@@ -104,17 +91,13 @@ static __always_inline __u32 backend_by_client(const struct sluice_service *serv
 {
 	const struct sluice_affinity *found = bpf_map_lookup_elem(&affinities, key);
 	struct sluice_affine_key affine_key = { .service = key->service };
-	__u64 seen_ns;
+	struct sluice_affinity affinity;
 
-	if (!found)
+	if (!found || !sealed_read(&affinity, found, sluice_affinity_seal(key, affinity.backend)) ||
+	    (__s64)(now_ns - affinity.seen_ns) > (__s64)(service->affinity_s * SLUICE_NS_PER_S))
 		return 0;
-	affine_key.backend = *(const volatile __u32 *)&found->backend;
-	seen_ns = *(const volatile __u64 *)&found->seen_ns;
-	if (*(const volatile __u32 *)&found->seal != sluice_affinity_seal(key, affine_key.backend) ||
-	    (__s64)(now_ns - seen_ns) > (__s64)(service->affinity_s * SLUICE_NS_PER_S) ||
-	    !bpf_map_lookup_elem(&affine, &affine_key))
-		return 0;
-	return affine_key.backend;
+	affine_key.backend = affinity.backend;
+	return bpf_map_lookup_elem(&affine, &affine_key) ? affinity.backend : 0;
 }
 
 static __always_inline const struct sluice_backend *backend_choose(const struct sluice_service *service,
