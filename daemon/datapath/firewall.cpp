@@ -148,15 +148,16 @@ bool Firewall::fits_in_place(const policy::Ruleset& next) const {
 // or as after it.
 Result<bool> Firewall::apply_in_place(const policy::Ruleset& next) {
   leftovers_ = true;
+  const auto slot = RuleMaps::Slots().set(live_->slot());
   Guard undo([&] {
     // What this cannot put back, the next apply() replaces by a new generation.
-    doubtful_ = !rules_.write_slot(live_->slot(), *applied_);
+    doubtful_ = !rules_.write_slots(slot, *applied_);
     doubtful_ |= !live_->change(next.endpoints, applied_->endpoints);
     rejudge_connections();
   });
   if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("in_place.tables_added");
-  auto peers = rules_.write_slot(live_->slot(), next);
+  auto peers = rules_.write_slots(slot, next);
   if (!peers) return peers;
   SLUICE_FAILURE_POINT("in_place.peers_written");
   auto endpoints = live_->change(applied_->endpoints, next.endpoints);
@@ -182,7 +183,8 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   status.slot = Generation::slot_of(next_number_);
   Stopwatch watch;
   SLUICE_FAILURE_POINT("generation.begun");
-  if (auto done = free_slot(status.slot); !done) return tl::unexpected(done.error());
+  const auto slots = free_slots(status.slot);
+  if (!slots) return tl::unexpected(slots.error());
   SLUICE_FAILURE_POINT("generation.slot_freed");
   auto packets = check_packets ? check_packets() : CheckPackets();
   status.check_packets = static_cast<std::uint32_t>(packets.size());
@@ -195,7 +197,7 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   }
   if (auto done = rules_.add_tables(next); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("generation.tables_added");
-  if (auto done = rules_.write_slot(status.slot, next); !done) return tl::unexpected(done.error());
+  if (auto done = rules_.write_slots(*slots, next); !done) return tl::unexpected(done.error());
   SLUICE_FAILURE_POINT("generation.slot_written");
   status.fill = watch.lap();
   // The definition knows no limit.
@@ -226,10 +228,19 @@ Result<GenerationStatus> Firewall::apply_generation(const policy::Ruleset& next,
   return status;
 }
 
-// A packet may still be inside the generation that had the slot.
-Result<void> Firewall::free_slot(std::uint32_t slot) {
-  if (auto done = parts_.grace.wait(left_slot_[slot]); !done) return done;
-  return parts_.history.recycle(slot);
+std::uint32_t Firewall::slot_in_force() const {
+  return live_ ? live_->slot() : Generation::slot_of(parts_.live.generation());
+}
+
+// A packet may still be inside the generation that had the slot. The answer: the slot, and others that no
+// packet is inside of either, such as all but one after a start.
+Result<RuleMaps::Slots> Firewall::free_slots(std::uint32_t slot) {
+  if (auto done = parts_.grace.wait(left_slot_[slot]); !done) return tl::unexpected(done.error());
+  if (auto done = parts_.history.recycle(slot); !done) return tl::unexpected(done.error());
+  RuleMaps::Slots slots;
+  for (std::size_t each = 0; each < slots.size(); ++each)
+    slots[each] = each != slot_in_force() && left_slot_[each] <= left_slot_[slot];
+  return slots;
 }
 
 Result<void> Firewall::check(const Generation& candidate, const CheckPackets& packets) {
@@ -276,6 +287,12 @@ Result<void> Firewall::collect() {
   if (auto done = parts_.grace.wait(left_before_); !done) return done;
   SLUICE_FAILURE_POINT("collect.waited");
   if (auto done = rules_.retire_all_but(*applied_); !done) return done;
+  // What was left out may have room by now, but that is for the slot in force to learn first.
+  if (rules_.left_out() == 0) {
+    auto written = rules_.write_slots(RuleMaps::Slots().set().reset(slot_in_force()), *applied_);
+    if (!written) return tl::unexpected(written.error());
+  }
+  SLUICE_FAILURE_POINT("collect.slots_written");
   leftovers_ = false;
   return {};
 }

@@ -41,7 +41,8 @@ class Firewall {
   [[nodiscard]] Datapath::Numbers first_numbers() const;
   [[nodiscard]] Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset,
                                       const std::string& reason, const std::function<CheckPackets()>& check);
-  // Takes away what only generations before the live one looked for.
+  // Takes away what only generations before the live one looked for, and gives their slots its classes: the
+  // next generation then finds little to write.
   [[nodiscard]] Result<void> collect();
   // Sends every established connection to the firewall once more.
   void rejudge_connections();
@@ -53,7 +54,8 @@ class Firewall {
   [[nodiscard]] Result<bool> apply_in_place(const policy::Ruleset& next);
   [[nodiscard]] Result<GenerationStatus> apply_generation(const policy::Ruleset& next,
                                                           const std::function<CheckPackets()>& check);
-  [[nodiscard]] Result<void> free_slot(std::uint32_t slot);
+  [[nodiscard]] Result<RuleMaps::Slots> free_slots(std::uint32_t slot);
+  [[nodiscard]] std::uint32_t slot_in_force() const;
   [[nodiscard]] Result<void> check(const Generation& candidate, const CheckPackets& packets);
   [[nodiscard]] Result<void> swap(Generation candidate);
   [[nodiscard]] Result<std::uint32_t> program_in_force() const;

@@ -1,75 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/datapath/rule_maps.h"
 
-#include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/longest_prefix.h"
+#include "daemon/datapath/rule_maps_abi.h"
 
 namespace sluice::datapath {
 
 namespace {
-
-constexpr unsigned kPortKeyFixedBits = 40;  // table and protocol
-
-sluice_route_key abi_of(const Prefix& prefix) { return prefix.abi(); }
-sluice_row_key abi_of(const policy::RowKey& key) { return {key.table, key.peer_class, key.page}; }
-
-sluice_row abi_of(const policy::Row& row) {
-  sluice_row value{};
-  std::copy(row.begin(), row.end(), value.bits);
-  return value;
-}
-
-sluice_port_key abi_of(const policy::PortKey& key) {
-  sluice_port_key value{};
-  value.prefix_len = kPortKeyFixedBits + key.port_bits;
-  value.table_be = htonl(key.table);
-  value.proto = key.protocol;
-  value.port_be[0] = static_cast<std::uint8_t>(key.port >> 8);
-  value.port_be[1] = static_cast<std::uint8_t>(key.port & 0xff);
-  return value;
-}
-
-sluice_peer bound_to(const sluice_addr& address, const Classes& classes) {
-  sluice_peer value{};
-  for (std::size_t slot = 0; slot < classes.size(); ++slot)
-    value.bound_class[slot] = sluice_peer_bind(&address, classes[slot]);
-  return value;
-}
-
-// What the programs make of it: another address's is no class that any row has.
-Classes unbind(const sluice_addr& address, const sluice_peer& value) {
-  Classes classes{};
-  for (std::size_t slot = 0; slot < classes.size(); ++slot) {
-    const auto number = static_cast<std::uint32_t>(value.bound_class[slot]);
-    classes[slot] = value.bound_class[slot] == sluice_peer_bind(&address, number) ? number : SLUICE_NO_CLASS;
-  }
-  return classes;
-}
-
-sluice_peer_block abi_of(const Classes& classes) {
-  sluice_peer_block value{};
-  std::copy(classes.begin(), classes.end(), value.peer_class);
-  return value;
-}
-
-Classes from_abi(const sluice_peer_block& value) { return std::to_array(value.peer_class); }
-
-policy::RowKey from_abi(const sluice_row_key& key) { return {key.table, key.peer_class, key.page}; }
-
-policy::PortKey from_abi(const sluice_port_key& key) {
-  return {ntohl(key.table_be), key.proto, static_cast<std::uint16_t>(key.port_be[0] << 8 | key.port_be[1]),
-          static_cast<std::uint8_t>(key.prefix_len - kPortKeyFixedBits)};
-}
-
-Prefix from_abi(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }
 
 template <typename K, typename V>
 struct Changes {
@@ -103,6 +47,14 @@ bool fit(const Present& present, const Wanted& wanted, std::size_t room) {
   const auto missing =
       std::ranges::count_if(wanted, [&](const auto& each) { return !present.contains(each.first); });
   return present.size() + static_cast<std::size_t>(missing) <= room;
+}
+
+// True: it was another one in one of the slots.
+bool set_in(const RuleMaps::Slots& slots, Classes& value, std::uint32_t peer_class) {
+  const Classes before = value;
+  for (std::size_t slot = 0; slot < slots.size(); ++slot)
+    if (slots[slot]) value[slot] = peer_class;
+  return value != before;
 }
 
 template <typename Keys, typename Wanted, typename Map>
@@ -205,30 +157,33 @@ Result<void> RuleMaps::add_tables(const policy::Ruleset& ruleset) {
   return added;
 }
 
-Result<bool> RuleMaps::write_slot(std::uint32_t slot, const policy::Ruleset& ruleset) {
-  auto blocks = write_blocks(slot, ruleset);
+Result<bool> RuleMaps::write_slots(const Slots& slots, const policy::Ruleset& ruleset) {
+  auto blocks = write_blocks(slots, ruleset);
   if (!blocks) return blocks;
   SLUICE_FAILURE_POINT("rules.blocks_written");
-  auto peers = write_peers(slot, ruleset);
+  auto peers = write_peers(slots, ruleset);
   if (!peers) return peers;
   return *blocks || *peers;
 }
 
-Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset) {
+Result<bool> RuleMaps::write_blocks(const Slots& slots, const policy::Ruleset& ruleset) {
   const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
   const LongestPrefix<Classes> present(blocks_);
   std::map<Prefix, Classes> changed;
+  const auto set = [&](const Prefix& prefix, Classes value, std::uint32_t peer_class) {
+    if (set_in(slots, value, peer_class)) changed.emplace(prefix, value);
+  };
   for (const auto& [prefix, value] : blocks_) {
     const auto* peer_class = wanted.find(prefix);
-    const std::uint32_t now = peer_class != nullptr ? *peer_class : 0;
-    if (value[slot] == now) continue;
-    changed.emplace(prefix, value).first->second[slot] = now;
+    set(prefix, value, peer_class != nullptr ? *peer_class : 0);
   }
   for (const auto& [prefix, peer_class] : ruleset.blocks) {
     if (blocks_.contains(prefix)) continue;
     // A new, more specific prefix answers for the other slots as the one that covered it did.
     const auto* covering = present.find(prefix);
-    changed.emplace(prefix, covering != nullptr ? *covering : Classes{}).first->second[slot] = peer_class;
+    Classes value = covering != nullptr ? *covering : Classes{};
+    set_in(slots, value, peer_class);
+    changed.emplace(prefix, value);
   }
   Changes<sluice_route_key, sluice_peer_block> changes;
   for (const auto& [prefix, value] : changed) changes.add(prefix.abi(), abi_of(value));
@@ -241,19 +196,18 @@ Result<bool> RuleMaps::write_blocks(std::uint32_t slot, const policy::Ruleset& r
 }
 
 // Costs what differs from the last time, not what there is.
-Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ruleset) {
+Result<bool> RuleMaps::write_peers(const Slots& slots, const policy::Ruleset& ruleset) {
   const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
   const LongestPrefix<Classes> present(blocks_);
-  std::vector<std::pair<Address, Classes>> changed;
+  std::unordered_map<Address, Classes> changed;
   const auto set = [&](const Address& address, Classes value, std::uint32_t peer_class) {
-    if (value[slot] == peer_class) return;
-    value[slot] = peer_class;
-    changed.emplace_back(address, value);
+    if (set_in(slots, value, peer_class)) changed.emplace(address, value);
   };
   std::unordered_set<Address> left_out;
   std::size_t room = peers_map_.raw().max_entries() - peers_.size();
   const auto write = [&](const Address& address, const auto*, const auto* peer_class) {
-    if (peer_class == nullptr) return true;  // below
+    // Those that are gone: below. Those that differ in several slots: once.
+    if (peer_class == nullptr || changed.contains(address) || left_out.contains(address)) return true;
     if (const auto known = peers_.find(address); known != peers_.end()) {
       set(address, known->second, *peer_class);
     } else if (room == 0) {
@@ -262,12 +216,14 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
       --room;
       // A hit in `peers` is final, so the new element answers for the other slots as the blocks did.
       const auto* covering = present.find(Prefix::host(address));
-      changed.emplace_back(address, covering != nullptr ? *covering : Classes{});
-      changed.back().second[slot] = *peer_class;
+      Classes value = covering != nullptr ? *covering : Classes{};
+      set_in(slots, value, *peer_class);
+      changed.emplace(address, value);
     }
     return true;
   };
-  policy::PeerMap::differences(in_slot_[slot], ruleset.peers, write);
+  for (std::size_t slot = 0; slot < slots.size(); ++slot)
+    if (slots[slot]) policy::PeerMap::differences(in_slot_[slot], ruleset.peers, write);
   want(ruleset.peers);
   for (const auto& address : leftovers_) {
     const auto* block = wanted.find(Prefix::host(address));
@@ -280,8 +236,10 @@ Result<bool> RuleMaps::write_peers(std::uint32_t slot, const policy::Ruleset& ru
     return tl::unexpected(done.error());
   }
   for (const auto& [address, value] : changed) peers_.insert_or_assign(address, value);
-  in_slot_[slot] = ruleset.peers;
-  for (const auto& address : left_out) in_slot_[slot].erase(address);
+  policy::PeerMap written = ruleset.peers;
+  for (const auto& address : left_out) written.erase(address);
+  for (std::size_t slot = 0; slot < slots.size(); ++slot)
+    if (slots[slot]) in_slot_[slot] = written;
   left_out_ = std::move(left_out);
   return !changed.empty();
 }
@@ -341,84 +299,6 @@ Datapath::Numbers RuleMaps::free_numbers() const {
   for (const auto& [address, value] : peers_) classes(value);
   for (const auto& [prefix, value] : blocks_) classes(value);
   return free;
-}
-
-Result<void> RuleMaps::audit(std::uint32_t slot, const policy::Ruleset& ruleset,
-                             std::vector<std::string>& differences) const {
-  if (auto done = audit_peers(slot, ruleset, differences); !done) return done;
-  return audit_tables(ruleset, differences);
-}
-
-Result<void> RuleMaps::audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,
-                                   std::vector<std::string>& differences) const {
-  const LongestPrefix<std::uint32_t> wanted(ruleset.blocks);
-  const auto class_of = [&](const Prefix& prefix) {
-    const auto* found = wanted.find(prefix);
-    return found != nullptr ? *found : 0;
-  };
-  auto peers = peers_map_.entries();
-  if (!peers) return tl::unexpected(peers.error());
-  std::set<Address> seen;
-  for (const auto& [key, value] : *peers) {
-    const auto address = Address::from_abi(key);
-    seen.insert(address);
-    const auto* known = ruleset.peers.find(address);
-    const auto now = known != nullptr ? *known : class_of(Prefix::host(address));
-    if (const auto present = unbind(key, value)[slot]; present == SLUICE_NO_CLASS)
-      differences.push_back(fmt::format("peers: {} has the class of another address", address.to_string()));
-    else if (present != now)
-      differences.push_back(fmt::format("peers: {} has class {}, not {}", address.to_string(), present, now));
-  }
-  ruleset.peers.for_each([&](const Address& address, std::uint32_t) {
-    if (!seen.contains(address) && !left_out_.contains(address))
-      differences.push_back(fmt::format("peers: {} is missing", address.to_string()));
-  });
-
-  auto blocks = maps_.peer_blocks.entries();
-  if (!blocks) return tl::unexpected(blocks.error());
-  std::set<Prefix> found;
-  for (const auto& [key, value] : *blocks) {
-    const auto prefix = from_abi(key);
-    found.insert(prefix);
-    if (value.peer_class[slot] != class_of(prefix))
-      differences.push_back(fmt::format("peer_blocks: {} has class {}, not {}", prefix.to_string(),
-                                        value.peer_class[slot], class_of(prefix)));
-  }
-  for (const auto& [prefix, peer_class] : ruleset.blocks)
-    if (!found.contains(prefix))
-      differences.push_back(fmt::format("peer_blocks: {} is missing", prefix.to_string()));
-  return {};
-}
-
-// What is there beyond the ruleset is harmless until collect() takes it away: nothing leads to it.
-Result<void> RuleMaps::audit_tables(const policy::Ruleset& ruleset,
-                                    std::vector<std::string>& differences) const {
-  auto rows = maps_.tables.entries();
-  if (!rows) return tl::unexpected(rows.error());
-  std::map<policy::RowKey, sluice_row> present;
-  for (const auto& [key, value] : *rows) present.emplace(from_abi(key), value);
-  for (const auto& [key, row] : ruleset.rows) {
-    const auto found = present.find(key);
-    const auto value = abi_of(row);
-    const auto name =
-        fmt::format("tables: row of table {}, class {}, page {}", key.table, key.peer_class, key.page);
-    if (found == present.end())
-      differences.push_back(name + " is missing");
-    else if (std::memcmp(&found->second, &value, sizeof value) != 0)
-      differences.push_back(name + " differs");
-  }
-  auto ports = maps_.port_classes.entries();
-  if (!ports) return tl::unexpected(ports.error());
-  std::map<policy::PortKey, std::uint32_t> classes;
-  for (const auto& [key, value] : *ports) classes.emplace(from_abi(key), value);
-  for (const auto& [key, number] : ruleset.port_classes) {
-    const auto found = classes.find(key);
-    if (found == classes.end() || found->second != number)
-      differences.push_back(fmt::format("port_classes: protocol {} port {}/{} of port table {} {}",
-                                        key.protocol, key.port, key.port_bits, key.table,
-                                        found == classes.end() ? "is missing" : "differs"));
-  }
-  return {};
 }
 
 }  // namespace sluice::datapath

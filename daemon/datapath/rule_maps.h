@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,16 +21,17 @@
 #include "daemon/datapath/map.h"
 #include "daemon/datapath/maps.h"
 #include "daemon/datapath/pins.h"
+#include "daemon/datapath/rule_maps_abi.h"
 #include "daemon/policy/ruleset.h"
 
 namespace sluice::datapath {
-
-using Classes = std::array<std::uint32_t, SLUICE_GENERATION_SLOTS>;  // of one peer or block, by slot
 
 class RuleMaps {
  public:
   RuleMaps(const Maps& maps, const Pins& pins, std::uint32_t most_peers)
       : maps_(maps), pins_(pins), most_peers_(most_peers) {}
+
+  using Slots = std::bitset<SLUICE_GENERATION_SLOTS>;
 
   // Learns what the kernel has.
   [[nodiscard]] Result<void> open();
@@ -45,10 +47,10 @@ class RuleMaps {
   void give_room_back();
   // Rows and port classes of the ruleset that are not there yet.
   [[nodiscard]] Result<void> add_tables(const policy::Ruleset& ruleset);
-  // Gives one slot the ruleset's classes; what a lookup finds in the other slots does not change for any
+  // Gives these slots the ruleset's classes; what a lookup finds in the other slots does not change for any
   // address. True: something was written. Peers that do not fit are left out, as if they were no pods: what
   // is admitted to pods is not to them.
-  [[nodiscard]] Result<bool> write_slot(std::uint32_t slot, const policy::Ruleset& ruleset);
+  [[nodiscard]] Result<bool> write_slots(const Slots& slots, const policy::Ruleset& ruleset);
   // Takes away all that the ruleset does not have.
   [[nodiscard]] Result<void> retire_all_but(const policy::Ruleset& ruleset);
 
@@ -63,8 +65,8 @@ class RuleMaps {
 
  private:
   [[nodiscard]] Result<void> read();
-  [[nodiscard]] Result<bool> write_blocks(std::uint32_t slot, const policy::Ruleset& ruleset);
-  [[nodiscard]] Result<bool> write_peers(std::uint32_t slot, const policy::Ruleset& ruleset);
+  [[nodiscard]] Result<bool> write_blocks(const Slots& slots, const policy::Ruleset& ruleset);
+  [[nodiscard]] Result<bool> write_peers(const Slots& slots, const policy::Ruleset& ruleset);
   void want(const policy::PeerMap& peers);
   [[nodiscard]] Result<void> retire_peers(const policy::Ruleset& ruleset);
   [[nodiscard]] Result<void> audit_peers(std::uint32_t slot, const policy::Ruleset& ruleset,

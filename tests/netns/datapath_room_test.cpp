@@ -2,6 +2,7 @@
 // The firewall's table of peers grows with the pods that there are, and what does not fit is closed alone.
 #include <gtest/gtest.h>
 
+#include "daemon/datapath/map.h"
 #include "tests/netns/node_fixture.h"
 
 namespace sluice::test {
@@ -72,6 +73,58 @@ TEST_F(Room, TheTableGrowsByOneFlip) {
   open();
   EXPECT_EQ(peers().max_entries, kMost);
   apply(rules, {from_elsewhere(4, SLUICE_DROP_NONE)});
+  expect_no_differences();
+}
+
+// The next generation finds its slot written, however many peers there are.
+TEST_F(Room, SlotsOfNoGenerationFollowTheOneInForce) {
+  add_three_pods();
+  const auto classes_of = [&](const Address& address) {
+    const auto map = must(datapath::Map<sluice_addr, sluice_peer>::open(
+        fmt::format("{}/sluice/v{}/peers", sandbox_.bpffs(), SLUICE_ABI_VERSION)));
+    const auto value = must(map.lookup(address.abi()));
+    std::vector<std::uint32_t> classes;
+    for (const auto bound : value.value_or(sluice_peer{}).bound_class)
+      classes.push_back(static_cast<std::uint32_t>(bound));
+    return classes;
+  };
+  const auto all_of = [](std::uint32_t peer_class) {
+    return std::vector<std::uint32_t>(SLUICE_GENERATION_SLOTS, peer_class);
+  };
+  auto rules = web_from_a_to_b();
+  add_peers(rules, 1, 1, kClassA);
+  apply(rules);
+  datapath_->collect();
+  EXPECT_EQ(classes_of(elsewhere(1)), all_of(kClassA));
+
+  rules.peers.set(elsewhere(1), kClassC);
+  EXPECT_FALSE(apply(rules).generation);
+  EXPECT_NE(classes_of(elsewhere(1)), all_of(kClassC)) << "in force at once, in one slot";
+  datapath_->collect();
+  EXPECT_EQ(classes_of(elsewhere(1)), all_of(kClassC));
+
+  // A failure of the candidate leaves the slot in force as it is.
+  rules.peers.set(elsewhere(1), kClassA);
+  rules.endpoints[b().endpoint().id].table[SLUICE_INGRESS] = kTable + 1;
+  rules.rows[{kTable + 1, kClassA, 0}] = {1U << 1, 0, 0, 0};
+  ASSERT_FALSE(try_apply(rules, {from_elsewhere(1, SLUICE_DROP_POLICY_INGRESS)}));
+  expect_no_differences();
+  for (unsigned round = 0; round < SLUICE_GENERATION_SLOTS + 1; ++round) {
+    rules.endpoints[b().endpoint().id].table[SLUICE_INGRESS] = kTable + 2 + round;
+    rules.rows = {{{kTable + 2 + round, kClassA, 0}, {1U << 1, 0, 0, 0}}};
+    EXPECT_TRUE(apply(rules, {from_elsewhere(1, SLUICE_DROP_NONE)}).generation);
+    expect_no_differences();
+    datapath_->collect();
+    expect_no_differences();
+    EXPECT_EQ(classes_of(elsewhere(1)), all_of(kClassA));
+  }
+
+  datapath_.reset();
+  open();
+  rules.peers.set(elsewhere(1), kClassC);
+  apply(rules, {from_elsewhere(1, SLUICE_DROP_POLICY_INGRESS)});
+  datapath_->collect();
+  EXPECT_EQ(classes_of(elsewhere(1)), all_of(kClassC));
   expect_no_differences();
 }
 
