@@ -210,8 +210,9 @@ void Controller::loop() {
     finish_removals();
     for (auto& job : jobs) job();
     progress_adds();
-    if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
+    // Services first: they cost little, and what the rules of a large cluster cost is none of their business.
     reconcile_services();
+    if (policy_dirty_ && Clock::now() >= retry_at_) reconcile_policy();
     reconcile_masquerade();
     if (housekeeping) {
       reconcile_damaged();
