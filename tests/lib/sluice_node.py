@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from deadline import deadline
+
 
 def sandbox():
     """Starts this program again in namespaces of its own, unless it is in them already."""
@@ -40,7 +42,7 @@ def run(*command, **kwargs):
 def wait_for(what, condition, seconds=10.0, pause=0.01):
     """Polls until the condition gives something true, and returns that. Of a look that took longer than a second, one
     counts: while a virtual machine stands still, nothing that is waited for can happen."""
-    left, last = seconds, None
+    left, last = deadline(seconds), None
     while left > 0:
         begin = time.monotonic()
         try:
@@ -51,7 +53,7 @@ def wait_for(what, condition, seconds=10.0, pause=0.01):
             last = error
         time.sleep(pause)
         left -= min(time.monotonic() - begin, 1)
-    raise TimeoutError(f"waited {seconds} s for {what}" + (f" ({last})" if last else ""))
+    raise TimeoutError(f"waited {deadline(seconds):g} s for {what}" + (f" ({last})" if last else ""))
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -7,8 +7,11 @@ import struct
 import threading
 import time
 
+from deadline import deadline
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
+SO_RCVBUFFORCE = 33  # past net.core.rmem_max, which is small on a machine that nobody has tuned
 
 
 def in_namespace(path, function):
@@ -109,7 +112,7 @@ def tcp_reaches(namespace, address, port, seconds=1.0):
     """Does a new connection get its bytes back?"""
     def attempt():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-            s.settimeout(seconds)
+            s.settimeout(deadline(seconds))
             try:
                 s.connect((address, port))
                 s.sendall(b"sluice")
@@ -122,7 +125,7 @@ def tcp_reaches(namespace, address, port, seconds=1.0):
 def udp_reaches(namespace, address, port, seconds=1.0, size=6, tries=1):
     def attempt():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(seconds / tries)
+            s.settimeout(deadline(seconds) / tries)
             s.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER = DONT: large datagrams are fragmented
             data = os.urandom(size)
             for _ in range(tries):
@@ -140,7 +143,7 @@ def udp_is_refused(namespace, address, port, seconds):
     """Does the answer to a datagram come back that nobody listens there (ICMP port unreachable)?"""
     def attempt():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(seconds)
+            s.settimeout(deadline(seconds))
             s.connect((address, port))
             s.send(b"x")
             try:
@@ -180,10 +183,10 @@ def transfer(source, target, address, size, port=9000):
 
     threading.Thread(target=receive, daemon=True).start()
     begin = time.monotonic()
-    with in_namespace(source.path, lambda: socket.create_connection((address, port), 10)) as sender, listener:
-        sender.settimeout(60)
+    with in_namespace(source.path, lambda: socket.create_connection((address, port), deadline(10))) as sender, listener:
+        sender.settimeout(deadline(60))
         sender.sendall(bytes(size))
-        if not received.wait(60):
+        if not received.wait(deadline(60)):
             raise TimeoutError(f"{size} bytes did not arrive within a minute")
         return time.monotonic() - begin
 
@@ -193,7 +196,7 @@ class UdpStream:
 
     def __init__(self, sender, receiver, address, port, rate=1000):
         self.receiver = bound(receiver, socket.SOCK_DGRAM, port)
-        self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         self.receiver.settimeout(0.2)
         self.sender = bound(sender, socket.SOCK_DGRAM, 0)
         self.target, self.rate = (address, port), rate
@@ -245,7 +248,7 @@ class TcpStream:
 
     def __init__(self, client, address, port, pause=0.01):
         def connect():
-            return socket.create_connection((address, port), timeout=5)
+            return socket.create_connection((address, port), timeout=deadline(5))
         self.socket = in_namespace(client.path, connect)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(0.1)
@@ -280,7 +283,7 @@ class TcpStream:
             self.resets += 1
 
     def stalled(self, seconds):
-        return time.monotonic() - self.last_answer > seconds
+        return time.monotonic() - self.last_answer > deadline(seconds)
 
     def end(self):
         self.ended.set()

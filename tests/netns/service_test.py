@@ -15,6 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
+from deadline import deadline  # noqa: E402
 from sluice_node import Fabric, Namespace, Node, run, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, udp_is_refused, udp_reaches  # noqa: E402
 
@@ -43,7 +44,7 @@ def outcome(namespace, address, port, seconds=2.0, source_port=0):
     def attempt():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.settimeout(seconds)
+            s.settimeout(deadline(seconds))
             try:
                 if source_port:  # a reset at the end: no TIME_WAIT in the way of the next one
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
