@@ -46,6 +46,19 @@ unsigned char family_of(const Address& address) {
   return static_cast<unsigned char>(address.is_v4() ? AF_INET : AF_INET6);
 }
 
+// Of an interface's IPv4 settings, which the kernel tells as an array that begins with number 1.
+std::uint32_t ipv4_setting(nlattr* families, unsigned number) {
+  if (families == nullptr) return 0;
+  auto* inet = nla_find(static_cast<nlattr*>(nla_data(families)), nla_len(families), AF_INET);
+  if (inet == nullptr) return 0;
+  auto* settings = nla_find(static_cast<nlattr*>(nla_data(inet)), nla_len(inet), IFLA_INET_CONF);
+  if (settings == nullptr || nla_len(settings) < static_cast<int>(number * sizeof(std::uint32_t))) return 0;
+  std::uint32_t value = 0;
+  const char* first = static_cast<const char*>(nla_data(settings));
+  std::memcpy(&value, first + (number - 1) * sizeof value, sizeof value);
+  return value;
+}
+
 std::optional<Link> parse_link(nlmsghdr* header) {
   if (header->nlmsg_type != RTM_NEWLINK) return std::nullopt;
   nlattr* attributes[IFLA_MAX + 1] = {};
@@ -54,7 +67,9 @@ std::optional<Link> parse_link(nlmsghdr* header) {
   Link link;
   link.index = info->ifi_index;
   link.up = (info->ifi_flags & IFF_UP) != 0;
+  link.arp = (info->ifi_flags & IFF_NOARP) == 0;
   link.ethernet = info->ifi_type == ARPHRD_ETHER;
+  link.ipv4_forwarding = ipv4_setting(attributes[IFLA_AF_SPEC], IPV4_DEVCONF_FORWARDING) != 0;
   link.mtu = u32_of(attributes[IFLA_MTU]);
   link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));
   if (attributes[IFLA_IFNAME] != nullptr) link.name = nla_get_string(attributes[IFLA_IFNAME]);

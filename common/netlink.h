@@ -33,9 +33,11 @@ struct Link {
   Mac mac;
   unsigned mtu = 0;
   bool up = false;  // IFF_UP
+  bool arp = true;  // not IFF_NOARP
   bool ethernet = false;
   int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
   std::string qdisc;   // kind of the root queueing discipline: "noqueue", "tbf", …
+  bool ipv4_forwarding = false;  // of this interface
   std::uint16_t vxlan_port = 0;
   PortRange vxlan_source_ports;  // 0 to 0: of ip_local_port_range
 

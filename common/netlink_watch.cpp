@@ -18,6 +18,10 @@ namespace sluice {
 
 namespace {
 
+constexpr unsigned group_bit(unsigned number) { return 1U << (number - 1); }
+
+bool always(const char*, std::size_t) { return true; }
+
 // Does one of the messages say that a link has another root? Filters and what they hang on (clsact, which
 // every pod's link may have) are told to the same listeners.
 bool tells_of_a_root(const char* messages, std::size_t length) {
@@ -39,7 +43,7 @@ Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::start(const Subject& subject
   if (!messages) return failure_errno(errno, fmt::format("listen for changes of {}", subject.what));
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
-  address.nl_groups = 1U << (subject.group - 1);
+  address.nl_groups = subject.groups;
   if (bind(messages.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return failure_errno(errno, fmt::format("listen for changes of {}", subject.what));
   Fd stop(eventfd(0, EFD_CLOEXEC));
@@ -49,13 +53,18 @@ Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::start(const Subject& subject
 }
 
 Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::qdiscs(std::function<void()> changed) {
-  return start({NETLINK_ROUTE, RTNLGRP_TC, "queueing disciplines", tells_of_a_root}, std::move(changed));
+  return start({NETLINK_ROUTE, group_bit(RTNLGRP_TC), "queueing disciplines", tells_of_a_root},
+               std::move(changed));
 }
 
 Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::ipsec(std::function<void()> changed) {
-  return start(
-      {NETLINK_XFRM, XFRMNLGRP_POLICY, "IPsec policies", [](const char*, std::size_t) { return true; }},
-      std::move(changed));
+  return start({NETLINK_XFRM, group_bit(XFRMNLGRP_POLICY), "IPsec policies", always}, std::move(changed));
+}
+
+Result<std::unique_ptr<NetlinkWatch>> NetlinkWatch::network(std::function<void()> changed) {
+  constexpr unsigned kGroups = group_bit(RTNLGRP_LINK) | group_bit(RTNLGRP_IPV4_IFADDR) |
+                               group_bit(RTNLGRP_IPV4_ROUTE) | group_bit(RTNLGRP_IPV4_RULE);
+  return start({NETLINK_ROUTE, kGroups, "interfaces, addresses and routes", always}, std::move(changed));
 }
 
 NetlinkWatch::NetlinkWatch(Fd messages, Fd stop, Matters matters, std::function<void()> changed)

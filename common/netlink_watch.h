@@ -19,6 +19,8 @@ class NetlinkWatch {
   [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> qdiscs(std::function<void()> changed);
   // IPsec policies (ip-xfrm(8)). EPROTONOSUPPORT in Error::code: the kernel knows none.
   [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> ipsec(std::function<void()> changed);
+  // Interfaces, and IPv4 addresses, routes and rules.
+  [[nodiscard]] static Result<std::unique_ptr<NetlinkWatch>> network(std::function<void()> changed);
   NetlinkWatch(const NetlinkWatch&) = delete;
   NetlinkWatch& operator=(const NetlinkWatch&) = delete;
   ~NetlinkWatch();
@@ -28,7 +30,7 @@ class NetlinkWatch {
   using Matters = bool (*)(const char* messages, std::size_t length);
   struct Subject {
     int protocol;      // NETLINK_*
-    unsigned group;    // number of the multicast group
+    unsigned groups;   // of multicast: group_bit() of each
     const char* what;  // "changes of …"
     Matters matters;
   };

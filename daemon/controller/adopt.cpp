@@ -211,8 +211,8 @@ void Controller::remove_links_of_nobody(const std::vector<Link>& links) {
   links_of_nobody_ = std::move(still);
 }
 
-// Endpoints whose record is damaged or lost: the pod is found again by its address, and the endpoint lives as long as
-// its interface does.
+// Endpoints whose record is damaged or lost: the pod is found again by its address, and the endpoint lives as
+// long as its interface does.
 void Controller::reconcile_damaged() {
   if (unclaimed_.empty() || !state_.synced()) return;
   auto netlink = NetlinkSocket::make();

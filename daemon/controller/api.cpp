@@ -172,6 +172,7 @@ Answer Controller::status() {
              {"conntrack", std::move(conntrack)},
              {"packets", packets_json(*stats)},
              {"audit", *audit},
+             {"putBack", {{"total", put_back_total_}, {"last", last_put_back_}}},
              {"startedAt", rfc3339(started_at_)},
              {"attach", !attached(true)   ? "clsact"
                         : attached(false) ? "tcx, clsact"

@@ -15,6 +15,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kFirstBackoff = 100ms;
+constexpr auto kLookAtNodeAfter = 200ms;
 constexpr auto kMostSilence = 30s;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
 
@@ -77,6 +78,14 @@ void Controller::start(source::Source& source, PodLookup lookup) {
     ipsec_watch_ = std::move(*watch);
   else if (watch.error().code != EPROTONOSUPPORT)
     spdlog::warn("{}", watch.error().message);
+  // Not at once: what belongs together comes in several messages.
+  const auto look_soon = [this] {
+    if (!look_at_node_at_) look_at_node_at_ = Clock::now() + kLookAtNodeAfter;
+  };
+  if (auto watch = NetlinkWatch::network([this, look_soon] { post(look_soon); }))
+    network_watch_ = std::move(*watch);
+  else
+    spdlog::warn("{}", watch.error().message);
   thread_ = std::thread([this] { loop(); });
   connections_thread_ = std::thread([this] { collect_connections(); });
 }
@@ -92,6 +101,7 @@ void Controller::stop() {
     if (thread->joinable()) thread->join();
   qdisc_watch_.reset();
   ipsec_watch_.reset();
+  network_watch_.reset();
   mover_.stop();
   remover_.stop();
   finish_removals();
@@ -191,6 +201,7 @@ void Controller::loop() {
       if (node_dirty_) until = std::min(until, node_retry_at_);
       if (services_dirty_ && state_.services_synced()) until = std::min(until, services_retry_at_);
       for (const auto& add : adds_) until = std::min(until, add->deadline);
+      if (look_at_node_at_) until = std::min(until, *look_at_node_at_);
       wake_.wait_until(lock, until, pending);
       events.swap(events_);
       jobs.swap(jobs_);
@@ -204,9 +215,11 @@ void Controller::loop() {
     record_pods();
 
     const bool housekeeping = Clock::now() >= housekeeping_at_;
-    if (housekeeping)
+    const bool look_at_node = housekeeping || (look_at_node_at_ && Clock::now() >= *look_at_node_at_);
+    if (look_at_node)
       node_dirty_ = true;  // addresses of the node may have changed; compared before anything is done
     if (node_dirty_ && Clock::now() >= node_retry_at_) reconcile_node();
+    if (look_at_node) put_back();
     finish_removals();
     for (auto& job : jobs) job();
     progress_adds();
@@ -243,6 +256,25 @@ void Controller::loop() {
   for (auto& add : adds_)
     add->answer.set_value(server::cni_error(server::kCniTryAgainLater, "sluiced is stopping"));
   adds_.clear();
+}
+
+// What somebody took from the node. Told once while it does not change.
+void Controller::put_back() {
+  constexpr std::size_t kKept = 16;
+  look_at_node_at_.reset();
+  auto [found, problem] = datapath_->put_back();
+  if (problem != not_put_back_ && !problem.empty()) spdlog::error("{}; tried again in some seconds", problem);
+  not_put_back_ = std::move(problem);
+  auto before = std::exchange(found_before_, not_put_back_.empty() ? std::vector<std::string>() : found);
+  const std::lock_guard lock(mutex_);
+  for (auto& each : found) {
+    if (std::ranges::find(before, each) != before.end()) continue;
+    spdlog::error("{}: somebody else changed it; {}", each,
+                  not_put_back_.empty() ? "it is put back" : "what is possible is put back");
+    ++put_back_total_;
+    last_put_back_.push_back(std::move(each));
+    if (last_put_back_.size() > kKept) last_put_back_.pop_front();
+  }
 }
 
 void Controller::reconcile_policy() {
@@ -329,6 +361,7 @@ std::string Controller::not_ready() const {
   if (!node_config_ || node_config_->pod_cidrs.empty())
     return "Node " + options_.node_name + " has no podCIDR yet (spec.podCIDRs of the Node object)";
   if (!policy_live_) return "the first ruleset is not live yet";
+  if (!not_put_back_.empty()) return "the node is not as Sluice needs it: " + not_put_back_;
   return "";
 }
 

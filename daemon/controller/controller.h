@@ -110,7 +110,8 @@ class Controller final : public source::Sink, public server::Api {
   Result<void> adopt();
   void adopt_endpoint(const datapath::Endpoint& endpoint);
   void restore_records();
-  static void note_on_link(NetlinkSocket& netlink, const ipam::Attachment& attachment, const std::string& note);
+  static void note_on_link(NetlinkSocket& netlink, const ipam::Attachment& attachment,
+                           const std::string& note);
   [[nodiscard]] static ClusterState::Sandbox sandbox_of(const ipam::Attachment& attachment);
   void record_pods();
   void heal_attachment(const ipam::Attachment& attachment);
@@ -143,6 +144,7 @@ class Controller final : public source::Sink, public server::Api {
   void watch_connections();
   void watch_rejected();
   void reconcile_damaged();
+  void put_back();
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
   void replay_deletions();
@@ -195,6 +197,9 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::string> reasons_;                 // changes not applied yet
   bool policy_dirty_ = true;
   bool node_dirty_ = true;
+  std::optional<Clock::time_point> look_at_node_at_;
+  std::string not_put_back_;               // "": the node is as it has to be
+  std::vector<std::string> found_before_;  // by the last look, if it could not put all back
   bool policy_live_ = false;   // a ruleset of this daemon is in force
   bool rules_before_ = false;  // a ruleset of the daemon before this one was in force when this one started
   bool services_dirty_ = true;
@@ -227,6 +232,8 @@ class Controller final : public source::Sink, public server::Api {
   std::deque<Event> events_;
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
+  std::uint64_t put_back_total_ = 0;
+  std::deque<std::string> last_put_back_;
   policy::RefusedPolicies refused_;  // as compiled last; written by the thread
   std::size_t claims_rejected_ = 0, policies_without_namespace_ = 0;  // as of the last housekeeping
   std::string not_ready_ = "starting";
@@ -239,7 +246,7 @@ class Controller final : public source::Sink, public server::Api {
   bool stopping_ = false;
   LinkRemover remover_;
   LinkMover mover_;
-  std::unique_ptr<NetlinkWatch> qdisc_watch_, ipsec_watch_;
+  std::unique_ptr<NetlinkWatch> qdisc_watch_, ipsec_watch_, network_watch_;
   std::thread thread_, connections_thread_;
 };
 

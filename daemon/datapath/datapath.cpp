@@ -2,6 +2,7 @@
 #include "daemon/datapath/datapath.h"
 
 #include <bpf/libbpf.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -85,10 +86,32 @@ class KernelDatapath final : public Datapath {
   }
 
   Result<void> configure(const NodeConfig& config) override {
-    return node_.configure(ground_.netlink, config)
-        .and_then([&] { return forget_strangers(config); })
-        .and_then([&] { return tunnel_.configure(ground_.netlink, config); })
-        .and_then([&] { return service_addresses_.refresh(ground_.netlink); });
+    auto done = node_.configure(ground_.netlink, config)
+                    .and_then([&] { return forget_strangers(config); })
+                    .and_then([&] { return tunnel_.configure(ground_.netlink, config); })
+                    .and_then([&] { return service_addresses_.refresh(ground_.netlink); });
+    if (done) configured_ = config;
+    return done;
+  }
+  PutBack put_back() override {
+    PutBack result;
+    auto done = endpoints_.put_back(ground_.netlink, result.found);
+    if (!done || !configured_) {
+      if (!done) result.problem = done.error().message;
+      return result;
+    }
+    auto missing = host_differences();
+    if (missing && !missing->empty()) {
+      result.found.insert(result.found.end(), missing->begin(), missing->end());
+      service_addresses_.forget_written();
+      done = configure(NodeConfig(*configured_));
+      missing = done ? host_differences() : tl::unexpected(done.error());
+    }
+    if (!missing)
+      result.problem = missing.error().message;
+    else if (!missing->empty())
+      result.problem = fmt::format("{} and cannot be put back", fmt::join(*missing, ", "));
+    return result;
   }
   Result<std::vector<Endpoint>> endpoints() override { return endpoints_.list(ground_.netlink); }
   Result<void> attach(const Endpoint& endpoint, unsigned mtu) override {
@@ -155,6 +178,10 @@ class KernelDatapath final : public Datapath {
     std::vector<std::string> differences;
     auto done = endpoints_.audit(differences)
                     .and_then([&] { return node_.audit(differences); })
+                    .and_then([&] {
+                      return configured_ ? node_.audit_host(ground_.netlink, *configured_, differences)
+                                         : Result<void>();
+                    })
                     .and_then([&] { return audit_modules(ground_.pins, ground_.maps, differences); })
                     .and_then([&] { return firewall_.audit(differences); })
                     .and_then([&] { return services_.audit(differences); })
@@ -198,6 +225,16 @@ class KernelDatapath final : public Datapath {
   }
 
  private:
+  // How the node differs from what configure() and apply_services() made of it.
+  Result<std::vector<std::string>> host_differences() {
+    std::vector<std::string> differences;
+    auto done = node_.audit_host(ground_.netlink, *configured_, differences).and_then([&] {
+      return service_addresses_.audit(ground_.netlink, differences);
+    });
+    if (!done) return tl::unexpected(done.error());
+    return differences;
+  }
+
   // Once, before the first pod gets an address.
   Result<void> forget_strangers(const NodeConfig& config) {
     if (strangers_forgotten_) return {};
@@ -214,6 +251,7 @@ class KernelDatapath final : public Datapath {
   }
 
   bool strangers_forgotten_ = false;
+  std::optional<NodeConfig> configured_;
   Ground ground_;
   Attacher attacher_;
   Node node_;

@@ -210,6 +210,13 @@ class Datapath {
   // in mode kAuto. A move is begun on any thread, because it waits for a grace period, and finished here:
   // until then the link is as it was, and it is again if the descriptor is closed without that. Meanwhile
   // nobody else can change an interface: to be done when nobody wants to.
+  // Puts back what somebody took from what configure() and attach() made on the node: interfaces, addresses,
+  // routes, rules. Tells what it found, and what could not be put back.
+  struct PutBack {
+    std::vector<std::string> found;
+    std::string problem;  // "": none
+  };
+  [[nodiscard]] virtual PutBack put_back() = 0;
   [[nodiscard]] virtual std::vector<std::uint32_t> links_to_move() = 0;
   [[nodiscard]] virtual Result<void> finish_move(std::uint32_t ifindex, const Fd& link) = 0;
   // Which links have a queueing discipline (another CNI plugin's, an administrator's): packets to their pods

@@ -2,6 +2,7 @@
 #include "daemon/datapath/devices.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 namespace sluice::datapath {
@@ -21,11 +22,25 @@ Result<void> expect_kind(const Link& link, const char* kind) {
                  link.name, kind);
 }
 
-Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway) {
+Mac mac_of(const sluice_config& config) {
+  std::array<std::uint8_t, 6> bytes{};
+  std::copy(std::begin(config.gateway_mac), std::end(config.gateway_mac), bytes.begin());
+  return Mac(bytes);
+}
+
+Result<Link> veth_pair(NetlinkSocket& netlink, const Address& gateway, const sluice_config& before) {
   auto found = find_link(netlink, kHostDevice);
   if (!found) return tl::unexpected(found.error());
   if (*found) {
     if (auto good = expect_kind(**found, "veth"); !good) return tl::unexpected(good.error());
+    if (static_cast<std::uint32_t>((*found)->index) == before.host_ifindex) {
+      if ((*found)->mac == mac_of(before)) return **found;
+      LinkChange change;
+      change.mac = mac_of(before);
+      if (auto done = netlink.change_link((*found)->index, change); !done)
+        return tl::unexpected(done.error());
+      return netlink.link(kHostDevice);
+    }
     if ((*found)->up) return **found;
     // Else not finished: the daemon that made it was killed before it had set the address.
   } else if (auto made = netlink.add_veth(kHostDevice, kNetDevice, -1); !made) {
@@ -93,16 +108,18 @@ std::vector<Route> wanted_routes(const NodeConfig& config, const Devices& device
   return routes;
 }
 
+bool same_route(const Route& a, const Route& b) {
+  return a.destination == b.destination && a.link_index == b.link_index && a.source == b.source &&
+         a.protocol == b.protocol && !a.gateway && !b.gateway;
+}
+
+bool among(const std::vector<Route>& routes, const Route& route) {
+  return std::ranges::any_of(routes, [&](const Route& each) { return same_route(each, route); });
+}
+
 Result<void> set_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted) {
   auto present = netlink.routes();
   if (!present) return tl::unexpected(present.error());
-  const auto same = [](const Route& a, const Route& b) {
-    return a.destination == b.destination && a.link_index == b.link_index && a.source == b.source &&
-           a.protocol == b.protocol && !a.gateway && !b.gateway;
-  };
-  const auto among = [&](const std::vector<Route>& routes, const Route& route) {
-    return std::any_of(routes.begin(), routes.end(), [&](const Route& each) { return same(each, route); });
-  };
   for (const auto& route : wanted)
     if (!among(*present, route))
       if (auto done = netlink.replace_route(route); !done) return done;
@@ -112,6 +129,28 @@ Result<void> set_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted
     if (auto done = netlink.delete_route(route); !done && done.error().code != ESRCH) return done;
   }
   return {};
+}
+
+// What start_devices() sets.
+struct Expected {
+  const char* name;
+  std::uint32_t ifindex;  // as it was made
+  bool forwards;
+  bool arp;
+};
+
+void audit_link(const std::vector<Link>& links, const Expected& expected, unsigned mtu,
+                std::vector<std::string>& differences) {
+  const auto tell = [&](const std::string& what) {
+    differences.push_back(fmt::format("interface {} {}", expected.name, what));
+  };
+  const auto link = std::ranges::find(links, expected.name, &Link::name);
+  if (link == links.end()) return tell("is missing");
+  if (static_cast<std::uint32_t>(link->index) != expected.ifindex) return tell("is another one");
+  if (!link->up) tell("is down");
+  if (link->mtu != mtu) tell(fmt::format("has MTU {} instead of {}", link->mtu, mtu));
+  if (link->arp != expected.arp) tell(link->arp ? "asks by ARP" : "does not ask by ARP");
+  if (expected.forwards && !link->ipv4_forwarding) tell("does not forward IPv4 (net.ipv4.conf)");
 }
 
 }  // namespace
@@ -128,11 +167,12 @@ Result<Address> gateway_of(const NodeConfig& config) {
 
 Address local_snat_of(const Address& gateway) { return Address::from_v4(gateway.v4() - 1); }
 
-Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, std::uint16_t vxlan_port) {
+Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, const sluice_config& before,
+                             std::uint16_t vxlan_port) {
   auto gateway = gateway_of(config);
   if (!gateway) return tl::unexpected(gateway.error());
   Devices devices;
-  auto host = veth_pair(netlink, *gateway);
+  auto host = veth_pair(netlink, *gateway, before);
   if (!host) return tl::unexpected(host.error());
   auto net = netlink.link(kNetDevice);
   if (!net) return tl::unexpected(net.error());
@@ -170,6 +210,60 @@ Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, con
   if (auto done = netlink.change_link(host, change); !done) return done;
   if (auto done = keep_only_gateway_address(netlink, host, *gateway); !done) return done;
   return set_routes(netlink, wanted_routes(config, devices, *gateway));
+}
+
+Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config, const sluice_config& made,
+                           std::uint16_t vxlan_port, std::vector<std::string>& differences) {
+  const auto gateway = gateway_of(config);
+  const auto links = netlink.links();
+  const auto addresses = netlink.addresses();
+  const auto routes = netlink.routes();
+  if (!gateway) return tl::unexpected(gateway.error());
+  if (!links) return tl::unexpected(links.error());
+  if (!addresses) return tl::unexpected(addresses.error());
+  if (!routes) return tl::unexpected(routes.error());
+  audit_link(*links, {kHostDevice, made.host_ifindex, true, false}, config.pod_mtu, differences);
+  audit_link(*links, {kNetDevice, made.net_ifindex, true, true}, config.pod_mtu, differences);
+  audit_link(*links, {kVxlanDevice, made.vxlan_ifindex, false, true}, config.pod_mtu, differences);
+  for (const auto& link : *links) {
+    const auto ifindex = static_cast<std::uint32_t>(link.index);
+    if (ifindex == made.host_ifindex && link.mac != mac_of(made))
+      differences.push_back(fmt::format("interface {} has MAC address {} instead of {}", link.name,
+                                        link.mac.to_string(), mac_of(made).to_string()));
+    if (ifindex == made.vxlan_ifindex &&
+        (link.vxlan_port != vxlan_port || link.vxlan_source_ports != kTunnelSourcePorts))
+      differences.push_back(fmt::format("interface {} has other ports", link.name));
+  }
+  const auto uplink = std::ranges::find(*links, config.uplink, &Link::name);
+  if (!config.uplink.empty() && uplink == links->end())
+    differences.push_back(fmt::format("interface {} (the uplink) is missing", config.uplink));
+  else if (!config.uplink.empty() && static_cast<std::uint32_t>(uplink->index) != made.uplink_ifindex)
+    differences.push_back(fmt::format("interface {} (the uplink) is another one", config.uplink));
+  bool has_gateway = false;
+  for (const auto& each : *addresses) {
+    if (static_cast<std::uint32_t>(each.index) != made.host_ifindex || !each.address.is_v4()) continue;
+    if (each.address == *gateway)
+      has_gateway = true;
+    else
+      differences.push_back(
+          fmt::format("interface {} has address {}, too", kHostDevice, each.address.to_string()));
+  }
+  if (!has_gateway)
+    differences.push_back(
+        fmt::format("interface {} has lost its address {}", kHostDevice, gateway->to_string()));
+  Devices devices;
+  devices.host_ifindex = made.host_ifindex;
+  const auto wanted = wanted_routes(config, devices, *gateway);
+  for (const auto& route : wanted)
+    if (!among(*routes, route))
+      differences.push_back(
+          fmt::format("route to {} by {} is missing", route.destination.to_string(), kHostDevice));
+  for (const auto& route : *routes)
+    if (route.protocol == kSluiceRouteProtocol && !among(wanted, route))
+      differences.push_back(
+          fmt::format("route to {} (protocol {}) is not Sluice's", route.destination.to_string(),
+                      kSluiceRouteProtocol));
+  return {};
 }
 
 }  // namespace sluice::datapath

@@ -4,7 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
+#include "bpf/abi.h"
 #include "common/address.h"
 #include "common/netlink.h"
 #include "common/result.h"
@@ -30,12 +33,18 @@ struct Devices {
 // The address by which the node's own backends are masqueraded to: the podCIDR's own.
 [[nodiscard]] Address local_snat_of(const Address& gateway);
 
-// Makes or finds them. What carries packets is still down.
+// Makes or finds them. What carries packets is still down. `before`: what was made last, whose gateway keeps its
+// MAC address, since pods remember it.
 [[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config,
-                                           std::uint16_t vxlan_port);
+                                           const sluice_config& before, std::uint16_t vxlan_port);
 // Up, with the gateway's address and the routes to pods; removes addresses and routes of ours that are no
 // longer wanted.
 [[nodiscard]] Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config,
                                          const Devices& devices);
+
+// How the node's interfaces, addresses and routes differ from what these two made, `made`, in words.
+[[nodiscard]] Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config,
+                                         const sluice_config& made, std::uint16_t vxlan_port,
+                                         std::vector<std::string>& differences);
 
 }  // namespace sluice::datapath

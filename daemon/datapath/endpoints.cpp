@@ -236,6 +236,26 @@ Result<void> Endpoints::restore_programs() const {
   return {};
 }
 
+Result<void> Endpoints::put_back(NetlinkSocket& netlink, std::vector<std::string>& found) const {
+  const auto links = netlink.links();
+  if (!links) return tl::unexpected(links.error());
+  std::map<std::uint32_t, const Link*> down;
+  for (const auto& link : *links)
+    if (!link.up) down.emplace(static_cast<std::uint32_t>(link.index), &link);
+  LinkChange up;
+  up.up = true;
+  for (const auto& [id, value] : attached_) {
+    const auto link = down.find(value.ifindex);
+    if (link == down.end()) continue;
+    found.push_back(fmt::format("interface {} of endpoint {} is down", link->second->name, id));
+    // ENODEV: its pod goes just now.
+    if (auto done = netlink.change_link(static_cast<int>(value.ifindex), up);
+        !done && done.error().code != ENODEV)
+      return done;
+  }
+  return {};
+}
+
 std::vector<std::uint32_t> Endpoints::links_to_move() const {
   if (!attacher_.moves()) return {};
   const auto by_tcx = attacher_.pinned();

@@ -28,6 +28,8 @@ class Endpoints {
   // The address it had; none: there was no such endpoint.
   [[nodiscard]] Result<std::optional<Address>> detach(std::uint32_t id);
   [[nodiscard]] Result<void> restore_programs() const;
+  // Interfaces that somebody took down come up again; `found` tells of them.
+  [[nodiscard]] Result<void> put_back(NetlinkSocket& netlink, std::vector<std::string>& found) const;
   [[nodiscard]] std::vector<std::uint32_t> links_to_move() const;
   [[nodiscard]] Result<void> finish_move(NetlinkSocket& netlink, std::uint32_t ifindex, const Fd& link) const;
   [[nodiscard]] Result<void> refresh_queues(NetlinkSocket& netlink);

@@ -78,10 +78,10 @@ RouteTable route_table(const NodeConfig& config, const Address& gateway) {
 Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   auto gateway = gateway_of(config);
   if (!gateway) return tl::unexpected(gateway.error());
-  auto devices = make_devices(netlink, config, options_.vxlan_port);
-  if (!devices) return tl::unexpected(devices.error());
   auto before = settings_.get();
   if (!before) return tl::unexpected(before.error());
+  auto devices = make_devices(netlink, config, *before, options_.vxlan_port);
+  if (!devices) return tl::unexpected(devices.error());
 
   SLUICE_FAILURE_POINT("node.devices_made");
   // What the programs know comes before what sends them packets.
@@ -170,6 +170,13 @@ Result<void> Node::restore_hooks() const {
     if (ifindex != 0)
       if (auto done = attacher_.restore(ifindex, hook); !done) return done;
   return {};
+}
+
+Result<void> Node::audit_host(NetlinkSocket& netlink, const NodeConfig& config,
+                              std::vector<std::string>& differences) const {
+  const auto made = settings_.get();
+  if (!made) return tl::unexpected(made.error());
+  return audit_devices(netlink, config, *made, options_.vxlan_port, differences);
 }
 
 Result<void> Node::audit(std::vector<std::string>& differences) const {

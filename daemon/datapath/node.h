@@ -34,6 +34,9 @@ class Node {
   [[nodiscard]] Result<void> refresh_hooks() const;
   // Later on: the same for those that have lost theirs.
   [[nodiscard]] Result<void> restore_hooks() const;
+  // Differences between the node's interfaces, addresses and routes and what configure() made, in words.
+  [[nodiscard]] Result<void> audit_host(NetlinkSocket& netlink, const NodeConfig& config,
+                                        std::vector<std::string>& differences) const;
   // Differences between the kernel's `routes` and hooks and what was configured, in words.
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 

@@ -30,6 +30,11 @@ class ServiceAddresses {
                                    const std::vector<Prefix>& ranges);
   // After the node's devices have changed.
   [[nodiscard]] Result<void> refresh(NetlinkSocket& netlink);
+  // Somebody changed what was written: the next refresh() asks what is there.
+  void forget_written() {
+    written_.clear();
+    marked_.reset();
+  }
   [[nodiscard]] Result<void> audit(NetlinkSocket& netlink, std::vector<std::string>& differences) const;
 
  private:
