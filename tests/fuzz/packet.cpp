@@ -33,7 +33,7 @@ int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
 extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_groups,
-    conntrack_use, fragments, generation, services, service_slots, backends, tunnel_flows;
+    conntrack_use, fragments, generation, services, service_addresses, service_slots, backends, tunnel_flows;
 }
 
 namespace sluice::fuzz {
@@ -131,6 +131,7 @@ bool make_cluster() {
     put(&backends, BPF_MAP_TYPE_ARRAY, i + 1, sluice_backend{address(served_by[i]), htons(8080), {}});
     put(&service_slots, BPF_MAP_TYPE_ARRAY, i, i + 1);
   }
+  put(&service_addresses, BPF_MAP_TYPE_LPM_TRIE, Prefix::parse("10.96.0.0/16")->abi(), std::uint32_t{0});
   for (const auto scope : {SLUICE_SCOPE_INSIDE, SLUICE_SCOPE_OUTSIDE}) {
     add_service("10.96.0.1", 80, scope, std::size(served_by));
     add_service("10.96.0.2", 80, scope, 0);
@@ -222,6 +223,8 @@ void check_fate(const Arrival& arrival, const Departure& left, const Control& co
   const bool to_itself = seen.src_endpoint == seen.dst_endpoint;
   if (left.redirected_to == kClosedIf) check(own_node || to_itself, "reached a pod that admits nothing");
   if (seen.src_endpoint == kClosedPod) check(own_node || to_itself, "left a pod that may send nothing");
+  if (control.hook == SLUICE_HOOK_POD && left.redirected_to == kUplinkIf && seen.state == SLUICE_STATE_NEW)
+    check(get16(left.frame, 30) != 0x0a60, "left the node for an address of Services");
   if (left.redirected_to == kOpenIf || left.redirected_to == kClosedIf)
     check(seen.output == SLUICE_OUTPUT_POD, "delivered to a pod by another module's decision");
 }
