@@ -358,6 +358,7 @@ std::string Controller::not_ready() const {
            (source_ != nullptr ? source_->status().description : "source") +
            (error.empty() ? "" : ": " + error);
   }
+  if (!node_problem_.empty()) return "the node is not configured: " + node_problem_;
   if (!node_config_ || node_config_->pod_cidrs.empty())
     return "Node " + options_.node_name + " has no podCIDR yet (spec.podCIDRs of the Node object)";
   if (!policy_live_) return "the first ruleset is not live yet";

@@ -69,7 +69,18 @@ void Controller::reconcile_node() {
   const auto uplink = link_of([&](const Link& l) { return l.name == config.uplink; });
   if (!config.uplink.empty() && uplink == links->end())
     return retry("uplink " + config.uplink + " does not exist (--uplink, chart value `uplink`)");
-  if (config.uplink.empty()) config.node_ipv4.reset();
+  if (const auto problem = why_unusable(config, *links, *addresses); !problem.empty()) return retry(problem);
+  if (config.uplink.empty() && config.node_ipv4 && !told_no_interface_) {
+    spdlog::warn(
+        "no interface of this node has its InternalIP {}: pods reach no other node and nothing outside, "
+        "until one has it or --uplink (chart value `uplink`) names one",
+        config.node_ipv4->to_string());
+    told_no_interface_ = true;
+  }
+  if (config.uplink.empty())
+    config.node_ipv4.reset();
+  else
+    told_no_interface_ = false;
   config.pod_mtu = options_.mtu != 0               ? options_.mtu
                    : uplink == links->end()        ? kMtuWithoutUplink
                    : uplink->mtu > kTunnelOverhead ? uplink->mtu - kTunnelOverhead

@@ -4,10 +4,35 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <set>
+#include <utility>
 
 namespace sluice::controller {
+
+namespace {
+
+// podCIDRs that were given away: those of this node first, of the others those that they had before, then by
+// name.
+class GivenRanges {
+ public:
+  // Whose range the prefix overlaps; none: it is the node's from now on.
+  std::optional<std::pair<Prefix, std::string>> give(const Prefix& range, const std::string& node) {
+    const auto next = ranges_.lower_bound(range.address());
+    if (next != ranges_.end() && overlap(next->second.first, range)) return next->second;
+    if (next != ranges_.begin())
+      if (const auto& last = std::prev(next)->second; overlap(last.first, range)) return last;
+    ranges_.emplace(range.address(), std::pair(range, node));
+    return std::nullopt;
+  }
+
+ private:
+  static bool overlap(const Prefix& a, const Prefix& b) { return a.contains(b) || b.contains(a); }
+  std::map<Address, std::pair<Prefix, std::string>> ranges_;  // none overlaps another
+};
+
+}  // namespace
 
 OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                        const std::vector<Address>& addresses, const std::vector<Prefix>& service_ranges,
@@ -40,10 +65,29 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
     if (const auto& owner = owners.at(address); owner != name) return fmt::format("Node {} has it", owner);
     return std::nullopt;
   };
+  GivenRanges given;
+  if (const auto here = nodes.find(own); here != nodes.end())
+    for (const auto& range : here->second.pod_cidrs) given.give(range, own);
+  std::set<std::pair<std::string, Prefix>> kept;
+  for (const auto& remote : before)
+    if (const auto node = nodes.find(remote.name); node != nodes.end() && remote.name != own)
+      for (const auto& range : remote.pod_cidrs)
+        if (std::ranges::find(node->second.pod_cidrs, range) != node->second.pod_cidrs.end() &&
+            !given.give(range, remote.name))
+          kept.emplace(remote.name, range);
   OtherNodes others;
   for (const auto& [name, node] : nodes) {
     if (name == own || node.pod_cidrs.empty()) continue;
-    datapath::NodeConfig::Remote remote{name, node.pod_cidrs, {}};
+    datapath::NodeConfig::Remote remote{name, {}, {}};
+    for (const auto& range : node.pod_cidrs) {
+      const auto owner = kept.contains({name, range}) ? std::nullopt : given.give(range, name);
+      if (owner)
+        others.refused.push_back(fmt::format("Node {}: its podCIDR {} is ignored: it overlaps {} of Node {}",
+                                             name, range.to_string(), owner->first.to_string(),
+                                             owner->second));
+      else
+        remote.pod_cidrs.push_back(range);
+    }
     for (const auto& address : node.addresses) {
       if (const auto why = why_not(name, address))
         others.refused.push_back(
@@ -54,6 +98,29 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
     if (!remote.addresses.empty()) others.remotes.push_back(std::move(remote));
   }
   return others;
+}
+
+std::string why_unusable(const datapath::NodeConfig& config, const std::vector<Link>& links,
+                         const std::vector<LinkAddress>& addresses) {
+  const auto uplink = std::ranges::find(links, config.uplink, &Link::name);
+  if (config.uplink.empty() || uplink == links.end()) return "";
+  if (!uplink->ethernet)
+    return fmt::format(
+        "uplink {} is no Ethernet interface, as those of WireGuard, tailscale, tun and PPP are none, and "
+        "Sluice reads Ethernet headers: give the node an InternalIP of another interface, or name one "
+        "(--uplink, chart value `uplink`)",
+        config.uplink);
+  for (const auto& each : addresses) {
+    if (each.index != uplink->index || !each.address.is_v4() || each.length == 0) continue;
+    const Prefix subnet(each.address, SLUICE_V4_PREFIX_BITS + each.length);
+    for (const auto& range : config.pod_cidrs)
+      if (range.contains(subnet) || subnet.contains(range))
+        return fmt::format(
+            "podCIDR {} overlaps {}, the subnet of uplink {}: the node would lose its way to it; give the "
+            "cluster other podCIDRs (kube-controller-manager: --cluster-cidr)",
+            range.to_string(), subnet.to_string(), config.uplink);
+  }
+  return "";
 }
 
 }  // namespace sluice::controller

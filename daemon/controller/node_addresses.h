@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/netlink.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/model/objects.h"
 
@@ -14,14 +15,19 @@ namespace sluice::controller {
 
 struct OtherNodes {
   std::vector<datapath::NodeConfig::Remote> remotes;  // by name, without those that have no address left
-  std::vector<std::string> refused;                   // one sentence for each address that is not believed
+  std::vector<std::string> refused;  // one sentence for each address or podCIDR that is not believed
 };
 
 // `own` is this node, whose `addresses` are those of its interfaces. `service_ranges` are the ServiceCIDRs.
-// Of two nodes with one address the one has it that had it `before`, else the first by name.
+// Of two nodes with one address or with podCIDRs that overlap the one has it that had it `before`, else the
+// first by name; this node before all.
 [[nodiscard]] OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                                      const std::vector<Address>& addresses,
                                      const std::vector<Prefix>& service_ranges,
                                      const std::vector<datapath::NodeConfig::Remote>& before);
+
+// Why the node cannot work by this configuration, with the remedy; "": it can.
+[[nodiscard]] std::string why_unusable(const datapath::NodeConfig& config, const std::vector<Link>& links,
+                                       const std::vector<LinkAddress>& addresses);
 
 }  // namespace sluice::controller

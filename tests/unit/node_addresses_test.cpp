@@ -7,6 +7,7 @@ namespace sluice::controller {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 Address ip(const char* text) { return *Address::parse(text); }
@@ -68,6 +69,41 @@ TEST_F(OtherNodesTest, OfTwoWithOneAddressTheFirstKnownKeepsIt) {
               ElementsAre("Node a-newcomer: its InternalIP 192.0.2.2 is ignored: Node there has it"));
   nodes.erase("there");
   EXPECT_EQ(told().remotes.at(0).name, "a-newcomer");
+}
+
+TEST_F(OtherNodesTest, OfTwoWithOnePodCidrTheFirstKnownKeepsIt) {
+  nodes["a-newcomer"] = node("10.0.0.0/16", {"192.0.2.3"});
+  nodes["thief"] = node("10.0.1.0/25", {"192.0.2.4"});
+  before = {{"there", {*Prefix::parse("10.0.2.0/24")}, {ip("192.0.2.2")}}};
+  const auto others = told();
+  ASSERT_EQ(others.remotes.size(), 3U);
+  EXPECT_THAT(others.remotes[0].pod_cidrs, IsEmpty());
+  EXPECT_THAT(others.remotes[1].pod_cidrs, ElementsAre(*Prefix::parse("10.0.2.0/24")));
+  EXPECT_THAT(others.remotes[2].pod_cidrs, IsEmpty());
+  EXPECT_THAT(
+      others.refused,
+      ElementsAre(
+          "Node a-newcomer: its podCIDR 10.0.0.0/16 is ignored: it overlaps 10.0.1.0/24 of Node here",
+          "Node thief: its podCIDR 10.0.1.0/25 is ignored: it overlaps 10.0.1.0/24 of Node here"));
+}
+
+TEST(WhyUnusable, AnUplinkThatSluiceCannotReadOrWhoseSubnetPodsWouldTake) {
+  datapath::NodeConfig config;
+  config.pod_cidrs = {*Prefix::parse("10.0.1.0/24")};
+  config.uplink = "up0";
+  Link uplink;
+  uplink.index = 3;
+  uplink.name = "up0";
+  uplink.ethernet = true;
+  std::vector<LinkAddress> addresses{{3, ip("192.0.2.1"), 24}, {4, ip("10.0.1.9"), 24}};
+  EXPECT_EQ(why_unusable(config, {uplink}, addresses), "");
+  EXPECT_EQ(why_unusable(config, {}, addresses), "") << "that it is missing is told elsewhere";
+  addresses[0].address = ip("10.0.0.7");
+  addresses[0].length = 16;
+  EXPECT_THAT(why_unusable(config, {uplink}, addresses),
+              HasSubstr("podCIDR 10.0.1.0/24 overlaps 10.0.0.0/16"));
+  uplink.ethernet = false;
+  EXPECT_THAT(why_unusable(config, {uplink}, {}), HasSubstr("uplink up0 is no Ethernet interface"));
 }
 
 }  // namespace
