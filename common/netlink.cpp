@@ -385,7 +385,7 @@ Result<std::vector<Route>> NetlinkSocket::routes(std::uint32_t table) {
   request.header(header);
   const auto parse = [table](nlmsghdr* message) {
     auto route = parse_route(message);
-    return route && route->table == table ? route : std::nullopt;
+    return route && (table == kAllTables || route->table == table) ? route : std::nullopt;
   };
   return collect<Route>(socket_.get(), request, parse, "list the routes");
 }

@@ -68,6 +68,7 @@ struct Filter {  // on a link's clsact qdisc, or the place of several of one pri
   bool egress = false;
   std::uint32_t priority = 0;
   std::uint32_t handle = 0;
+  std::string program;  // name of a bpf filter, as whoever attached it wrote it
 };
 
 struct LinkAddress {
@@ -77,6 +78,7 @@ struct LinkAddress {
 };
 
 inline constexpr std::uint32_t kMainTable = 254;  // RT_TABLE_MAIN
+inline constexpr std::uint32_t kAllTables = 0;    // RT_TABLE_UNSPEC
 
 struct Route {
   Prefix destination;              // 0.0.0.0/0: default
@@ -111,7 +113,7 @@ struct LinkChange {  // what to change; unset fields stay
   std::optional<bool> up;
   std::optional<bool> arp;  // false: IFF_NOARP
   std::optional<std::string> name;
-  std::optional<std::string> alias;  // at most 255 bytes; empty: none
+  std::optional<std::string> alias;     // at most 255 bytes; empty: none
   std::optional<bool> ipv4_forwarding;  // this interface's, by IFLA_AF_SPEC: needs no writable /proc/sys
   std::optional<bool> ipv6_addresses;   // false: addr_gen_mode none, no link-local address
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Queueing disciplines: those that links have, and the token bucket that limits what one sends.
+#include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 
@@ -43,9 +44,22 @@ std::optional<Qdisc> parse_qdisc(nlmsghdr* header) {
 
 std::optional<Filter> parse_filter(nlmsghdr* header) {
   if (header->nlmsg_type != RTM_NEWTFILTER) return std::nullopt;
+  nlattr* attributes[TCA_MAX + 1] = {};
+  if (nlmsg_parse(header, sizeof(tcmsg), attributes, TCA_MAX, nullptr) < 0) return std::nullopt;
   const auto* info = static_cast<const tcmsg*>(nlmsg_data(header));
-  return Filter{info->tcm_parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS), TC_H_MAJ(info->tcm_info) >> 16U,
-                info->tcm_handle};
+  Filter filter;
+  filter.egress = info->tcm_parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
+  filter.priority = TC_H_MAJ(info->tcm_info) >> 16U;
+  filter.handle = info->tcm_handle;
+  const nlattr* kind = attributes[TCA_KIND];
+  if (kind != nullptr && std::string_view(nla_get_string(kind)) == "bpf" &&
+      attributes[TCA_OPTIONS] != nullptr) {
+    const auto* options = attributes[TCA_OPTIONS];
+    const auto* name =
+        nla_find(static_cast<const nlattr*>(nla_data(options)), nla_len(options), TCA_BPF_NAME);
+    if (name != nullptr) filter.program = nla_get_string(name);
+  }
+  return filter;
 }
 
 }  // namespace

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // sluiced: wires the stages and runs until SIGTERM or SIGINT. Nothing it does on the way out touches the
-// datapath.
+// datapath: to take that away is for sluiced --remove.
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
 #include <cstring>
 
 #include "daemon/options.h"
+#include "daemon/removal/removal.h"
 #include "daemon/source/kube/kube_source.h"
 #include "daemon/source/yaml/yaml_source.h"
 
@@ -68,12 +69,21 @@ Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) 
   return {};
 }
 
+int end_with(const Result<void>& done) {
+  if (done) return 0;
+  spdlog::critical("{}", done.error().message);
+  return 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const auto options = sluice::parse_options(argc, argv);
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  if (options.remove)
+    return end_with(
+        sluice::removal::remove_all({options.datapath.bpffs, options.run_dir, options.controller.state_dir}));
   // Blocked before any thread starts, so that only sigwait() sees them.
   sigset_t signals;
   sigemptyset(&signals);
@@ -82,9 +92,5 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
-  if (auto done = run(options, signals); !done) {
-    spdlog::critical("{}", done.error().message);
-    return 1;
-  }
-  return 0;
+  return end_with(run(options, signals));
 }

@@ -75,6 +75,12 @@ DaemonOptions parse_options(int argc, char** argv) {
   auto& c = o.controller;
   CLI::App app{"sluiced: the node daemon of Sluice"};
   app.set_version_flag("--version", SLUICE_VERSION);
+  app.add_flag(
+      "--remove", o.remove,
+      "take away all that Sluice made on this node, by whichever version, and end: attachments, pods' "
+      "links (pods lose their network), devices, routes, rules, pins, records. Needs no daemon and "
+      "refuses where one runs. Of the other options only --bpffs, --run-dir, --state-dir and "
+      "--log-level matter");
   app.add_option("--source", o.source,
                  "where objects come from: the Kubernetes API or a folder of YAML files")
       ->check(CLI::IsMember({"kube", "yaml"}))
@@ -161,7 +167,7 @@ DaemonOptions parse_options(int argc, char** argv) {
       ->capture_default_str();
   try {
     app.parse(argc, argv);
-    if (o.source == "yaml" && o.yaml_folder.empty())
+    if (!o.remove && o.source == "yaml" && o.yaml_folder.empty())
       throw CLI::RequiredError("--yaml-folder (with --source yaml)");
     read_masquerade(o);
   } catch (const CLI::ParseError& error) {

@@ -13,6 +13,7 @@
 namespace sluice {
 
 struct DaemonOptions {
+  bool remove = false;          // take away what Sluice made on the node, and leave
   std::string source = "kube";  // kube | yaml
   std::string yaml_folder;
   std::string kubeconfig;

@@ -170,7 +170,22 @@ Result<void> remove_filter(NetlinkSocket& netlink, std::uint32_t ifindex) {
   return alone ? delete_clsact(ifindex) : detach_clsact(ifindex);
 }
 
+// Others may use the same number.
+bool is_own(const Filter& filter) {
+  return !filter.egress && filter.priority == kFilterPriority &&
+         (filter.handle == kOnOurQdisc || filter.handle == kOnTheirQdisc) &&
+         filter.program.starts_with("entry_");
+}
+
 }  // namespace
+
+Result<bool> remove_own_filter(NetlinkSocket& netlink, std::uint32_t ifindex) {
+  const auto filters = netlink.filters(static_cast<int>(ifindex));
+  if (!filters) return tl::unexpected(filters.error());
+  if (std::ranges::none_of(*filters, is_own)) return false;
+  if (auto done = remove_filter(netlink, ifindex); !done) return tl::unexpected(done.error());
+  return true;
+}
 
 Result<Attacher::Ways> Attacher::ways(AttachMode mode) {
   const bool tcx = mode != AttachMode::kClsact && kernel_has_tcx();

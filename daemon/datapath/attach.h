@@ -81,4 +81,8 @@ class Attacher {
   const std::array<Program, SLUICE_HOOK_COUNT>& programs_;
 };
 
+// Takes Sluice's filter away from an interface of which nothing is known, and the clsact qdisc if Sluice made
+// it. False: there was none.
+[[nodiscard]] Result<bool> remove_own_filter(NetlinkSocket& netlink, std::uint32_t ifindex);
+
 }  // namespace sluice::datapath

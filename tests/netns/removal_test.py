@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`sluiced --remove` and `install-cni --remove`: a node is afterwards as it was before Sluice came, and Sluice can come again.
+
+    removal_test.py BUILD_FOLDER [unittest options]
+"""
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
+import sluice_test  # noqa: E402
+from service_test import PORT, TARGET, service, slice_of  # noqa: E402
+from sluice_node import Node, run, wait_for, world_beyond  # noqa: E402
+from traffic import Echo, tcp_reaches  # noqa: E402
+
+BUILD = ""
+NODE, WORLD = "192.0.2.1", "192.0.2.2"
+CLUSTER_IP = "10.96.0.7"
+SCRIPT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "scripts", "install-cni")
+
+
+def tree(folder):
+    return sorted(os.path.join(path, name) for path, folders, files in os.walk(folder) for name in folders + files)
+
+
+NEXT_ID = {"prog": 11, "map": 12, "link": 31}  # commands of bpf(2)
+
+
+def exists(kind, number):
+    """Is there a kernel object of that id? Opens none: to open and close a program array that is being freed makes some
+    kernels keep it for ever."""
+    asked = ctypes.create_string_buffer(struct.pack("=III", number - 1, 0, 0), 12)
+    number_of_bpf = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+    found = ctypes.CDLL(None, use_errno=True).syscall(number_of_bpf, NEXT_ID[kind], asked, len(asked)) == 0
+    return found and struct.unpack("=III", asked.raw)[1] == number
+
+
+class RemovalTest(sluice_test.SluiceTest):
+    """By tcx. The node has another one beside it, two pods and a Service; its processes use the Service at the socket."""
+    ATTACH = "tcx"
+
+    def setUp(self):
+        self.node = Node(BUILD, "removed", "10.83.31.0/24")
+        self.world = world_beyond(self.node, NODE, WORLD)
+        self.node.ip("route", "add", "198.51.100.0/24", "via", WORLD, "proto", "static")
+        self.node.ip("rule", "add", "priority", "900", "from", "198.51.100.7", "lookup", "main")
+        self.node.write_node(address=NODE)
+        self.node.write_node("other", "10.83.32.0/24", WORLD)
+        self.node.write_namespace("x")
+        wait_for("the node's IPv6 addresses to be settled", lambda: "tentative" not in self.node.ip("addr"))
+        self.before = self.snapshot()
+        self.echoes = []
+
+    def tearDown(self):
+        for echo in self.echoes:
+            echo.close()
+        if self.node in Node.running():
+            self.node.kill_daemon(signal.SIGTERM)
+        for pod in self.node.pods.values():
+            pod.delete()
+        self.world.delete()
+        self.node.delete()
+
+    def snapshot(self):
+        """All that Sluice may change on a node."""
+        links = json.loads(self.node.ip("-d", "-j", "link"))
+        return {
+            "links": links,
+            "addresses": json.loads(self.node.ip("-j", "addr")),
+            "routes": sorted(self.node.ip("-d", "route", "show", "table", "all").splitlines()),
+            "rules": json.loads(self.node.ip("-d", "-j", "rule")),
+            "qdiscs": json.loads(self.node.run("tc", "-d", "-j", "qdisc")),
+            "filters": {link["ifname"]: self.node.run("tc", "filter", "show", "dev", link["ifname"], "ingress") for link in links},
+            "pins": tree(self.node.bpffs),
+            "files": [path for name in ("run", "state") for path in [f"{self.node.home}/{name}"] if os.path.exists(path)],
+        }
+
+    def start(self):
+        """Until pods and the node use the Service."""
+        self.node.start_daemon(f"--attach={self.ATTACH}")
+        web, guest = self.node.add_pod("x", "web"), self.node.add_pod("x", "guest")
+        self.node.write("svc", service("web", CLUSTER_IP), slice_of("web", web.address))
+        self.node.settle()
+        self.echoes.append(Echo(web, TARGET))
+        for client in (guest, self.node):
+            wait_for("the Service to answer", lambda c=client: tcp_reaches(c, CLUSTER_IP, PORT))
+        return web, guest
+
+    def remove(self, bpffs=None):
+        """Exit code and log of sluiced --remove."""
+        done = subprocess.run(self.node.enter(
+            self.node.binary, "--remove", f"--bpffs={bpffs or self.node.bpffs}", f"--run-dir={self.node.home}/run",
+            f"--state-dir={self.node.home}/state"), capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def stop(self, *pods):
+        """The daemon; the runtime deletes a pod while it is down."""
+        self.node.kill_daemon(signal.SIGTERM)
+        self.node.cni("DEL", pods[-1].container_id, pods[-1].path)
+        self.assertTrue(tree(f"{self.node.home}/state"), "a queued deletion")
+
+    def forget(self, *pods):
+        """Pods whose network was removed."""
+        self.echoes.pop().close()
+        for pod in pods:
+            pod.delete()
+            self.node.pods.pop(f"{pod.ns}/{pod.pod}")
+            self.node.remove(f"pod-{pod.ns}-{pod.pod}")
+
+    def ids(self):
+        """Of what the kernel keeps for Sluice: (kind, number)."""
+        modules = self.node.get("/v1/modules")
+        found = {("prog", m["programID"]) for m in modules["modules"]} | {("map", m["id"]) for m in modules["maps"]}
+        for folder in ("links", "sockets"):
+            for pin in tree(f"{self.node.bpffs}/sluice/v1/{folder}"):
+                found.add(("link", json.loads(run("bpftool", "-j", "link", "show", "pinned", pin))["id"]))
+        return found
+
+    def assert_clean(self):
+        def same():
+            now = self.snapshot()
+            return all(now[what] == self.before[what] for what in now)
+        try:
+            wait_for("the node to be as before", same, 5, 0.1)
+        except TimeoutError:
+            now = self.snapshot()
+            for what, value in self.before.items():
+                self.assertEqual(value, now[what], what)
+
+    def pin_as_another_build(self):
+        """A layout of pins that this build does not know, with what may be in one."""
+        pins, other = f"{self.node.bpffs}/sluice/v1", f"{self.node.bpffs}/sluice/v7"
+        os.makedirs(f"{other}/unknown/deep")
+        os.makedirs(f"{other}/sockets")
+        run("bpftool", "link", "pin", "pinned", f"{pins}/sockets/connect4", f"{other}/sockets/connect4")
+        run("bpftool", "prog", "pin", "pinned", f"{pins}/progs/entry_pod", f"{other}/unknown/deep/program")
+        run("bpftool", "map", "pin", "pinned", f"{pins}/endpoints", f"{other}/endpoints")
+
+    def test_nothing_stays(self):
+        pods = self.start()
+        ids = self.ids()
+        self.assertTrue(any(kind == "link" for kind, _ in ids))
+        running = self.snapshot()
+        for what in ("links", "addresses", "routes", "rules", "pins", "files"):
+            self.assertNotEqual(self.before[what], running[what], f"the snapshot sees {what}")
+
+        code, log = self.remove()
+        self.assertEqual(1, code, log)
+        self.assertIn("in use", log)
+        self.assertEqual(running, self.snapshot(), "refused: a daemon runs")
+
+        self.stop(*pods)
+        self.pin_as_another_build()
+        code, log = self.remove()
+        self.assertEqual(0, code, log)
+        for name in ("device sluice_net", "device sluice_vxlan", "rule 8300", "in table 254", "/v7/sockets with 1 pins", "attachments", "deletions"):
+            self.assertIn(name, log)
+        self.assert_clean()
+        wait_for("programs, maps and links to be gone", lambda: not [each for each in ids if exists(*each)], 30, 0.2)
+
+        code, log = self.remove()
+        self.assertEqual(0, code, log)
+        self.assertIn("nothing to remove", log)
+
+        self.forget(*pods)
+        self.start()
+
+    def test_one_failure_does_not_keep_the_rest(self):
+        state = f"{self.node.home}/state"
+        os.makedirs(state)
+        run("mount", "--bind", state, state)  # as in a container: the folder itself cannot go
+        self.addCleanup(run, "umount", state)
+        self.before = self.snapshot()
+        pods = self.start()
+        self.stop(*pods)
+        code, log = self.remove(bpffs="/run")
+        self.assertEqual(1, code, log)
+        self.assertIn("/run is no BPF file system", log)
+        left = self.snapshot()
+        for what in ("addresses", "routes", "rules", "files"):
+            self.assertEqual(self.before[what], left[what], what)
+        self.assertNotEqual(self.before["pins"], left["pins"])
+        code, log = self.remove()
+        self.assertEqual(0, code, log)
+        self.assert_clean()
+        self.assertEqual([], tree(state))
+        self.forget(*pods)
+
+
+class ClsactRemovalTest(RemovalTest):
+    ATTACH = "clsact"
+
+    def test_what_others_have_stays(self):
+        pods = self.start()  # for a program that somebody else attaches, with the same number as ours
+        os.mkdir(f"{self.node.bpffs}/theirs")
+        run("bpftool", "prog", "pin", "pinned", f"{self.node.bpffs}/sluice/v1/progs/entry_uplink", f"{self.node.bpffs}/theirs/monitor")
+        self.stop(*pods)
+        self.assertEqual(0, self.remove()[0])
+        self.forget(*pods)
+        self.node.ip("link", "add", "theirs0", "type", "veth", "peer", "name", "theirs1")
+        for device, number in (("theirs0", "0x53"), ("up0", "0x99")):
+            self.node.run("tc", "qdisc", "add", "dev", device, "clsact")
+            self.node.run("tc", "filter", "add", "dev", device, "ingress", "prio", "1" if device == "theirs0" else "7", "handle", number,
+                          "bpf", "da", "object-pinned", f"{self.node.bpffs}/theirs/monitor")
+        os.makedirs(f"{self.node.home}/run")
+        with open(f"{self.node.home}/run/theirs", "w", encoding="utf-8") as file:
+            file.write("theirs")
+        self.before = self.snapshot()
+        pods = self.start()
+        self.assertIn("entry_uplink", self.snapshot()["filters"]["up0"])
+        self.stop(*pods)
+        code, log = self.remove()
+        self.assertEqual(0, code, log)
+        self.assert_clean()
+        self.assertEqual([f"{self.node.home}/run/theirs"], tree(f"{self.node.home}/run"))
+        self.forget(*pods)
+
+
+class CniFilesTest(sluice_test.SluiceTest):
+    """scripts/install-cni, as the image has it: beside the CNI binary."""
+
+    def setUp(self):
+        self.home = tempfile.mkdtemp(dir="/run")
+        for name in ("image", "bin", "net"):
+            os.mkdir(f"{self.home}/{name}")
+        shutil.copy(SCRIPT, f"{self.home}/image/install-cni")
+        self.write("image/sluice-cni", "plugin 1")
+        self.write("conflist", "{}")
+        self.write("bin/bridge", "theirs")
+        self.write("net/10-theirs.conflist", "theirs")
+        self.before = self.files()
+
+    def write(self, name, text):
+        with open(f"{self.home}/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def files(self):
+        return tree(f"{self.home}/bin") + tree(f"{self.home}/net")
+
+    def call(self, *arguments):
+        run("sh", f"{self.home}/image/install-cni", *arguments,
+            env={**os.environ, "HOST_CNI_BIN": f"{self.home}/bin", "HOST_CNI_NET": f"{self.home}/net"})
+
+    def test_what_was_installed_goes(self):
+        self.call(f"{self.home}/conflist")
+        self.assertEqual(len(self.before) + 3, len(self.files()))
+        self.write("bin/.sluice-cni.7", "interrupted")
+        self.write("net/.05-sluice.conflist.7", "interrupted")
+        self.write("image/sluice-cni", "plugin 2, of the image that removes")
+        self.call("--remove")
+        self.assertEqual(self.before, self.files())
+        self.call("--remove")
+        self.assertEqual(self.before, self.files())
+
+    def test_the_nodes_own_loopback_stays(self):
+        self.write("bin/loopback", "theirs")
+        self.call(f"{self.home}/conflist")
+        self.call("--remove")
+        self.assertEqual(sorted([*self.before, f"{self.home}/bin/loopback"]), sorted(self.files()))
+
+
+if __name__ == "__main__":
+    sluice_test.main(sys.modules[__name__])
