@@ -210,13 +210,10 @@ struct sluice_ct_nat {
 };
 
 /*
- * A program reads and writes an entry through the pointer that its lookup gave, without a lock. Meanwhile another CPU
- * may remove the entry, write the next connection's in its way, or replace it by the tuple's next connection. So a write
- * may come late, into the entry of another connection, and a read may see that one's fields, or some of each.
- * (The same happens to the elements of the kernel's hashes. Their memory stays while a program runs, but what is deleted
- * or replaced becomes another key's at the next insertion, which does not wait for RCU readers.)
- * Therefore nothing in an entry is believed unless it is bound to the connection, by a hash of its key:
- * - `seal` binds `nat` to the key and its fields to each other; a reader copies it out, then compares.
+ * Read without a lock, hence with a seal (lib/sealed.h), and written without one: stamp, progress and last_seen_ns. Such a
+ * write may come late, into the entry of another connection that has the place by then. Therefore nothing in an entry is
+ * believed unless it is bound to the connection, by a hash of its key:
+ * - `seal` binds `nat` to the key and its fields to each other.
  * - `stamp` and `progress` are bound to the seal, hence to the key, the direction and the translation: in
  *   another connection's entry, or in a later one of the same tuple the other way round, they mean nothing.
  * - last_seen_ns is about now whoever writes it: a late write lets an entry live longer, once.
@@ -455,7 +452,7 @@ struct sluice_fragment_ports {
 struct sluice_fragment {
 	__u64 seen_ns;
 	struct sluice_fragment_ports first;
-	__u64 seal;		/* sluice_fragment_seal(): elements change hands as conntrack's do */
+	__u64 seal;		/* sluice_fragment_seal(): lib/sealed.h tells why */
 };
 
 SLUICE_INLINE __u64 sluice_fragment_seal(const struct sluice_fragment_key *key, const struct sluice_fragment_ports *first)
@@ -489,7 +486,7 @@ enum sluice_service_flags {
 };
 
 /* A connection's backend is `service_slots`[first + hash % count]. A new choice is written into slots that nothing
- * refers to, then this entry is replaced. Its element may go to another key while it is read, hence the seal. */
+ * refers to, then this entry is replaced. */
 struct sluice_service {
 	__u64 seal;		/* sluice_service_seal() */
 	__u32 first;
@@ -546,7 +543,7 @@ struct sluice_affinity_key {	/* `affinities`: LRU_HASH */
 struct sluice_affinity {
 	__u64 seen_ns;		/* the client's last new connection */
 	__u32 backend;
-	__u32 seal;		/* sluice_affinity_seal(): elements change hands as conntrack's do */
+	__u32 seal;		/* sluice_affinity_seal() */
 };
 
 SLUICE_INLINE __u32 sluice_affinity_seal(const struct sluice_affinity_key *key, __u32 backend)
@@ -569,7 +566,7 @@ struct sluice_socket_peer {
 	__be32 service_be;
 	__be16 port_be;
 	__u16 pad;
-	__u64 seal;		/* sluice_socket_peer_seal(): elements change hands as conntrack's do */
+	__u64 seal;		/* sluice_socket_peer_seal() */
 };
 
 SLUICE_INLINE __u64 sluice_socket_peer_seal(const struct sluice_socket_peer_key *key, __be32 service_be,
@@ -727,8 +724,7 @@ struct sluice_peer_block {
 };
 
 /* `peers`: HASH, struct sluice_addr -> the same, each bound to the address. A hit is final.
- * Elements change hands as conntrack's do (a trie's wait for RCU readers): the class of another address must
- * not be taken for this one's. */
+ * That is its seal (lib/sealed.h): the class of another address must not be taken for this one's. */
 struct sluice_peer {
 	__u64 bound_class[SLUICE_GENERATION_SLOTS];	/* sluice_peer_bind() */
 };
