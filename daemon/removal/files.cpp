@@ -22,8 +22,8 @@ void remove_if_empty(const std::string& folder, Report& report) {
   std::error_code error;
   if (!fs::is_empty(folder, error) || error) return;
   const bool gone = fs::remove(folder, error);
-  // In a container the node's folder is mounted here.
-  if (error && error != std::errc::device_or_resource_busy)
+  // In a container the node's folder is mounted here, below a root that may be read-only.
+  if (error && error != std::errc::device_or_resource_busy && error != std::errc::read_only_file_system)
     report.failed(Error{fmt::format("remove {}: {}", folder, error.message()), error.value()});
   else if (gone)
     report.removed(folder);
