@@ -77,6 +77,7 @@ void Controller::restore_records() {
                     link.name, attachment.key.container_id, done.error().message);
       continue;
     }
+    SLUICE_FAULT_POINT("adopt.record_written_again");
     spdlog::warn(
         "the record of container {} ({}) was gone from the run folder; it is written again by what {} says. "
         "Is --run-dir the folder of the daemon before?",
@@ -148,15 +149,8 @@ void Controller::heal_attachment(const ipam::Attachment& attachment) {
 
 // An endpoint whose record is damaged, or lost: it lives as long as its interface does.
 void Controller::adopt_endpoint(const datapath::Endpoint& endpoint) {
-  if (!endpoint.ifname.empty()) {
-    ipam_.hold(endpoint.id, endpoint.ipv4);
-    unclaimed_.push_back(endpoint);
-    return;
-  }
-  spdlog::info("removed endpoint {} ({}): its interface is gone", endpoint.id, endpoint.ipv4.to_string());
-  if (auto done = datapath_->detach(endpoint.id); !done) spdlog::error("{}", done.error().message);
-  SLUICE_FAULT_POINT("adopt.endpoint_removed");
-  retire(endpoint);
+  ipam_.hold(endpoint.id, endpoint.ipv4);
+  unclaimed_.push_back(endpoint);
 }
 
 // An attachment without its link: the pod's namespace went without DEL (its sandbox failed half-way, the

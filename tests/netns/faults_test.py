@@ -244,8 +244,8 @@ def killed_in_collection(world, point, _):
     world.start()
 
 
-@drives(r"service\.route_added")
-def killed_in_changing_the_routes_to_services(world, point, turn):
+@drives(r"service\.(route_added|address_marked)")
+def killed_in_changing_the_addresses_of_services(world, point, turn):
     world.start_armed(point)
     world.write_service(f"10.96.1.{1 + turn % 200}")
     expect_death(world, point)
@@ -334,8 +334,8 @@ def killed_in_releasing(world, point, _):
     world.remove(pod)
 
 
-@drives(r"adopt\.endpoint_removed")
-def killed_in_removing_an_endpoint(world, point, _):
+@drives(r"adopt\.record_written_again")
+def killed_in_writing_a_record_again(world, point, _):
     pod = world.new_pod()
     world.node.attach(pod)
     world.node.kill_daemon()
