@@ -25,11 +25,11 @@ void check(const Failure& failure) {
   if (told.is_discarded() || failure.msg.empty() || failure.code == 0) std::abort();
 }
 
-void read_config(const nlohmann::json& document, Command command) {
+void read_config(const nlohmann::json& document, Command command, Plugin plugin) {
   const auto text = version_text(document);
   if (!text) return check(text.error());
-  if (version_result(*text).empty()) std::abort();
-  const auto version = parse_version(*text, command);
+  if (version_result(*text, plugin).empty()) std::abort();
+  const auto version = parse_version(*text, command, plugin);
   if (!version) return check(version.error());
   const auto config = parse_config(document, *version, command);
   if (!config) return check(config.error());
@@ -70,7 +70,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(document.error());
     return 0;
   }
-  for (const auto command : kCommands) read_config(*document, command);
+  for (const auto plugin : {Plugin::kSluice, Plugin::kLoopback})
+    for (const auto command : kCommands) read_config(*document, command, plugin);
   if (const auto network = parse_pod_network(*document); !network) check(network.error());
   return 0;
 }
