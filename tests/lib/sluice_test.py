@@ -4,6 +4,7 @@ runs, by the datapath's own counters and, independently of them, by the kernel's
 """
 import json
 import os
+import signal
 import sys
 import unittest
 
@@ -110,6 +111,18 @@ class SluiceTest(unittest.TestCase):
             except TimeoutError:
                 self.fail(f"packets of node {node.name} are not accounted for: {found}")
             self.assertEqual(node.get("/v1/status")["audit"], [], f"node {node.name}")
+
+
+class NodeAndWorldTest(SluiceTest):
+    """Of a subclass that makes a node, the world beyond it, and the echoes that answer in their namespaces."""
+
+    @classmethod
+    def tearDownClass(cls):
+        for echo in cls.echoes:
+            echo.close()
+        cls.node.kill_daemon(signal.SIGTERM)
+        cls.world.delete()
+        cls.node.delete()
 
 
 def main(module):

@@ -7,7 +7,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -39,7 +38,7 @@ def syn_flood(namespace, targets, ports, seconds):
     return in_namespace(namespace.path, send)
 
 
-class ConntrackTest(sluice_test.SluiceTest):
+class ConntrackTest(sluice_test.NodeAndWorldTest):
     """Pods good and other, which serve and talk; flooder and a second one; a world, and an address there that never answers."""
 
     @classmethod
@@ -58,14 +57,6 @@ class ConntrackTest(sluice_test.SluiceTest):
     @classmethod
     def start_daemon(cls):
         cls.node.start_daemon(f"--conntrack-max={MAX}", "--housekeeping-interval=0.5")
-
-    @classmethod
-    def tearDownClass(cls):
-        for echo in cls.echoes:
-            echo.close()
-        cls.node.kill_daemon(signal.SIGTERM)
-        cls.world.delete()
-        cls.node.delete()
 
     def setUp(self):
         self.ctl("conntrack", "flush", "--all")

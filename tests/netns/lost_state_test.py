@@ -11,7 +11,6 @@ import itertools
 import os
 import random
 import shutil
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
@@ -30,7 +29,7 @@ def unlink_all(pattern):
         os.unlink(path)
 
 
-class LostStateTest(sluice_test.SluiceTest):
+class LostStateTest(sluice_test.NodeAndWorldTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "lost", "10.83.9.0/24")
@@ -44,14 +43,6 @@ class LostStateTest(sluice_test.SluiceTest):
                                           "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]})
         cls.node.settle()
         cls.echoes = [Echo(cls.db, PORT), Echo(cls.world, PORT)]
-
-    @classmethod
-    def tearDownClass(cls):
-        for echo in cls.echoes:
-            echo.close()
-        cls.node.kill_daemon(signal.SIGTERM)
-        cls.world.delete()
-        cls.node.delete()
 
     @classmethod
     def losses(cls):

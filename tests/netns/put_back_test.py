@@ -9,7 +9,6 @@ import json
 import os
 import random
 import re
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
@@ -24,7 +23,7 @@ NODE, WORLD = "192.0.2.1", "192.0.2.2"
 REMOVALS = int(os.environ.get("SLUICE_REMOVALS", 25))
 
 
-class PutBackTest(sluice_test.SluiceTest):
+class PutBackTest(sluice_test.NodeAndWorldTest):
     @classmethod
     def setUpClass(cls):
         cls.node = Node(BUILD, "back", "10.83.8.0/24")
@@ -38,14 +37,6 @@ class PutBackTest(sluice_test.SluiceTest):
         cls.node.write("service-db", service("db", CLUSTER_IP), slice_of("db", cls.db.address))
         cls.node.settle()
         cls.echoes = [Echo(where, PORT) for where in (cls.db, cls.world)] + [Echo(cls.db, 8080)]
-
-    @classmethod
-    def tearDownClass(cls):
-        for echo in cls.echoes:
-            echo.close()
-        cls.node.kill_daemon(signal.SIGTERM)
-        cls.world.delete()
-        cls.node.delete()
 
     def check_accounts(self, before):
         """Interfaces that are made anew count from zero."""
