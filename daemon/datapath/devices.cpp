@@ -5,6 +5,8 @@
 #include <array>
 #include <cerrno>
 
+#include "daemon/datapath/routes.h"
+
 namespace sluice::datapath {
 
 namespace {
@@ -105,29 +107,33 @@ std::vector<Route> wanted_routes(const NodeConfig& config, const Devices& device
   // A UDP server that is bound to no address answers by the one that its route names: it must be the
   // backend's.
   add(Prefix::host(local_snat_of(gateway)), config.node_ipv4.value_or(gateway));
+  std::ranges::sort(routes, route_before);
+  const auto same = [](const Route& a, const Route& b) { return !route_before(a, b); };
+  routes.erase(std::unique(routes.begin(), routes.end(), same), routes.end());
   return routes;
 }
 
-bool same_route(const Route& a, const Route& b) {
-  return a.destination == b.destination && a.link_index == b.link_index && a.source == b.source &&
-         a.protocol == b.protocol && !a.gateway && !b.gateway;
-}
+struct RouteDifferences {
+  std::vector<Route> missing, stale;
+};
 
-bool among(const std::vector<Route>& routes, const Route& route) {
-  return std::ranges::any_of(routes, [&](const Route& each) { return same_route(each, route); });
+// Between the routes of ours in the main table and those that are wanted.
+Result<RouteDifferences> compare_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted) {
+  auto present = netlink.routes();
+  if (!present) return tl::unexpected(present.error());
+  std::erase_if(*present, [](const Route& route) { return route.protocol != kSluiceRouteProtocol; });
+  std::ranges::sort(*present, route_before);
+  return RouteDifferences{without(wanted, *present), without(*present, wanted)};
 }
 
 Result<void> set_routes(NetlinkSocket& netlink, const std::vector<Route>& wanted) {
-  auto present = netlink.routes();
-  if (!present) return tl::unexpected(present.error());
-  for (const auto& route : wanted)
-    if (!among(*present, route))
-      if (auto done = netlink.replace_route(route); !done) return done;
-  for (const auto& route : *present) {
-    if (route.protocol != kSluiceRouteProtocol || among(wanted, route)) continue;
+  const auto differences = compare_routes(netlink, wanted);
+  if (!differences) return tl::unexpected(differences.error());
+  for (const auto& route : differences->missing)
+    if (auto done = netlink.replace_route(route); !done) return done;
+  for (const auto& route : differences->stale)
     // ESRCH: replaced just now by one to the same destination.
     if (auto done = netlink.delete_route(route); !done && done.error().code != ESRCH) return done;
-  }
   return {};
 }
 
@@ -217,11 +223,9 @@ Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config, con
   const auto gateway = gateway_of(config);
   const auto links = netlink.links();
   const auto addresses = netlink.addresses();
-  const auto routes = netlink.routes();
   if (!gateway) return tl::unexpected(gateway.error());
   if (!links) return tl::unexpected(links.error());
   if (!addresses) return tl::unexpected(addresses.error());
-  if (!routes) return tl::unexpected(routes.error());
   audit_link(*links, {kHostDevice, made.host_ifindex, true, false}, config.pod_mtu, differences);
   audit_link(*links, {kNetDevice, made.net_ifindex, true, true}, config.pod_mtu, differences);
   audit_link(*links, {kVxlanDevice, made.vxlan_ifindex, false, true}, config.pod_mtu, differences);
@@ -253,16 +257,14 @@ Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config, con
         fmt::format("interface {} has lost its address {}", kHostDevice, gateway->to_string()));
   Devices devices;
   devices.host_ifindex = made.host_ifindex;
-  const auto wanted = wanted_routes(config, devices, *gateway);
-  for (const auto& route : wanted)
-    if (!among(*routes, route))
-      differences.push_back(
-          fmt::format("route to {} by {} is missing", route.destination.to_string(), kHostDevice));
-  for (const auto& route : *routes)
-    if (route.protocol == kSluiceRouteProtocol && !among(wanted, route))
-      differences.push_back(
-          fmt::format("route to {} (protocol {}) is not Sluice's", route.destination.to_string(),
-                      kSluiceRouteProtocol));
+  const auto routes = compare_routes(netlink, wanted_routes(config, devices, *gateway));
+  if (!routes) return tl::unexpected(routes.error());
+  for (const auto& route : routes->missing)
+    differences.push_back(
+        fmt::format("route to {} by {} is missing", route.destination.to_string(), kHostDevice));
+  for (const auto& route : routes->stale)
+    differences.push_back(fmt::format("route to {} (protocol {}) is not Sluice's",
+                                      route.destination.to_string(), kSluiceRouteProtocol));
   return {};
 }
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <tuple>
 #include <utility>
 
 #include "common/fault_point.h"
 #include "daemon/datapath/devices.h"
+#include "daemon/datapath/routes.h"
 
 namespace sluice::datapath {
 
@@ -21,11 +21,6 @@ const Rule kOwnRule{.priority = 8300, .table = 8300, .interface = kLoopbackDevic
 const Rule kForwardedRule{.priority = 8301, .table = 8301, .interface = kHostDevice, .others = true};
 const std::array<Rule, 2> kRules{kOwnRule, kForwardedRule};
 
-auto order(const Route& route) {
-  return std::tie(route.table, route.destination, route.link_index, route.source, route.unreachable);
-}
-bool before(const Route& a, const Route& b) { return order(a) < order(b); }
-
 Result<std::vector<Route>> present(NetlinkSocket& netlink) {
   std::vector<Route> all;
   for (const auto& rule : kRules) {
@@ -33,7 +28,7 @@ Result<std::vector<Route>> present(NetlinkSocket& netlink) {
     if (!routes) return tl::unexpected(routes.error());
     all.insert(all.end(), routes->begin(), routes->end());
   }
-  std::ranges::sort(all, before);
+  std::ranges::sort(all, route_before);
   return all;
 }
 
@@ -44,12 +39,6 @@ Result<void> ensure_rules(NetlinkSocket& netlink) {
     if (std::ranges::find(*rules, rule) == rules->end())
       if (auto done = netlink.add_rule(rule); !done) return done;
   return {};
-}
-
-std::vector<Route> without(const std::vector<Route>& from, const std::vector<Route>& these) {
-  std::vector<Route> left;
-  std::ranges::set_difference(from, these, std::back_inserter(left), before);
-  return left;
 }
 
 std::vector<Prefix> without(const std::vector<Prefix>& from, const std::vector<Prefix>& these) {
