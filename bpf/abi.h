@@ -259,7 +259,8 @@ struct sluice_ct_group {
 	__u32 fresh;	/* the pool's entries from here on were never used */
 	__u32 free;	/* of the others that are free the first, + 1; each has the next one, + 1, in its `owner`. 0: none */
 	__u32 hand;	/* modulo the number of sets, the one that is looked at next for what is over */
-	__u32 pad[12];	/* two sets share a cache line, with nothing else */
+	__u32 spared;	/* so many new connections need not look for what is over: the last one that looked found nothing */
+	__u32 pad[11];	/* two sets share a cache line, with nothing else */
 	struct sluice_ct_tags tags[SLUICE_CT_GROUP_SETS];
 };
 

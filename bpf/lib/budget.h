@@ -59,12 +59,15 @@ static __always_inline bool ct_remove(const struct sluice_config *cfg, const str
 /* Looks at sets for a new connection. */
 #define CT_LOOKS 2
 #define CT_LOOKS_SHORT 4
+#define CT_SPARED 4
 
 /*
  * For a new connection: makes room by what is over, if the table is crowded. A connection makes up to three entries, and
  * its group has four places a set. It looks at the set of its key and at others as the hand of a clock does: each set's turn
  * comes before the group's connections have filled it, so what is over takes about a quarter of the room at most; half as
  * much where the connection's owner is half way to its share, since what is over counts as the owner's.
+ * A look costs about 40 ns, most of it for entries that no cache holds. Where one connection found nothing, the next ones of
+ * the group are spared: a table full of what lives costs a fifth of the looks, and what is over is found as soon.
  */
 static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
@@ -72,16 +75,23 @@ static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const st
 	__s64 room = (__s64)cfg->conntrack_groups * SLUICE_CT_GROUP_ENTRIES;
 	int looks = CT_LOOKS;
 	struct ct_home home;
+	__u32 found = 0;
 
 	if (!of_owner || !of_all || *of_all * SLUICE_CT_CROWDED <= room ||
 	    !ct_home_make(&home, cfg, sluice_ct_hash(&pkt->ct_key, cfg->conntrack_secret)))
 		return;
+	/* Not under the lock: where CPUs meet, a connection is spared too many or too few. */
+	if (home.group->spared) {
+		home.group->spared--;
+		return;
+	}
 	if (*of_owner * 2 > room - *of_all)
 		looks = CT_LOOKS_SHORT;
 	for (int look = 0; look < CT_LOOKS_SHORT && look < looks; look++) {
 		struct ct_removed removed = {};
 
 		ct_clear(&home, look > 0, pkt->now_ns, &removed);
+		found |= removed.ways;
 		for (int way = SLUICE_CT_WAYS - 1; way >= 0; way--) {
 			if (removed.ways >> way & 1)
 				ct_use_change((__u16)removed.owners_low, -1);
@@ -89,6 +99,8 @@ static __always_inline void ct_reclaim(const struct sluice_packet *pkt, const st
 			removed.owners_high >>= 16;
 		}
 	}
+	if (!found)
+		home.group->spared = CT_SPARED;
 }
 
 /* May the packet open a connection? */

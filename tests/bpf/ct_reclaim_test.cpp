@@ -24,6 +24,13 @@ class Reclaim : public Table {
   // As if so many others were there.
   void claim(std::int64_t entries) { put("conntrack_use", std::uint32_t{SLUICE_CT_USE_ALL}, entries); }
   std::uint32_t hand(std::uint32_t group) { return get<sluice_ct_group>("conntrack_groups", group)->hand; }
+  std::uint32_t group_of(std::uint32_t number) { return set_of(key(number)) / SLUICE_CT_GROUP_SETS; }
+  // The next connection looks, whatever the last one found.
+  void spare_nobody(std::uint32_t group) {
+    auto changed = get<sluice_ct_group>("conntrack_groups", group).value();
+    changed.spared = 0;
+    put("conntrack_groups", group, changed);
+  }
   bool is_there(std::uint32_t number) { return way_of(key(number)).has_value(); }
 };
 
@@ -58,6 +65,7 @@ TEST_F(Reclaim, LooksAtTheKeysFirstSetAndAtTheOneWhoseTurnItIs) {
       if (set_of(key(each)) / SLUICE_CT_GROUP_SETS == group && kNow - made.first > kLife &&
           std::ranges::count(looked_at, way_of(key(each)).value().set))
         leaving.push_back(each);
+    spare_nobody(group);
     step(kReclaim, number, kNow);
     for (const auto each : leaving) plain.erase(each);
     ASSERT_EQ(hand(group) % SLUICE_CT_GROUP_SETS, (looked_at[1] + 1) % SLUICE_CT_GROUP_SETS);
@@ -91,12 +99,37 @@ TEST_F(Reclaim, MoreSetsHaveTheirTurnWhereTheOwnerIsShort) {
   claim(kConntrackMax / 2);
   const auto looked_at = [&](std::int64_t of_owner) {
     put("conntrack_use", std::uint32_t{1}, of_owner);
-    const std::uint32_t group = set_of(key(kOther)) / SLUICE_CT_GROUP_SETS, before = hand(group);
+    const std::uint32_t group = group_of(kOther), before = hand(group);
+    spare_nobody(group);
     step(kReclaim, kOther, 10, 1);
     return hand(group) - before;
   };
   EXPECT_EQ(looked_at(kConntrackMax / 4), 1U);
   EXPECT_EQ(looked_at(kConntrackMax / 4 + 1), 3U);
+}
+
+// A table full of what lives costs few looks; what is over then is found by one of the next connections.
+TEST_F(Reclaim, WhoFindsNothingSparesTheNextOnesOfTheGroup) {
+  claim(kConntrackMax / 2);
+  const std::uint32_t group = group_of(kOther);
+  const auto looks = [&](std::uint32_t number, std::uint32_t now) {
+    const auto before = hand(group);
+    step(kReclaim, number, now);
+    return hand(group) != before;
+  };
+  EXPECT_TRUE(looks(kOther, 10));
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(looks(kOther, 10)) << i;
+  std::uint32_t elsewhere = kOther;
+  while (group_of(elsewhere) == group) ++elsewhere;
+  const auto before = hand(group_of(elsewhere));
+  step(kReclaim, elsewhere, 10);
+  EXPECT_NE(hand(group_of(elsewhere)), before) << "each group for itself";
+  // While there is something to be found, each connection looks.
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(step(kAdd, kOther, 10), 0);
+    EXPECT_TRUE(looks(kOther, 10 + kLife + 1)) << i;
+    EXPECT_FALSE(is_there(kOther)) << i;
+  }
 }
 
 // New ones come all the time and leave by themselves: the table stays below its half, whoever looks.
