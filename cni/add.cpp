@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <cerrno>
+#include <chrono>
 
 #include "cni/commands.h"
 #include "cni/daemon.h"
@@ -20,6 +21,8 @@
 namespace sluice::cni {
 
 namespace {
+
+constexpr std::chrono::milliseconds kRetry{10};
 
 tl::unexpected<Failure> exists(const AttachmentKey& key) {
   return fail(server::kCniAlreadyExists,
@@ -104,9 +107,27 @@ Outcome<bool> configure_pod(const Context& context, const NetworkNamespace& netn
   return *done;
 }
 
-bool stopped(int stop_fd) {
+// Within that time.
+bool stopped(int stop_fd, std::chrono::milliseconds time = {}) {
   pollfd fd{stop_fd, POLLIN, 0};
-  return stop_fd >= 0 && poll(&fd, 1, 0) > 0;
+  return poll(&fd, 1, static_cast<int>(time.count())) > 0;
+}
+
+// From before anything is made until all is there, or undone, nobody takes Sluice off the node.
+Outcome<Fd> hold_node(const Context& context) {
+  const Deletions deletions(context.config.state_dir);
+  const auto deadline = std::chrono::steady_clock::now() + kAddPatience.connect;
+  while (true) {
+    auto held = deletions.hold();
+    if (held) return std::move(*held);
+    if (held.error().code != ENOENT)
+      return fail(server::kCniIoFailure, "Sluice's folder on this node cannot be held", held.error());
+    if (std::chrono::steady_clock::now() >= deadline)
+      return fail(server::kCniTryAgainLater,
+                  "no sluiced has started on this node, or Sluice is being removed",
+                  fmt::format("{}; sluiced makes it when it starts", held.error().message));
+    if (stopped(context.stop_fd, kRetry)) return fail(server::kCniTryAgainLater, "interrupted by a signal");
+  }
 }
 
 // The daemon may hold a queued DEL of the same attachment that it has not done yet; it must not hit the new
@@ -135,6 +156,8 @@ Outcome<std::string> add(const Context& context) {
                 "put the plugin of type sluice first in the list of plugins");
   const auto netns = NetworkNamespace::open(context.environment.netns);
   if (!netns) return fail(server::kCniInvalidEnvironment, "CNI_NETNS is not valid", netns.error());
+  const auto held = hold_node(context);
+  if (!held) return tl::unexpected(held.error());
   SLUICE_FAULT_POINT("cni.add.begun");
   if (auto finished = finish_queued_release(context); !finished) return tl::unexpected(finished.error());
 

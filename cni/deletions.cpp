@@ -3,14 +3,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 
 #include "cni/daemon.h"
 #include "common/fault_point.h"
@@ -46,10 +45,20 @@ std::string Deletions::path_of(const AttachmentKey& key) const {
   return fmt::format("{}/{}_{}.json", folder_, key.container_id, key.ifname);
 }
 
+Result<Fd> Deletions::hold() const {
+  Fd fd(open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return failure_errno(errno, folder_);
+  if (flock(fd.get(), LOCK_SH | LOCK_NB) != 0)
+    return failure_errno(errno == EWOULDBLOCK ? ENOENT : errno, folder_);  // about to go
+  struct stat held {};
+  struct stat there {};
+  if (fstat(fd.get(), &held) != 0 || stat(folder_.c_str(), &there) != 0) return failure_errno(errno, folder_);
+  // It may have gone before it was locked.
+  if (held.st_dev != there.st_dev || held.st_ino != there.st_ino) return failure_errno(ENOENT, folder_);
+  return fd;
+}
+
 Result<void> Deletions::add(const AttachmentKey& key) const {
-  std::error_code code;
-  std::filesystem::create_directories(folder_, code);
-  if (code) return failure_errno(code.value(), folder_);
   // Not *.json until it is whole; the process id keeps two DELs of the same attachment apart.
   const auto part = fmt::format("{}.{}.part", path_of(key), getpid());
   Guard remove_part([&] { unlink(part.c_str()); });

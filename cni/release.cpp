@@ -2,6 +2,8 @@
 // DEL, and giving back what an ADD that fails had from the daemon.
 #include <fmt/format.h>
 
+#include <cerrno>
+
 #include "cni/commands.h"
 #include "cni/daemon.h"
 #include "cni/deletions.h"
@@ -22,7 +24,14 @@ Outcome<void> settle(const Context& context, const Refusal& refusal) {
     if (failure.code == server::kCniUnknownContainer) return {};
     return tl::unexpected(failure);
   }
-  if (auto queued = Deletions(context.config.state_dir).add(key); !queued)
+  const auto queued = Deletions(context.config.state_dir).add(key);
+  // The link is gone, by which a daemon that finds a record of it gives the address back.
+  if (!queued && queued.error().code == ENOENT) {
+    context.log << fmt::format("sluice-cni: {}; nothing is queued, since there is no folder for it: {}\n",
+                               failure.msg, queued.error().message);
+    return {};
+  }
+  if (!queued)
     return fail(server::kCniIoFailure,
                 fmt::format("sluiced cannot be told that {} of container {} is gone, and it cannot be queued",
                             key.ifname, key.container_id),

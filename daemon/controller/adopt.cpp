@@ -26,6 +26,7 @@ constexpr auto kAddAsksWithin = 30s;
 Result<void> Controller::adopt() {
   for (const auto& damaged : ipam_.damaged()) spdlog::error("{}", damaged);
   restore_records();
+  if (auto made = make_deletions_folder(); !made) spdlog::error("{}", made.error().message);
   auto pinned = datapath_->endpoints();
   if (!pinned) return tl::unexpected(pinned.error());
 

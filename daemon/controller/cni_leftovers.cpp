@@ -75,7 +75,7 @@ Answer Controller::cni_gc(const json& body) {
 void Controller::replay_deletions() {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  for (fs::directory_iterator i(options_.state_dir + "/deletions", ignored), end; i != end;
+  for (fs::directory_iterator i(deletions_folder(options_.state_dir), ignored), end; i != end;
        i.increment(ignored)) {
     if (i->path().extension() == ".part") remove_if_abandoned(i->path());
     if (i->path().extension() != ".json") continue;

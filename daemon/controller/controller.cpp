@@ -258,25 +258,6 @@ void Controller::loop() {
   adds_.clear();
 }
 
-// What somebody took from the node. Told once while it does not change.
-void Controller::put_back() {
-  constexpr std::size_t kKept = 16;
-  look_at_node_at_.reset();
-  auto [found, problem] = datapath_->put_back();
-  if (problem != not_put_back_ && !problem.empty()) spdlog::error("{}; tried again in some seconds", problem);
-  not_put_back_ = std::move(problem);
-  auto before = std::exchange(found_before_, not_put_back_.empty() ? std::vector<std::string>() : found);
-  const std::lock_guard lock(mutex_);
-  for (auto& each : found) {
-    if (std::ranges::find(before, each) != before.end()) continue;
-    spdlog::error("{}: somebody else changed it; {}", each,
-                  not_put_back_.empty() ? "it is put back" : "what is possible is put back");
-    ++put_back_total_;
-    last_put_back_.push_back(std::move(each));
-    if (last_put_back_.size() > kKept) last_put_back_.pop_front();
-  }
-}
-
 void Controller::reconcile_policy() {
   // Before the first full sync the rules of the daemon before this one stay in force untouched.
   if (!state_.synced()) return;

@@ -145,6 +145,7 @@ class Controller final : public source::Sink, public server::Api {
   void watch_rejected();
   void reconcile_damaged();
   void put_back();
+  [[nodiscard]] Result<bool> make_deletions_folder() const;  // false: it was there
   void reconcile_links();
   void remove_links_of_nobody(const std::vector<Link>& links);
   void replay_deletions();

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include "common/paths.h"
+
 namespace sluice::removal {
 
 namespace {
@@ -10,8 +12,12 @@ namespace {
 namespace fs = std::filesystem;
 
 void remove_tree(const std::string& path, Report& report) {
+  constexpr int kTries = 10;
   std::error_code error;
-  const auto count = fs::remove_all(path, error);
+  std::uintmax_t count = 0;
+  // A CNI binary that is under way may write beside this. Once the folder itself is gone, it cannot.
+  for (int tries = 0; tries == 0 || (tries < kTries && error == std::errc::directory_not_empty); ++tries)
+    count = fs::remove_all(path, error);
   if (error)
     report.failed(Error{fmt::format("remove {}: {}", path, error.message()), error.value()});
   else if (count != 0)
@@ -37,7 +43,7 @@ std::string lock_of_socket(const std::string& run_dir) { return socket_in(run_di
 
 void remove_files(const Places& places, Report& report) {
   const auto socket = socket_in(places.run_dir);
-  for (const auto& path : {places.run_dir + "/attachments", places.state_dir + "/deletions", socket,
+  for (const auto& path : {places.run_dir + "/attachments", deletions_folder(places.state_dir), socket,
                            socket + ".new", lock_of_socket(places.run_dir)})
     remove_tree(path, report);
   for (const auto& folder : {places.run_dir, places.state_dir}) remove_if_empty(folder, report);

@@ -5,9 +5,12 @@
 #include <sys/file.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "common/fd.h"
+#include "common/paths.h"
 #include "daemon/removal/files.h"
 #include "daemon/removal/network.h"
 #include "daemon/removal/pinned.h"
@@ -15,6 +18,8 @@
 namespace sluice::removal {
 
 namespace {
+
+constexpr std::chrono::seconds kCniCallsEndWithin{15};  // CNI ADD waits 5 s for a daemon
 
 // What a daemon locks as long as it runs.
 Result<std::vector<Fd>> lock(const std::vector<std::string>& paths) {
@@ -35,6 +40,23 @@ Result<std::vector<Fd>> lock(const std::vector<std::string>& paths) {
   return locks;
 }
 
+// A CNI binary that attaches a pod has the folder locked. None that comes later makes anything on this node.
+Result<Fd> wait_for_cni_calls(const std::string& folder) {
+  Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno == ENOENT ? Result<Fd>(Fd()) : failure_errno(errno, "open " + folder);
+  const auto deadline = std::chrono::steady_clock::now() + kCniCallsEndWithin;
+  while (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return failure_errno(errno, "lock " + folder);
+    if (std::chrono::steady_clock::now() >= deadline)
+      return failure(
+          "a CNI call that attaches a pod holds {} and does not end; nothing was removed. Try again (`fuser "
+          "{}` tells its process id)",
+          folder, folder);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return fd;
+}
+
 }  // namespace
 
 Result<void> remove_all(const Places& places) {
@@ -43,6 +65,8 @@ Result<void> remove_all(const Places& places) {
   paths.push_back(lock_of_socket(places.run_dir));
   const auto locks = lock(paths);
   if (!locks) return tl::unexpected(locks.error());
+  const auto no_calls = wait_for_cni_calls(deletions_folder(places.state_dir));
+  if (!no_calls) return tl::unexpected(no_calls.error());
 
   Report report;
   // First what leads processes of the node to backends that are about to lose their network.

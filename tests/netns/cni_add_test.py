@@ -4,6 +4,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -234,7 +235,33 @@ class RollBack(CniTest):
         self.end_daemon()
         self.assertIn("sluiced", self.fail_with(11, "ADD")["msg"])
         self.assert_nothing_left()
+        self.assertEqual([], os.listdir(self.folder + "/state/deletions"))
+
+    def test_sluice_is_not_on_the_node(self):
+        self.end_daemon()
+        shutil.rmtree(self.folder + "/state")
+        self.assertIn("no sluiced has started", self.fail_with(11, "ADD")["msg"])
+        self.assert_nothing_left()
         self.assertFalse(os.path.exists(self.folder + "/state"))
+
+    def test_waits_for_the_first_daemon_to_start(self):
+        self.end_daemon()
+        shutil.rmtree(self.folder + "/state")
+        process = self.start("ADD")
+        time.sleep(0.3)
+        self.assert_nothing_left()
+        self.start_daemon()
+        status, output = self.finish(process)
+        self.assertEqual(0, status, output)
+
+    def test_signal_ends_waiting_for_the_first_daemon(self):
+        self.end_daemon()
+        shutil.rmtree(self.folder + "/state")
+        process = self.start("ADD")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        status, error = self.finish(process)
+        self.assertEqual((1, 11, "interrupted by a signal"), (status, error["code"], error["msg"]))
 
     def test_signal_undoes(self):
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -200,6 +200,7 @@ class CniTest(unittest.TestCase):
         self.addCleanup(self.delete_veths)
 
     def start_daemon(self):
+        os.makedirs(self.folder + "/state/deletions", exist_ok=True)
         self.daemon = FakeDaemon(self.socket)
 
     def end_daemon(self):

@@ -76,7 +76,15 @@ class Del(CniTest):
                 self.daemon.fail_at["/v1/cni/del"] = way
                 self.succeed("DEL")
                 self.assertEqual([f"{self.container}_eth0.json"], self.deletions())
-                shutil.rmtree(self.folder + "/state")
+                os.unlink(f"{self.folder}/state/deletions/{self.container}_eth0.json")
+
+    def test_queues_nothing_where_sluice_is_not(self):
+        self.succeed("ADD")
+        self.end_daemon()
+        shutil.rmtree(self.folder + "/state")
+        self.succeed("DEL")
+        self.assert_nothing_left()
+        self.assertFalse(os.path.exists(self.folder + "/state"))
 
     def test_daemon_refuses(self):
         self.succeed("ADD")
@@ -90,6 +98,7 @@ class Del(CniTest):
     def test_queue_cannot_be_written(self):
         self.succeed("ADD")
         self.end_daemon()
+        shutil.rmtree(self.folder + "/state")
         with open(self.folder + "/state", "w", encoding="utf-8"):
             pass
         self.fail_with(5, "DEL")

@@ -90,5 +90,31 @@ class LostStateTest(sluice_test.NodeAndWorldTest):
                 wait_for("the audit to be clean", lambda: not self.node.get("/v1/status")["audit"], 15)
 
 
+    def test_a_del_without_the_folder_for_it_is_made_up_for(self):
+        pod = self.node.add_pod("x", "short")
+        self.node.kill_daemon()
+        shutil.rmtree(f"{self.node.home}/state")
+        self.node.delete_pod(pod)
+        self.assertFalse(os.path.exists(f"{self.node.home}/state"), "a folder that Sluice took away stays away")
+        self.node.start_daemon()
+        wait_for("the address to be given back", lambda: self.node.get("/v1/status")["addresses"]["used"] == 3)
+        self.assertFalse(glob.glob(f"{self.node.home}/run/attachments/{pod.address}-*"))
+        self.assertEqual([], os.listdir(f"{self.node.home}/state/deletions"))
+
+    def test_the_folder_of_deletions_comes_back(self):
+        shutil.rmtree(f"{self.node.home}/state")
+        wait_for("it to be told", lambda: any("deletions is missing" in each for each in
+                                              self.node.get("/v1/status")["putBack"]["last"]))
+        self.assertEqual([], os.listdir(f"{self.node.home}/state/deletions"))
+        self.node.delete_pod(self.node.add_pod("x", "short"))
+        with open(f"{self.node.home}/state.moved", "w", encoding="utf-8"):
+            pass
+        os.rename(f"{self.node.home}/state", f"{self.node.home}/aside")
+        os.rename(f"{self.node.home}/state.moved", f"{self.node.home}/state")  # a file in its place
+        wait_for("the daemon to be not ready", lambda: "state" in self.node.get("/v1/status")["notReadyReason"])
+        os.unlink(f"{self.node.home}/state")
+        self.node.wait_ready()
+
+
 if __name__ == "__main__":
     sluice_test.main(sys.modules[__name__])

@@ -18,7 +18,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from service_test import PORT, TARGET, service, slice_of  # noqa: E402
-from sluice_node import Node, run, wait_for, world_beyond  # noqa: E402
+from sluice_node import CniError, Node, Pod, run, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, tcp_reaches  # noqa: E402
 
 BUILD = ""
@@ -172,6 +172,34 @@ class RemovalTest(sluice_test.SluiceTest):
 
         self.forget(*pods)
         self.start()
+
+    def test_cni_calls_beside_it_leave_nothing(self):
+        """As of a runtime that had read the configuration before it went."""
+        pods = self.start()
+        self.node.kill_daemon(signal.SIGTERM)
+        self.node.write_pod("x", "late")
+        late = Pod(self.node, "x", "late")
+        self.addCleanup(late.delete)
+        before = set(self.node.pod_links())
+        call = self.node.start_cni("ADD", late.container_id, late.path, args="K8S_POD_NAMESPACE=x;K8S_POD_NAME=late")
+        wait_for("ADD to have made its link", lambda: set(self.node.pod_links()) - before)
+        call.send_signal(signal.SIGSTOP)
+        code, log = self.remove()
+        self.assertEqual(1, code, log)
+        self.assertIn("a CNI call", log)
+        self.assertTrue(self.node.pod_links(), "nothing was removed")
+        call.send_signal(signal.SIGCONT)
+        self.assertEqual(0, self.remove()[0], "it waits for ADD to give up")
+        self.assertEqual(1, call.wait())
+        self.assert_clean()
+        # Later ones.
+        self.node.cni("DEL", pods[0].container_id, pods[0].path)
+        self.assert_clean()
+        with self.assertRaises(CniError) as refused:
+            self.node.cni("ADD", late.container_id, late.path)
+        self.assertEqual(11, refused.exception.code)
+        self.assert_clean()
+        self.forget(*pods)
 
     def test_one_failure_does_not_keep_the_rest(self):
         state = f"{self.node.home}/state"

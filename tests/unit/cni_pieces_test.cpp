@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the CNI plugin one by one: names, the daemon's answers, the queue on disk.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -86,6 +89,7 @@ class CniDeletions : public testing::Test {
   CniDeletions() {
     char pattern[] = "/tmp/sluice-deletions-XXXXXX";
     folder_ = mkdtemp(pattern);
+    std::filesystem::create_directories(folder_ + "/a/b/deletions");
   }
   ~CniDeletions() override { std::filesystem::remove_all(folder_); }
   std::vector<std::string> files() const {
@@ -98,7 +102,7 @@ class CniDeletions : public testing::Test {
 };
 
 TEST_F(CniDeletions, AreWholeFilesNamedByTheAttachment) {
-  const Deletions deletions(folder_ + "/a/b");  // folders are made
+  const Deletions deletions(folder_ + "/a/b");
   const AttachmentKey key{"abc", "eth0"};
   EXPECT_FALSE(deletions.contains(key));
   for (int i = 0; i < 2; ++i) {
@@ -113,6 +117,23 @@ TEST_F(CniDeletions, AreWholeFilesNamedByTheAttachment) {
   EXPECT_TRUE(deletions.remove(key));
   EXPECT_TRUE(deletions.remove(key));
   EXPECT_FALSE(deletions.contains(key));
+}
+
+TEST_F(CniDeletions, MakeNoFolderWhereSluiceIsNot) {
+  const Deletions deletions(folder_ + "/a/b");
+  const auto folder = folder_ + "/a/b/deletions";
+  auto held = deletions.hold();
+  ASSERT_TRUE(held) << held.error().message;
+  const Fd remover(open(folder.c_str(), O_RDONLY | O_DIRECTORY));
+  EXPECT_NE(flock(remover.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_TRUE(deletions.hold());  // two at a time
+  held->reset();
+  EXPECT_EQ(flock(remover.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_EQ(deletions.hold().error().code, ENOENT);  // about to be removed
+  std::filesystem::remove(folder);
+  EXPECT_EQ(deletions.hold().error().code, ENOENT);
+  EXPECT_EQ(deletions.add({"abc", "eth0"}).error().code, ENOENT);
+  EXPECT_FALSE(std::filesystem::exists(folder));
 }
 
 TEST_F(CniDeletions, LeaveNothingHalfWhenTheyFail) {
