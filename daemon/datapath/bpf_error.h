@@ -17,11 +17,19 @@ class LibbpfMessages {
   LibbpfMessages& operator=(const LibbpfMessages&) = delete;
   ~LibbpfMessages();
 
+  void add(const std::string& line, bool warning);
+
   // "<what>: <errno's text>; libbpf: <its last words>", with what to do about missing capabilities.
   [[nodiscard]] tl::unexpected<Error> failure(int code, const std::string& what) const;
 
+  // `what` succeeded. If libbpf warned nevertheless (a kernel refuses an object's types, say), its warnings
+  // go to the log, but not again while they stay the same: a firewall is loaded with each change of the
+  // policies.
+  void log_warnings(const std::string& what) const;
+
  private:
   std::string text_;
+  std::string warnings_;
 };
 
 // The kernel's ENOTSUPP, which is not the C library's ENOTSUP: a map type without that operation.

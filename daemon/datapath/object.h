@@ -47,6 +47,7 @@ class Object {
     open_options.pin_root_path = options.pin_root.c_str();
     Object made(Skeleton::open(&open_options));
     if (!made.skeleton_) return messages.failure(errno, "open an embedded BPF object");
+    messages.log_warnings(fmt::format("opening BPF object '{}'", bpf_object__name(made.skeleton_->obj)));
     if (auto done = prepare_object(made.skeleton_->obj, options); !done) return tl::unexpected(done.error());
     return made;
   }
@@ -54,6 +55,7 @@ class Object {
     const LibbpfMessages messages;
     if (const int code = Skeleton::load(skeleton_.get()); code < 0)
       return messages.failure(code, fmt::format("load BPF object '{}'", bpf_object__name(skeleton_->obj)));
+    messages.log_warnings(fmt::format("loading BPF object '{}'", bpf_object__name(skeleton_->obj)));
     return {};
   }
   [[nodiscard]] Skeleton* operator->() const { return skeleton_.get(); }
