@@ -58,6 +58,10 @@ FIGURES = [
     Figure("service_change_ms", "services", 50, "kube-proxy, nftables", "ms"),
     Figure("generation_ms", "generation", 10, "nft -f of one chain among the same rules", "ms"),
     Figure("generation_kernel_ms", "generation", 2, "load and swap of the smallest program", "ms"),
+    Figure("hostile_policy_p99_ms", "hostile", 100, "nothing written", "ms", p99),
+    Figure("hostile_service_p99_ms", "hostile", 100, "nothing written", "ms", p99),
+    Figure("hostile_add_p99_ms", "hostile", 20, "nothing written", "ms", p99),
+    Figure("hostile_peak_mb", "hostile", 256, "nothing written", "MB", max),
     Figure("rss_idle_mb", "memory", 25, "sluicectl, the same libraries", "MB"),
     Figure("rss_10k_mb", "memory", 120, "the daemon idle", "MB"),
 ]
