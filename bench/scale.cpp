@@ -62,7 +62,7 @@ model::Pod pod(unsigned number, unsigned state = 0) {
                  {"app.kubernetes.io/instance", fmt::format("{}-{}", made.ns, app_of(app))},
                  {"pod-template-hash", fmt::format("{:08x}", ns * 7919 + app)},
                  {"version", state == 0 ? "v1" : fmt::format("v{}", state % 2 + 1)}};
-  if (app == 9) made.labels["statefulset.kubernetes.io/pod-name"] = made.name;
+  if (app == 9) made.labels.set("statefulset.kubernetes.io/pod-name", made.name);
   made.ips = {Address::from_v4(0x0a800002U + number)};
   made.ports = {{"http", model::Protocol::kTcp, 8080}, {"metrics", model::Protocol::kTcp, 9090}};
   made.created = 1'700'000'000 + number;

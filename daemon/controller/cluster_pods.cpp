@@ -40,28 +40,32 @@ std::shared_ptr<const model::Pod> with(const std::shared_ptr<const model::Pod>& 
 }  // namespace
 
 void ClusterState::claim(const std::string& key, bool claims) {
-  const auto known = pods_.find(key);
-  if (known == pods_.end() || !is_peer(*known->second)) return;
-  for (const auto& address : known->second->ips) {
+  const auto known = told(key);
+  if (!known || !is_peer(*known)) return;
+  for (const auto& address : known->ips) {
     if (claims) {
-      claims_.emplace(address, &known->first);
+      claims_.emplace(address, known.get());
       continue;
     }
     const auto [first, last] = claims_.equal_range(address);
-    const auto own = std::find_if(first, last, [&](const auto& entry) { return *entry.second == key; });
+    const auto own = std::find_if(first, last, [&](const auto& entry) { return entry.second == known.get(); });
     if (own != last) claims_.erase(own);
   }
+}
+
+ClusterState::PodPointer ClusterState::told(const std::string& key) const {
+  const auto found = pods_.find(model::NamespacedName::of(key));
+  return found == pods_.end() ? nullptr : *found;
 }
 
 void ClusterState::put_pod(std::shared_ptr<const model::Pod> pod, const std::string& key) {
   std::set<std::string> rivals;
   collect_rivals(key, rivals);
   claim(key, false);
+  if (const auto before = pods_.find(model::NamespacedName::of(key)); before != pods_.end()) pods_.erase(before);
   if (pod) {
-    pods_[key] = std::move(pod);
+    pods_.insert(std::move(pod));
     claim(key, true);
-  } else {
-    pods_.erase(key);
   }
   refresh_pod(key);
   rivals.erase(key);
@@ -71,9 +75,9 @@ void ClusterState::put_pod(std::shared_ptr<const model::Pod> pod, const std::str
 void ClusterState::collect_rivals(const std::string& key, std::set<std::string>& rivals) const {
   const auto add = [&](const Address& address) {
     const auto [first, last] = claims_.equal_range(address);
-    for (auto i = first; i != last; ++i) rivals.insert(*i->second);
+    for (auto i = first; i != last; ++i) rivals.insert(key_of(*i->second));
   };
-  if (const auto told = pods_.find(key); told != pods_.end()) std::ranges::for_each(told->second->ips, add);
+  if (const auto pod = told(key)) std::ranges::for_each(pod->ips, add);
   if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end())
     for (const auto endpoint : held->second) add(sandboxes_.at(endpoint).ipv4);
 }
@@ -97,29 +101,28 @@ bool ClusterState::owns(const std::string& key, const Address& address) const {
   const auto here = [&](const Prefix& cidr) { return cidr.contains(address); };
   if (std::ranges::any_of(pod_cidrs_, here) || std::ranges::any_of(service_ranges_, here)) return false;
   if (held_.contains(address)) return false;
-  const auto& pod = *pods_.at(key);
+  const auto pod = told(key);
   const auto [first, last] = claims_.equal_range(address);
   return std::none_of(first, last, [&](const auto& entry) {
-    const auto& other = *pods_.at(*entry.second);
-    return *entry.second != key && goes_first(other, pod) && !is_attached(*entry.second, other);
+    const auto& other = *entry.second;
+    return &other != pod.get() && goes_first(other, *pod) && !is_attached(key_of(other), other);
   });
 }
 
 void ClusterState::refresh_one(const std::string& key) {
-  const auto found = pods_.find(key);
-  const auto told = found == pods_.end() ? nullptr : found->second;
+  const auto pod_told = told(key);
   std::map<std::string, std::pair<std::shared_ptr<const model::Pod>, std::vector<Address>>> made;
   bool attached = false;
   if (const auto held = sandboxes_of_.find(key); held != sandboxes_of_.end()) {
     for (const auto id : held->second) {
       auto& sandbox = sandboxes_.at(id);
       auto& endpoint = cluster_.endpoints.at(id);
-      const bool current = told && told->has_uid(sandbox.uid);
+      const bool current = pod_told && pod_told->has_uid(sandbox.uid);
       if (current) {
         attached = true;
-        if (sandbox.uid.empty()) sandbox.uid = told->uid;
-        if (!sandbox.last || !same_record(*sandbox.last, *told)) to_record_.insert(id);
-        sandbox.last = told;
+        if (sandbox.uid.empty()) sandbox.uid = pod_told->uid;
+        if (!sandbox.last || !same_record(*sandbox.last, *pod_told)) to_record_.insert(id);
+        sandbox.last = pod_told;
       }
       endpoint.earlier_uid = current ? std::string() : sandbox.uid;
       policy_changes_.endpoints.insert(id);
@@ -130,10 +133,10 @@ void ClusterState::refresh_one(const std::string& key) {
       ips.push_back(sandbox.ipv4);
     }
   }
-  if (told && !attached) {
-    auto ips = told->ips;
-    if (is_peer(*told)) std::erase_if(ips, [&](const Address& address) { return !owns(key, address); });
-    made[key] = {told, std::move(ips)};
+  if (pod_told && !attached) {
+    auto ips = pod_told->ips;
+    if (is_peer(*pod_told)) std::erase_if(ips, [&](const Address& address) { return !owns(key, address); });
+    made[key] = {pod_told, std::move(ips)};
   }
   const auto before = made_of(key);
   std::set<std::string> names;
@@ -152,13 +155,6 @@ void ClusterState::refresh_one(const std::string& key) {
 std::set<std::string> ClusterState::made_of(const std::string& key) const {
   if (const auto several = made_of_.find(key); several != made_of_.end()) return several->second;
   return cluster_.pods.contains(key) ? std::set<std::string>{key} : std::set<std::string>{};
-}
-
-void ClusterState::share_labels(model::Pod& pod) {
-  pod.labels = *labels_.insert(pod.labels).first;
-  if (labels_.size() < 2 * labels_kept_ + 1000) return;
-  std::erase_if(labels_, [](const model::Labels& labels) { return labels.alone(); });
-  labels_kept_ = labels_.size();
 }
 
 void ClusterState::set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod) {
@@ -187,7 +183,7 @@ void ClusterState::attach(std::uint32_t endpoint, Sandbox sandbox) {
   held_.emplace(address, endpoint);
   if (sandboxes_of_.contains(key)) return refresh_pod(key);
   const auto [first, last] = claims_.equal_range(address);
-  for (auto i = first; i != last; ++i) refresh_one(*i->second);
+  for (auto i = first; i != last; ++i) refresh_one(key_of(*i->second));
 }
 
 void ClusterState::detach(std::uint32_t endpoint) {
@@ -197,7 +193,7 @@ void ClusterState::detach(std::uint32_t endpoint) {
   std::set<std::string> rivals{key};
   collect_rivals(key, rivals);
   const auto [first, last] = claims_.equal_range(found->second.ipv4);
-  for (auto i = first; i != last; ++i) rivals.insert(*i->second);
+  for (auto i = first; i != last; ++i) rivals.insert(key_of(*i->second));
   const auto [first_held, last_held] = held_.equal_range(found->second.ipv4);
   held_.erase(
       std::find_if(first_held, last_held, [&](const auto& entry) { return entry.second == endpoint; }));
@@ -216,7 +212,7 @@ void ClusterState::detach(std::uint32_t endpoint) {
 void ClusterState::set_pod_cidrs(const std::vector<Prefix>& cidrs) {
   if (pod_cidrs_ == cidrs) return;
   pod_cidrs_ = cidrs;
-  for (const auto& [key, pod] : pods_) refresh_one(key);
+  for (const auto& pod : pods_) refresh_one(key_of(*pod));
 }
 
 void ClusterState::refresh_service_ranges() {
@@ -225,7 +221,7 @@ void ClusterState::refresh_service_ranges() {
   if (std::ranges::equal(ranges, service_ranges_)) return;
   service_ranges_.assign(ranges.begin(), ranges.end());
   nodes_changed_ = true;
-  for (const auto& [key, pod] : pods_) refresh_one(key);
+  for (const auto& pod : pods_) refresh_one(key_of(*pod));
 }
 
 std::shared_ptr<const model::Pod> ClusterState::last_known(std::uint32_t endpoint) const {
@@ -234,14 +230,14 @@ std::shared_ptr<const model::Pod> ClusterState::last_known(std::uint32_t endpoin
 }
 
 const model::Pod* ClusterState::pod(const std::string& ns, const std::string& name) const {
-  const auto found = pods_.find(ns + "/" + name);
-  return found == pods_.end() ? nullptr : found->second.get();
+  const auto found = pods_.find(model::NamespacedName{ns, name});
+  return found == pods_.end() ? nullptr : found->get();
 }
 
 const model::Pod* ClusterState::peer_at(const Address& address) const {
   std::set<std::string> candidates;
   const auto [first, last] = claims_.equal_range(address);
-  for (auto i = first; i != last; ++i) candidates.merge(made_of(*i->second));
+  for (auto i = first; i != last; ++i) candidates.merge(made_of(key_of(*i->second)));
   const auto [first_held, last_held] = held_.equal_range(address);
   for (auto i = first_held; i != last_held; ++i) candidates.insert(cluster_.endpoints.at(i->second).key());
   for (const auto& key : candidates) {
@@ -258,7 +254,7 @@ const model::Pod* ClusterState::pod_at(const Address& address, const std::string
   std::size_t living = 0;
   const auto [first, last] = claims_.equal_range(address);
   for (auto i = first; i != last; ++i) {
-    const auto& pod = *pods_.at(*i->second);
+    const auto& pod = *i->second;
     if (!pod.node_name.empty() && pod.node_name != node) continue;
     living += pod.terminating ? 0 : 1;
     if (best == nullptr || goes_first(pod, *best)) best = &pod;

@@ -43,7 +43,7 @@ void ClusterState::replace(model::Kind kind, std::vector<model::Object> objects)
       known = keys_of(cluster_.namespaces);
       break;
     case model::Kind::kPod:
-      known = keys_of(pods_);
+      for (const auto& pod : pods_) known.push_back(key_of(*pod));
       break;
     case model::Kind::kNetworkPolicy:
       known = keys_of(cluster_.policies);
@@ -83,9 +83,9 @@ void ClusterState::put(model::Object object) {
     tell(what + " changed");
   } else if (auto* pod = std::get_if<model::Pod>(&object)) {
     const auto key = name_of(pod->ns, pod->name);
-    const auto known = pods_.find(key);
-    if (known != pods_.end() && *known->second == *pod) return;
-    share_labels(*pod);
+    if (const auto known = told(key); known && *known == *pod) return;
+    labels_.share(pod->labels);
+    ports_.share(pod->ports);
     put_pod(std::make_shared<const model::Pod>(std::move(*pod)), key);
   } else if (auto* policy = std::get_if<model::NetworkPolicy>(&object)) {
     const auto key = name_of(policy->ns, policy->name);
@@ -148,7 +148,7 @@ void ClusterState::erase(const model::ObjectKey& key) {
       policy_changes_.policies.insert(name);
       break;
     case model::Kind::kPod:
-      if (pods_.contains(name)) put_pod(nullptr, name);
+      if (told(name)) put_pod(nullptr, name);
       return;
     case model::Kind::kService:
       if (services_.erase(name) > 0) service_changes_.insert(name);

@@ -12,11 +12,13 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "common/address.h"
+#include "daemon/model/by_name.h"
 #include "daemon/model/objects.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/source/source.h"
@@ -83,6 +85,31 @@ class ClusterState {
   [[nodiscard]] std::set<std::string> take_service_changes();
 
  private:
+  using PodPointer = std::shared_ptr<const model::Pod>;
+  struct NameOf {
+    model::NamespacedName operator()(const PodPointer& pod) const { return {pod->ns, pod->name}; }
+  };
+  // As told.
+  using ToldPods = std::unordered_set<PodPointer, model::HashByName<NameOf>, model::EqualByName<NameOf>>;
+
+  template <typename Value>
+  class Shared {
+   public:
+    void share(Value& value) {
+      value = *all_.insert(value).first;
+      if (all_.size() < 2 * kept_ + 1000) return;
+      std::erase_if(all_, [](const Value& each) { return each.alone(); });
+      kept_ = all_.size();
+    }
+
+   private:
+    std::set<Value> all_;
+    std::size_t kept_ = 0;  // at the last look for those out of use
+  };
+
+  // Of pods_; nullptr: there is none.
+  [[nodiscard]] PodPointer told(const std::string& key) const;
+  [[nodiscard]] static std::string key_of(const model::Pod& pod) { return pod.ns + "/" + pod.name; }
   void tell(std::string change);
   void replace(model::Kind kind, std::vector<model::Object> objects);
   void put(model::Object object);
@@ -100,22 +127,22 @@ class ClusterState {
   void put_pod(std::shared_ptr<const model::Pod> pod, const std::string& key);
   void set_pod(const std::string& name, std::shared_ptr<const model::Pod> pod);
   [[nodiscard]] std::set<std::string> made_of(const std::string& key) const;
-  void share_labels(model::Pod& pod);
   [[nodiscard]] bool is_attached(const std::string& key, const model::Pod& pod) const;
   [[nodiscard]] bool owns(const std::string& key, const Address& address) const;
 
   policy::Cluster cluster_;
   std::map<std::string, model::Node> nodes_;
-  std::map<std::string, std::shared_ptr<const model::Pod>> pods_;  // as told, by "namespace/name"
+  ToldPods pods_;
   std::map<std::uint32_t, Sandbox> sandboxes_;                     // by endpoint
   std::map<std::string, std::set<std::uint32_t>> sandboxes_of_;    // by "namespace/name"; none is empty
   // Keys of cluster_.pods by that of pods_ that they are made of; left out where it is that key alone, or
   // none.
   std::map<std::string, std::set<std::string>> made_of_;
-  std::unordered_multimap<Address, const std::string*> claims_;  // of objects: address -> key of pods_
+  std::unordered_multimap<Address, const model::Pod*> claims_;   // of objects: address -> one of pods_
   std::multimap<Address, std::uint32_t> held_;                   // -> endpoint
-  std::set<model::Labels> labels_;                               // of pods_, so that equal ones share memory
-  std::size_t labels_kept_ = 0;                                  // at the last look for those out of use
+  // Of pods_, so that equal ones share memory.
+  Shared<model::Labels> labels_;
+  Shared<model::ContainerPorts> ports_;
   std::vector<Prefix> pod_cidrs_;
   std::map<std::string, model::ServiceCidr> service_cidrs_;
   std::vector<Prefix> service_ranges_;

@@ -198,6 +198,7 @@ class Controller final : public source::Sink, public server::Api {
   std::vector<std::string> reasons_;                 // changes not applied yet
   bool policy_dirty_ = true;
   bool node_dirty_ = true;
+  bool listed_ = false;  // since memory was last given back
   std::optional<Clock::time_point> look_at_node_at_;
   std::string not_put_back_;               // "": the node is as it has to be
   std::vector<std::string> found_before_;  // by the last look, if it could not put all back

@@ -38,7 +38,7 @@ nlohmann::json pod_json(const model::Pod& pod) {
     ports.push_back(
         {{"name", port.name}, {"protocol", static_cast<unsigned>(port.protocol)}, {"port", port.port}});
   nlohmann::json json{{"uid", pod.uid},
-                      {"staticUID", pod.static_uid},
+                      {"staticUID", pod.static_uid ? *pod.static_uid : ""},
                       {"labels", pod.labels.map()},
                       {"ports", std::move(ports)},
                       {"created", pod.created},
@@ -54,12 +54,14 @@ std::shared_ptr<const model::Pod> pod_from(const nlohmann::json& json, const Att
   pod->ns = attachment.pod_namespace;
   pod->name = attachment.pod_name;
   json.at("uid").get_to(pod->uid);
-  json.at("staticUID").get_to(pod->static_uid);
+  if (auto uid = json.at("staticUID").get<std::string>(); !uid.empty()) pod->static_uid = std::move(uid);
   pod->labels = model::Labels(json.at("labels").get<model::Labels::Map>());
+  model::ContainerPorts::List ports;
   for (const auto& port : json.at("ports"))
-    pod->ports.push_back({port.at("name").get<std::string>(),
+    ports.push_back({port.at("name").get<std::string>(),
                           static_cast<model::Protocol>(port.at("protocol").get<std::uint8_t>()),
                           port.at("port").get<std::uint16_t>()});
+  pod->ports = std::move(ports);
   json.at("created").get_to(pod->created);
   json.at("egressLimited").get_to(pod->egress_limited);
   json.at("finished").get_to(pod->finished);

@@ -81,16 +81,43 @@ bool is_label_key(std::string_view key) {
 
 bool is_label_value(std::string_view value) { return value.empty() || is_label_name(value); }
 
-Field::Field(Context& context, const nlohmann::json* value, std::string path)
-    : context_(&context),
-      value_(value != nullptr && value->is_null() ? nullptr : value),
-      path_(std::move(path)) {}
-
-void Field::fail(const std::string& what) const {
-  if (context_->error.empty()) context_->error = path_.empty() ? what : path_ + ": " + what;
+std::string Context::path(std::uint32_t step) const {
+  const Step& last = steps[step];
+  if (last.kind == Step::Kind::kRoot) return std::string(last.key);
+  const auto before = path(last.parent);
+  switch (last.kind) {
+    case Step::Kind::kItem:
+      return fmt::format("{}[{}]", before, last.index);
+    case Step::Kind::kEntry:
+      return fmt::format("{}[{}]", before, printable(last.key));
+    default:
+      return before.empty() ? printable(last.key) : before + "." + printable(last.key);
+  }
 }
 
-void Field::warn(const std::string& what) const { context_->warnings.push_back(path_ + ": " + what); }
+Field::Field(Context& context, const nlohmann::json* value, std::string_view name)
+    : Field(context, value, Context::Step{0, Context::Step::Kind::kRoot, 0, name}) {}
+
+Field::Field(Context& context, const nlohmann::json* value, const Context::Step& step)
+    : context_(&context),
+      value_(value != nullptr && value->is_null() ? nullptr : value),
+      step_(static_cast<std::uint32_t>(context.steps.size())) {
+  context.steps.push_back(step);
+}
+
+Field Field::entry(const std::string& key, const nlohmann::json& value) const {
+  return {*context_, &value, {step_, Context::Step::Kind::kEntry, 0, key}};
+}
+
+void Field::fail(const std::string& what) const {
+  if (!context_->error.empty()) return;
+  const auto path = context_->path(step_);
+  context_->error = path.empty() ? what : path + ": " + what;
+}
+
+void Field::warn(const std::string& what) const {
+  context_->warnings.push_back(context_->path(step_) + ": " + what);
+}
 
 bool Field::expect(bool type_is_right, const char* type) const {
   if (!type_is_right) fail(fmt::format("{} is not {}", describe(*value_), type));
@@ -98,19 +125,18 @@ bool Field::expect(bool type_is_right, const char* type) const {
 }
 
 Field Field::at(std::string_view key) const {
-  std::string path = path_.empty() ? printable(key) : path_ + "." + printable(key);
-  if (value_ == nullptr || !expect(value_->is_object(), "a map"))
-    return {*context_, nullptr, std::move(path)};
+  const Context::Step step{step_, Context::Step::Kind::kMember, 0, key};
+  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {*context_, nullptr, step};
   const auto found = value_->find(key);
-  return {*context_, found == value_->end() ? nullptr : &*found, std::move(path)};
+  return {*context_, found == value_->end() ? nullptr : &*found, step};
 }
 
 std::vector<Field> Field::items() const {
   std::vector<Field> fields;
   if (value_ == nullptr || !expect(value_->is_array(), "a list")) return fields;
   fields.reserve(value_->size());
-  for (std::size_t i = 0; i < value_->size(); ++i)
-    fields.emplace_back(*context_, &(*value_)[i], fmt::format("{}[{}]", path_, i));
+  for (std::uint32_t i = 0; i < value_->size(); ++i)
+    fields.push_back(Field(*context_, &(*value_)[i], {step_, Context::Step::Kind::kItem, i, {}}));
   return fields;
 }
 
@@ -212,7 +238,7 @@ Labels Field::labels() const {
   Labels::Map labels;
   if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {};
   for (const auto& [key, value] : value_->items()) {
-    const Field field(*context_, &value, fmt::format("{}[{}]", path_, printable(key)));
+    const Field field = entry(key, value);
     auto content = field.text();  // null is the empty value, as for the API server
     if (!is_label_key(key)) {
       field.fail("is not a label key such as app or example.com/app");
@@ -225,7 +251,7 @@ Labels Field::labels() const {
     if (context_->failed()) return {};
     labels.emplace(key, std::move(content));
   }
-  return Labels(std::move(labels));
+  return Labels(labels);
 }
 
 bool Field::has_unknown(std::initializer_list<std::string_view> known) const {

@@ -19,21 +19,32 @@
 
 namespace sluice::model {
 
+// Where a value stands is put into words only for a message: an object may have tens of thousands of values.
 struct Context {
+  struct Step {
+    std::uint32_t parent = 0;  // index of the step before
+    enum class Kind { kRoot, kMember, kEntry, kItem } kind = Kind::kRoot;
+    std::uint32_t index = 0;  // of an item
+    std::string_view key;     // of a member (a field's name) or an entry (of a map whose keys are the user's); lives elsewhere
+  };
   std::string error;  // empty: none so far
   std::vector<std::string> warnings;
+  std::vector<Step> steps;
   [[nodiscard]] bool failed() const { return !error.empty(); }
+  // "spec.ingress[0].from[2]"
+  [[nodiscard]] std::string path(std::uint32_t step) const;
 };
 
 class Field {
  public:
-  Field(Context& context, const nlohmann::json* value, std::string path);
+  // The value that the others are in. `name`: what their paths begin with; a literal.
+  Field(Context& context, const nlohmann::json* value, std::string_view name = "");
 
   [[nodiscard]] bool present() const { return value_ != nullptr; }
   [[nodiscard]] bool is_text() const { return value_ != nullptr && value_->is_string(); }
-  [[nodiscard]] const std::string& path() const { return path_; }
 
-  [[nodiscard]] Field at(std::string_view key) const;      // a member; absent if there is none
+  // A member; absent if there is none. The key has to live as long as the context.
+  [[nodiscard]] Field at(std::string_view key) const;
   [[nodiscard]] std::vector<Field> items() const;          // of an array
   [[nodiscard]] std::string text() const;                  // "" if absent
   [[nodiscard]] std::string required_text() const;         // an error if absent or empty
@@ -58,13 +69,15 @@ class Field {
   void warn(const std::string& what) const;
 
  private:
+  Field(Context& context, const nlohmann::json* value, const Context::Step& step);
+  [[nodiscard]] Field entry(const std::string& key, const nlohmann::json& value) const;
   [[nodiscard]] std::optional<Prefix> cidr_of(std::string_view text) const;
   [[nodiscard]] bool is_number_between(std::uint64_t least, std::uint64_t most) const;
   bool expect(bool type_is_right, const char* type) const;
 
   Context* context_;
   const nlohmann::json* value_;  // null: absent
-  std::string path_;
+  std::uint32_t step_;           // of the context's
 };
 
 // A string from outside, fit to be quoted in a message: shortened, and ASCII only, since

@@ -56,7 +56,7 @@ bool LabelSelector::matches(const Labels& labels) const {
 
 std::string LabelSelector::to_string() const {
   std::vector<std::string> parts;
-  for (const auto& [key, value] : match_labels) parts.push_back(key + "=" + value);
+  for (const auto& [key, value] : match_labels) parts.push_back(fmt::format("{}={}", key, value));
   for (const auto& requirement : match_expressions) parts.push_back(text_of(requirement));
   return parts.empty() ? "<all>" : fmt::format("{}", fmt::join(parts, ","));
 }

@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "common/address.h"
+#include "daemon/model/boxed.h"
+#include "daemon/model/container_ports.h"
 #include "daemon/model/labels.h"
+#include "daemon/model/protocol.h"
 
 namespace sluice::model {
 
@@ -33,9 +36,6 @@ struct LabelSelector {
   auto operator<=>(const LabelSelector&) const = default;
 };
 
-enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17, kSctp = 132 };  // IANA numbers
-[[nodiscard]] const char* to_string(Protocol protocol);                   // "TCP", …
-
 struct Node {
   std::string name;
   Labels labels;
@@ -50,13 +50,6 @@ struct Namespace {
   bool operator==(const Namespace&) const = default;
 };
 
-struct ContainerPort {
-  std::string name;  // never empty: ports without a name are left out
-  Protocol protocol = Protocol::kTcp;
-  std::uint16_t port = 0;
-  auto operator<=>(const ContainerPort&) const = default;
-};
-
 struct Pod {
   std::string ns;
   std::string name;
@@ -64,18 +57,18 @@ struct Pod {
   std::string node_name;
   Labels labels;
   std::vector<Address> ips;
-  std::vector<ContainerPort> ports;  // sorted
+  ContainerPorts ports;
   bool host_network = false;
   bool egress_limited = false;     // the CNI plugin `bandwidth` is to limit what it sends
   std::optional<bool> masquerade;  // annotation sluice.dev/masquerade; none: as the node's configuration says
   bool finished = false;           // phase Succeeded or Failed: its addresses are no longer its own
   bool terminating = false;        // has a deletionTimestamp
   std::int64_t created = 0;        // creationTimestamp in seconds since 1970; 0: not told
-  std::string static_uid;          // of a mirror pod: the UID by which kubelet and runtime know it
+  Boxed<std::string> static_uid;   // of a mirror pod: the UID by which kubelet and runtime know it
   bool operator==(const Pod&) const = default;
   // A sandbox with this UID is this pod's. A side that does not tell its UID goes by the name alone.
   [[nodiscard]] bool has_uid(const std::string& other) const {
-    return uid.empty() || other.empty() || uid == other || (!static_uid.empty() && static_uid == other);
+    return uid.empty() || other.empty() || uid == other || (static_uid && *static_uid == other);
   }
 };
 
@@ -88,8 +81,9 @@ struct IpBlock {
 // NetworkPolicyPeer. With none of the three set it matches nothing: what a peer becomes that has a field
 // unknown to us.
 struct PolicyPeer {
-  std::optional<LabelSelector> pod_selector;
-  std::optional<LabelSelector> namespace_selector;
+  // A policy may have tens of thousands of peers, and those that are many are blocks.
+  Boxed<LabelSelector> pod_selector;
+  Boxed<LabelSelector> namespace_selector;
   std::optional<IpBlock> ip_block;
   bool operator==(const PolicyPeer&) const = default;
 };

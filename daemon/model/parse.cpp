@@ -127,7 +127,7 @@ Pod parse_pod(const Field& root, Metadata metadata) {
   const auto annotations = root.at("metadata").at("annotations");
   pod.egress_limited = annotations.at(kEgressBandwidth).present();
   pod.masquerade = parse_masquerade(annotations.at(kMasquerade));
-  pod.static_uid = annotations.at(kMirror).text();
+  if (auto uid = annotations.at(kMirror).text(); !uid.empty()) pod.static_uid = std::move(uid);
   pod.created = parse_time(root.at("metadata").at("creationTimestamp"));
   pod.terminating = root.at("metadata").at("deletionTimestamp").present();
 
@@ -136,13 +136,13 @@ Pod parse_pod(const Field& root, Metadata metadata) {
   if (!pod.node_name.empty() && !is_dns_subdomain(pod.node_name))
     spec.at("nodeName").fail(fmt::format("'{}' is not the name of a node", printable(pod.node_name)));
   pod.host_network = spec.at("hostNetwork").boolean();
-  for (const auto& container : spec.at("containers").items()) parse_container_ports(container, pod.ports);
+  ContainerPorts::List ports;
+  for (const auto& container : spec.at("containers").items()) parse_container_ports(container, ports);
   for (const auto& container : spec.at("initContainers").items()) {
     // A sidecar: it runs as long as the pod does.
-    if (container.at("restartPolicy").text() == "Always") parse_container_ports(container, pod.ports);
+    if (container.at("restartPolicy").text() == "Always") parse_container_ports(container, ports);
   }
-  std::sort(pod.ports.begin(), pod.ports.end());
-  pod.ports.erase(std::unique(pod.ports.begin(), pod.ports.end()), pod.ports.end());
+  pod.ports = std::move(ports);
 
   const auto status = root.at("status");
   for (const auto& item : status.at("podIPs").items()) {
@@ -222,7 +222,7 @@ Object parse_body(const Field& root, Kind kind) {
 // "NetworkPolicy shop/x", as far as that can be told.
 std::string title(const nlohmann::json& json, Kind kind) {
   Context unheeded;
-  const auto metadata = Field(unheeded, &json, "").at("metadata");
+  const auto metadata = Field(unheeded, &json).at("metadata");
   const auto ns = printable(metadata.at("namespace").text());
   const auto name = printable(metadata.at("name").text());
   if (name.empty()) return fmt::format("{} without a name", to_string(kind));
@@ -232,7 +232,7 @@ std::string title(const nlohmann::json& json, Kind kind) {
 
 Result<Parsed> parse_checked(const nlohmann::json& json, Kind kind) {
   Context context;
-  const Field root(context, &json, "");
+  const Field root(context, &json);
   if (!json.is_object()) return failure("{}: is not a map", to_string(kind));
   if (const auto own = root.at("kind").text(); !own.empty() && own != to_string(kind))
     root.at("kind").fail(fmt::format("'{}' is not {}", printable(own), to_string(kind)));
@@ -259,7 +259,7 @@ constexpr KnownKind kKnown[] = {{Kind::kNode, "v1", ""},
 Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
   if (!json.is_object()) return failure("the object is not a map");
   Context context;
-  const Field root(context, &json, "");
+  const Field root(context, &json);
   const auto kind = root.at("kind").required_text();
   const auto api_version = root.at("apiVersion").required_text();
   if (context.failed())
@@ -299,7 +299,7 @@ Result<Parsed> parse_object(const nlohmann::json& json, Kind kind) try {
 std::optional<Object> closed_policy(const nlohmann::json& json) try {
   if (!json.is_object()) return std::nullopt;
   Context context;
-  const Field root(context, &json, "");
+  const Field root(context, &json);
   auto metadata = parse_metadata(root, Kind::kNetworkPolicy);
   if (context.failed()) return std::nullopt;
   NetworkPolicy policy;

@@ -148,6 +148,7 @@ std::optional<PolicyRule> parse_rule(const Field& field, const char* peers_name)
   const bool unknown = field.has_unknown({peers_name, "ports"});
   PolicyRule rule;
   for (const auto& item : field.at(peers_name).items()) rule.peers.push_back(parse_peer(item));
+  rule.peers.shrink_to_fit();
   const auto ports = field.at("ports").items();
   for (const auto& item : ports) {
     if (auto port = parse_port(item)) rule.ports.push_back(std::move(*port));

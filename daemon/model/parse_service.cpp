@@ -18,8 +18,9 @@ namespace sluice::model {
 
 namespace {
 
-// An EndpointSlice's are those of the API server or more; it sets a Service none but its size.
+// The API server's own, or more; it sets a Service none but its size. Of an EndpointSlice's ports it takes 20,000.
 constexpr std::size_t kPortsMost = 20'000;
+constexpr std::size_t kEndpointPortsMost = 4096;  // a Service may not have as many frontends
 constexpr std::size_t kEndpointsMost = 1000;
 constexpr std::size_t kEndpointAddressesMost = 100;
 constexpr std::size_t kHintsMost = 100;
@@ -187,7 +188,7 @@ Endpoint parse_endpoint(const Field& field, bool ipv4) {
 std::vector<EndpointPort> parse_endpoint_ports(const Field& field) {
   std::vector<EndpointPort> ports;
   std::set<std::string> names;
-  for (const auto& item : field.items(kPortsMost)) {
+  for (const auto& item : field.items(kEndpointPortsMost)) {
     EndpointPort port;
     port.name = dns_label_or_nothing(item.at("name"));
     port.protocol = item.at("protocol").protocol().value_or(Protocol::kTcp);

@@ -41,6 +41,28 @@ Cuts cut(const AtomSet& in_force, const Atoms& atoms) {
   return cuts;
 }
 
+// Sees it as soon as it is so: to cut all that hostile policies name would take seconds. By sorting, whose time nobody can make
+// long by the addresses that they choose.
+bool more_prefixes_than(std::uint64_t most, const AtomSet& in_force, const Atoms& atoms) {
+  constexpr std::size_t kFirstLook = 4096;
+  std::vector<Prefix> named;
+  std::size_t next_look = kFirstLook;
+  const auto look = [&] {
+    std::ranges::sort(named);
+    named.erase(std::unique(named.begin(), named.end()), named.end());
+    next_look = 2 * named.size() + kFirstLook;
+    return named.size() > most;
+  };
+  for (const AtomId atom : in_force) {
+    for (const auto& block : std::get<Blocks>(atoms.content(atom)).any_of) {
+      named.push_back(block.cidr);
+      named.insert(named.end(), block.except.begin(), block.except.end());
+      if (named.size() >= next_look && look()) return true;
+    }
+  }
+  return look();
+}
+
 // Walks the prefixes from the outer to the inner ones and knows at each what is true there. A step costs what
 // the prefix itself changes, not what is around it.
 class WalkOfFamily {
@@ -105,12 +127,16 @@ class Walk {
 
 }  // namespace
 
-BlockIndex::Cost BlockIndex::cost(const AtomSet& blocks, const Atoms& atoms) {
+std::optional<BlockIndex::Cost> BlockIndex::cost(const AtomSet& blocks, const Atoms& atoms,
+                                                 const Cost& most) {
+  if (more_prefixes_than(most.prefixes, blocks, atoms)) return std::nullopt;
   const Cuts cuts = cut(blocks, atoms);
   Cost cost{cuts.prefixes.size(), 0};
   Walk walk(cuts);
-  for (const auto& [prefix, mentions] : cuts.prefixes)
+  for (const auto& [prefix, mentions] : cuts.prefixes) {
     cost.memberships += walk.enter(prefix, mentions).size();
+    if (cost.memberships > most.memberships) break;
+  }
   return cost;
 }
 

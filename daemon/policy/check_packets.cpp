@@ -153,7 +153,7 @@ class Generator {
 
   [[nodiscard]] Remote meant_by(const PolicyPeer& peer, const std::string& policy_ns) {
     if (peer.ip_block) return {border_of(*peer.ip_block), nullptr};
-    const model::LabelSelector pods = peer.pod_selector.value_or(model::LabelSelector());
+    const model::LabelSelector pods = peer.pod_selector ? *peer.pod_selector : model::LabelSelector();
     const std::string* ns = &policy_ns;
     if (peer.namespace_selector) {
       if (namespaces_.empty()) return anyone();

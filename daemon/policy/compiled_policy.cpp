@@ -26,7 +26,7 @@ void add_peer(Peers& peers, const model::PolicyPeer& peer, const std::string& ns
   if (peer.ip_block || !by_selector) return;
   PodPredicate predicate;
   if (peer.namespace_selector) {
-    predicate.namespaces = peer.namespace_selector;
+    predicate.namespaces = *peer.namespace_selector;
   } else {
     predicate.ns = ns;
   }
@@ -120,7 +120,8 @@ void CompiledPolicy::enter(Atoms& atoms, const Limits& limits) {
     }
   }
   sort_and_dedupe(blocks);
-  const auto cost = BlockIndex::cost(blocks, atoms);
+  const BlockIndex::Cost most{limits.prefixes, limits.memberships};
+  const auto cost = BlockIndex::cost(blocks, atoms, most).value_or(BlockIndex::Cost{limits.prefixes + 1, 0});
   demand.prefixes = cost.prefixes;
   demand.memberships = cost.memberships;
   if (demand.named_ports > limits.named_ports) return;

@@ -42,6 +42,7 @@ using NameUse = std::pair<AtomId, PortName>;
 struct Demand {
   std::uint64_t peer_ports = 0;
   std::uint64_t named_ports = 0;
+  // Counted until they are more than a policy may have.
   std::uint64_t prefixes = 0;
   std::uint64_t memberships = 0;
 };

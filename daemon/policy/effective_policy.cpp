@@ -22,7 +22,7 @@ std::string text_of(const PolicyPeer& peer, const std::string& ns) {
   }
   if (!peer.pod_selector && !peer.namespace_selector) return "nobody (a peer without a selector)";
   const model::LabelSelector everything;
-  const auto& pods = peer.pod_selector.value_or(everything);
+  const auto& pods = peer.pod_selector ? *peer.pod_selector : everything;
   const std::string who = pods == everything ? "all pods" : "pods " + pods.to_string();
   if (!peer.namespace_selector) return who + " in namespace " + ns;
   if (*peer.namespace_selector == everything) return who + " in all namespaces";

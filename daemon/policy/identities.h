@@ -29,7 +29,7 @@ struct KnownPod {
 struct Identity {
   std::string ns;
   model::Labels labels;
-  std::vector<model::ContainerPort> ports;
+  model::ContainerPorts ports;
   AtomSet atoms;  // the pod predicates in force that match
   // Classes by block set (BlockIndex), as far as they were asked for, under the rules of that revision; see
   // PeerPods.

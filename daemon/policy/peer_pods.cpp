@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <iterator>
 #include <utility>
 
@@ -42,15 +41,8 @@ void erase(std::vector<std::uint32_t>& sorted, std::uint32_t number) {
 
 }  // namespace
 
-std::size_t PeerPods::Hash::operator()(const PodKey& key) const {
-  const std::hash<std::string_view> hash;
-  return hash(key.ns) * 31 + hash(key.name);
-}
-
 void PeerPods::set_pod(const std::string& key, const std::shared_ptr<const model::Pod>& now) {
-  const auto slash = key.find('/');
-  const std::string_view all = key;
-  const auto known = pods_.find(PodKey{all.substr(0, slash), all.substr(slash + 1)});
+  const auto known = pods_.find(model::NamespacedName::of(key));
   if (known != pods_.end() ? known->source == now : now == nullptr) return;
   std::shared_ptr<Identity> identity;
   if (now != nullptr && is_peer(*now)) identity = identities_.of(*now);

@@ -7,11 +7,11 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "daemon/model/by_name.h"
 #include "daemon/policy/atom.h"
 #include "daemon/policy/blocks.h"
 #include "daemon/policy/identities.h"
@@ -51,24 +51,9 @@ class PeerPods {
   void sweep(unsigned kept);
 
  private:
-  struct PodKey {
-    std::string_view ns, name;
+  struct NameOf {
+    model::NamespacedName operator()(const KnownPod& pod) const { return {pod.source->ns, pod.source->name}; }
   };
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(const PodKey& key) const;
-    std::size_t operator()(const KnownPod& pod) const { return (*this)(key_of(pod)); }
-  };
-  struct Equal {
-    using is_transparent = void;
-    template <typename Left, typename Right>
-    bool operator()(const Left& left, const Right& right) const {
-      const auto a = key_of(left), b = key_of(right);
-      return a.ns == b.ns && a.name == b.name;
-    }
-  };
-  [[nodiscard]] static PodKey key_of(const PodKey& key) { return key; }
-  [[nodiscard]] static PodKey key_of(const KnownPod& pod) { return {pod.source->ns, pod.source->name}; }
 
   void add(const KnownPod& pod);
   void take_away(const KnownPod& pod);
@@ -83,7 +68,7 @@ class PeerPods {
   Atoms& atoms_;
   Interner<AtomSet> classes_;
   Identities identities_;
-  std::unordered_set<KnownPod, Hash, Equal> pods_;
+  std::unordered_set<KnownPod, model::HashByName<NameOf>, model::EqualByName<NameOf>> pods_;
   std::multimap<Address, const KnownPod*> addresses_;  // of pods_, as far as they are peers
   BlockIndex blocks_;
   std::map<PortName, AtomSet> name_uses_;

@@ -24,7 +24,7 @@ std::string Refusals::asks_too_much(const Demand& demand) const {
            "CIDRs and exceptions, each as often as lists of blocks hold it"}};
   for (const auto& part : parts)
     if (part.asked > part.most)
-      return fmt::format("it has {} {}; the most are {}", part.asked, part.what, part.most);
+      return fmt::format("it has more than {} {}", part.most, part.what);
   return "";
 }
 
@@ -56,9 +56,8 @@ bool Refusals::exceeds(const Usage& usage, std::uint64_t most, const std::string
   for (auto* policy : std::views::reverse(in_force_)) {
     if (left == 0) break;
     if (policy->source->ns != ns || policy->refused) continue;
-    const auto why =
-        fmt::format("this node has room for {} {} and the policies ask for {}; namespace {} asks for most",
-                    most, what, usage.total, ns);
+    const auto why = fmt::format("this node has room for {} {}, and the policies ask for more; namespace {} asks for most",
+                                 most, what, ns);
     without_room_.emplace(policy->serial, why);
     --left;
   }

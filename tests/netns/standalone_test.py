@@ -239,7 +239,7 @@ class NodeTest(sluice_test.SluiceTest):
         self.policy("big", big)
         told = self.node.get("/v1/status")["rejected"]
         self.assertEqual(len(told), 1)
-        self.assertRegex(told[0], "^NetworkPolicy x/big is refused: it has 6250000 CIDRs .* the most are 2000000$")
+        self.assertRegex(told[0], "^NetworkPolicy x/big is refused: it has more than 2000000 CIDRs ")
         self.assertIn("refused", self.node.get("/v1/endpoints/x/b/policy")["rules"][0]["text"])
         self.assertFalse(tcp_reaches(self.a, self.b.address, PORT, 0.3))
         self.policy("for-a", ingress({"app": "a"}, select(app="c")))

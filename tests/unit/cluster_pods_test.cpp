@@ -37,7 +37,7 @@ class ClusterPods : public testing::Test {
   std::string app_of(std::uint32_t id) {
     const auto& pods = state_.cluster().pods;
     const auto found = pods.find(state_.cluster().endpoints.at(id).key());
-    return found == pods.end() ? "?" : found->second->labels.at("app");
+    return found == pods.end() ? "?" : std::string(found->second->labels.at("app"));
   }
   // The label `app` of those who are peers at the address.
   std::string apps_at(const char* ip) {
@@ -93,7 +93,7 @@ TEST_F(ClusterPods, APodIsItsUidNotItsName) {
 
 TEST_F(ClusterPods, AMirrorPodIsKnownByTheUidOfItsStaticPod) {
   auto mirror = pod("etcd", "u1", "etcd");
-  mirror.static_uid = "hash";
+  mirror.static_uid = std::string("hash");
   put(mirror);
   attach(1, "etcd", "hash", "10.1.0.2");
   EXPECT_EQ(app_of(1), "etcd");
@@ -200,13 +200,20 @@ const model::Pod* walked(const policy::Cluster& cluster, const Address& address)
   return nullptr;
 }
 
-TEST_F(ClusterPods, EqualLabelsShareTheirMemory) {
-  for (int i = 0; i < 5000; ++i) put(pod("p" + std::to_string(i), "", "app" + std::to_string(i / 10)));
+TEST_F(ClusterPods, EqualLabelsAndPortsShareTheirMemory) {
+  for (int i = 0; i < 5000; ++i) {
+    auto made = pod("p" + std::to_string(i), "", "app" + std::to_string(i / 10));
+    made.ports = {{"http", model::Protocol::kTcp, static_cast<std::uint16_t>(1 + i / 10)}};
+    put(made);
+  }
+  const auto ports_of = [&](int i) { return state_.pod("shop", "p" + std::to_string(i))->ports; };
+  EXPECT_TRUE(ports_of(4990).shares_with(ports_of(4999)));
+  EXPECT_EQ(ports_of(4999)[0].port, 500);
   const auto labels_of = [&](int i) { return state_.pod("shop", "p" + std::to_string(i))->labels; };
-  EXPECT_EQ(&labels_of(4990).map(), &labels_of(4999).map());
+  EXPECT_TRUE(labels_of(4990).shares_with(labels_of(4999)));
   EXPECT_EQ(labels_of(4999).at("app"), "app499");
   auto changed = labels_of(4999);
-  changed["app"] = "other";
+  changed.set("app", "other");
   EXPECT_EQ(labels_of(4990).at("app"), "app499");
 }
 

@@ -378,6 +378,14 @@ TEST(ParseService, RefusesListsThatNoServerWouldSend) {
   endpoints["endpoints"] = json::array({{{"addresses", many(101, address)}}});
   EXPECT_EQ(error_of(endpoints, "EndpointSlice shop/web-1"),
             "endpoints[0].addresses: has 101 items; 100 is the most");
+
+  endpoints = slice(R"("addressType":"IPv4")");
+  endpoints["ports"] = many(4096, [](std::size_t i) {
+    return json{{"name", fmt::format("p{}", i)}, {"port", i + 1}};
+  });
+  EXPECT_EQ(good<EndpointSlice>(endpoints).ports.size(), 4096u);
+  endpoints["ports"].push_back(json::object());
+  EXPECT_EQ(error_of(endpoints, "EndpointSlice shop/web-1"), "ports: has 4097 items; 4096 is the most");
 }
 
 }  // namespace

@@ -223,11 +223,11 @@ TEST_F(CompilerTest, ANumberThatAPeersPortNameGetsIsANewTable) {
   const std::vector policies{egress("shop", "app=cart", {{{namespaces("")}, {tcp("http")}}})};
   const auto before = compile(policies);
   model::Pod pod = *cluster.pods.at("lab/db");
-  pod.ports.push_back({"http", Protocol::kTcp, 9090});
+  pod.ports = {{"http", Protocol::kTcp, 9090}};
   add_pod(cluster, pod);
   const auto known_number = compiler.compile(cluster, kEverything);
   EXPECT_EQ(known_number->endpoints, before->endpoints) << "another peer had 9090 already";
-  pod.ports.front().port = 7070;
+  pod.ports = {{"http", Protocol::kTcp, 7070}};
   add_pod(cluster, pod);
   const auto new_number = compiler.compile(cluster, kEverything);
   EXPECT_NE(new_number->endpoints.at(kCart).table, before->endpoints.at(kCart).table);

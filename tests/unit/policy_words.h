@@ -39,7 +39,7 @@ inline model::LabelSelector selector(const std::string& text) {
       result.match_expressions.push_back(
           {term.substr(0, notin), Operator::kNotIn, split(term.substr(notin + 7), '|')});
     } else if (const auto equals = term.find('='); equals != std::string::npos) {
-      result.match_labels[term.substr(0, equals)] = term.substr(equals + 1);
+      result.match_labels.set(term.substr(0, equals), term.substr(equals + 1));
     } else if (term.starts_with('!')) {
       result.match_expressions.push_back({term.substr(1), Operator::kDoesNotExist, {}});
     } else {
@@ -96,7 +96,6 @@ inline NetworkPolicy egress(const std::string& ns, const std::string& selected, 
 }
 
 inline void add_pod(Cluster& cluster, model::Pod pod) {
-  std::ranges::sort(pod.ports);
   const std::string key = pod.ns + "/" + pod.name;
   cluster.pods[key] = std::make_shared<const model::Pod>(std::move(pod));
 }
@@ -134,7 +133,7 @@ inline std::vector<NetworkPolicy> add_pods_that_admit_anybody(Cluster& cluster, 
 inline Cluster small_cluster() {
   const auto at = [](const char* address) { return std::vector<Address>{*Address::parse(address)}; };
   const auto ns = [](const char* name, model::Labels labels) {
-    labels["kubernetes.io/metadata.name"] = name;
+    labels.set("kubernetes.io/metadata.name", name);
     return model::Namespace{name, std::move(labels)};
   };
   Cluster cluster;

@@ -117,8 +117,8 @@ class RandomCluster {
 
   [[nodiscard]] model::Labels random_labels() {
     model::Labels labels;
-    if (below(5) != 0) labels["app"] = std::string(1, static_cast<char>('x' + below(3)));
-    if (below(2) != 0) labels["tier"] = std::to_string(below(2));
+    if (below(5) != 0) labels.set("app", std::string(1, static_cast<char>('x' + below(3))));
+    if (below(2) != 0) labels.set("tier", std::to_string(below(2)));
     return labels;
   }
 
@@ -144,7 +144,7 @@ class RandomCluster {
 
   void put_namespace(const std::string& name) {
     model::Namespace ns{name, random_labels()};
-    ns.labels["kubernetes.io/metadata.name"] = name;
+    ns.labels.set("kubernetes.io/metadata.name", name);
     cluster_.namespaces[name] = ns;
   }
 
@@ -161,10 +161,11 @@ class RandomCluster {
     if (below(10) != 0)
       pod.ips.push_back(Address::from_v4(0x0a000100U + static_cast<std::uint32_t>(below(256))));
     if (below(4) == 0) pod.ips.push_back(random_v6());
+    model::ContainerPorts::List ports;
     for (const char* name : kNames) {
-      if (below(2) != 0) pod.ports.push_back({name, random_protocol(), any(kNumbers)});
+      if (below(2) != 0) ports.push_back({name, random_protocol(), any(kNumbers)});
     }
-    std::ranges::sort(pod.ports);
+    pod.ports = std::move(ports);
     const std::string key = pod.ns + "/" + pod.name;
     cluster_.pods[key] = std::make_shared<const model::Pod>(std::move(pod));
   }

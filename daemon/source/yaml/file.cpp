@@ -140,7 +140,7 @@ void File::parse() {
     for (const auto& warning : (*parsed)->warnings)
       warnings_.push_back(fmt::format("{}:{}: {}", name_, line, warning));
     if (auto* ns = std::get_if<model::Namespace>(&(*parsed)->object))
-      ns->labels["kubernetes.io/metadata.name"] = ns->name;  // as the API server sees to
+      ns->labels.set("kubernetes.io/metadata.name", ns->name);  // as the API server sees to
     auto key = model::key_of((*parsed)->object);
     const auto [place, inserted] = entries.try_emplace(std::move(key), Entry{(*parsed)->object, line});
     if (!inserted)
