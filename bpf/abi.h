@@ -48,6 +48,8 @@ enum {
 	SLUICE_MAX_AFFINITIES = 65536,
 	SLUICE_MAX_SERVICE_SOURCES = 65536,
 	SLUICE_MAX_SOCKET_PEERS = 65536,
+	SLUICE_MAX_UPLINKS = 256,
+	SLUICE_MAX_MASQUERADE_ADDRESSES = 256,	/* their numbers are 1 … MAX-1 */
 	SLUICE_TUNNEL_FLOWS = 4096,
 	SLUICE_TUNNEL_HOPS = 256,
 };
@@ -102,7 +104,7 @@ enum sluice_hook {
 	SLUICE_HOOK_POD = 0,		/* host side of a pod's veth, ingress: from the pod */
 	SLUICE_HOOK_HOST = 1,		/* sluice_net, ingress: from the node's own stack (sent out by sluice_host) */
 	SLUICE_HOOK_OVERLAY = 2,	/* sluice_vxlan, ingress: from another node */
-	SLUICE_HOOK_UPLINK = 3,		/* the node's uplink, ingress */
+	SLUICE_HOOK_UPLINK = 3,		/* an uplink of the node, ingress */
 	SLUICE_HOOK_PROBE = 4,		/* BPF_PROG_TEST_RUN of a candidate generation */
 	SLUICE_HOOK_ANSWER = 5,		/* none: an ICMP error of this node, in the place of the packet that it is about */
 	SLUICE_HOOK_COUNT = 6,
@@ -179,13 +181,14 @@ struct sluice_ct_key {
 
 enum sluice_ct_flags {		/* of an entry from its insertion to its end */
 	SLUICE_CT_ORIGIN_HIGH = 1 << 0,	/* the originator is addr[1] */
-	SLUICE_CT_MASQUERADE = 1 << 1,	/* the outside sees the node's address, snat_port_be, as the originator */
+	SLUICE_CT_MASQUERADE = 1 << 1,	/* the outside sees an address of the node, snat_port_be, as the originator */
 	SLUICE_CT_ALIAS = 1 << 2,	/* addr:port_be is the originator inside */
 	SLUICE_CT_STACK = 1 << 3,	/* came by the node's stack, which may translate it: replies go back there */
 	SLUICE_CT_SERVICE = 1 << 4,	/* the originator, at client_port_be, sees addr:port_be as the other end */
 	SLUICE_CT_FRONT = 1 << 5,	/* addr:port_be is the backend, which sees client_port_be */
-	SLUICE_CT_SNAT_LOCAL = 1 << 6,	/* of MASQUERADE: by config.local_snat_ipv4 */
-	SLUICE_CT_OWN_NODE = 1 << 7,	/* the originator is this node itself: see SLUICE_PKT_OWN_NODE */
+	SLUICE_CT_OWN_NODE = 1 << 6,	/* the originator is this node itself: see SLUICE_PKT_OWN_NODE */
+	/* From this bit on, of MASQUERADE: the number of the address in `masquerade_addresses`. */
+	SLUICE_CT_NUMBER_SHIFT = 8,
 };
 
 enum sluice_ct_progress {	/* how far the connection has come; an alias mirrors it */
@@ -468,7 +471,7 @@ SLUICE_INLINE __u64 sluice_fragment_seal(const struct sluice_fragment_key *key, 
 /* ---- Services --------------------------------------------------------------------------- */
 enum sluice_service_scope {	/* where the packet comes from */
 	SLUICE_SCOPE_INSIDE = 0,	/* pods, the node itself */
-	SLUICE_SCOPE_OUTSIDE = 1,	/* other nodes and the world, by the uplink */
+	SLUICE_SCOPE_OUTSIDE = 1,	/* other nodes and the world, by an uplink */
 };
 
 struct sluice_service_key {	/* `services`: HASH */
@@ -604,7 +607,7 @@ struct sluice_mac_key {		/* `macs`: HASH, pod's MAC -> endpoint id (__u32) */
 /* `locals`: HASH, struct sluice_addr of a pod of this node -> endpoint id (__u32) */
 
 enum sluice_route_kind {
-	SLUICE_ROUTE_WORLD = 0,		/* nothing found: leaves the cluster by the uplink, masqueraded */
+	SLUICE_ROUTE_WORLD = 0,		/* nothing found: leaves the cluster by an uplink, masqueraded */
 	SLUICE_ROUTE_PODS = 1,		/* this node's podCIDR: only `locals` has addresses in it */
 	SLUICE_ROUTE_HOST = 2,		/* an address of this node: to the stack */
 	SLUICE_ROUTE_TUNNEL = 3,	/* podCIDR of another node */
@@ -622,6 +625,23 @@ struct sluice_route {
 	__be32 tunnel_be;	/* TUNNEL, NODE: the node's address, IPv4 underlay */
 };
 
+/* ---- the ways out of the node ---------------------------------------------------------------- */
+enum sluice_uplink_flags {
+	SLUICE_UPLINK_ETHERNET = 1 << 0,	/* its frames have Ethernet headers */
+};
+
+/* `uplinks`: HASH, ifindex (__u32) ->. One word, which is read at once and tells whose it is: the element may be another
+ * interface's by now. */
+struct sluice_uplink {
+	__u32 ifindex;
+	__u8 number;		/* of the masquerade address of what leaves by it */
+	__u8 flags;		/* enum sluice_uplink_flags */
+	__u8 pad[2];
+} __attribute__((aligned(8)));
+
+/* `masquerade_addresses`: ARRAY of struct sluice_addr by number, all under which this node masqueraded since it booted. A
+ * connection refers to its address by the number, so a number gets another address only when no connection has it. */
+
 /* ---- the tunnel, as the modules write it ------------------------------------------------------- */
 /* `tunnel_flows`: ARRAY by source port modulo SLUICE_TUNNEL_FLOWS, when (2^20 ns) the flow last had a packet that is
  * the VXLAN device's (__u32). */
@@ -629,6 +649,7 @@ struct sluice_route {
 struct sluice_tunnel_hop {	/* `tunnel_hops`: PERCPU_ARRAY by flow, the FIB's answer of a moment ago */
 	__be32 node_be;
 	__be32 next_hop_be;
+	__u32 ifindex;		/* of the uplink */
 	__u32 asked;		/* 2^20 ns */
 	__be16 source_be;	/* UDP source port */
 	__u16 fits;		/* IPv4 packets of that size */
@@ -652,7 +673,7 @@ enum sluice_monitor_flags {
 };
 
 struct sluice_config {		/* `config`: ARRAY of one */
-	struct sluice_addr node_ipv4;	/* masquerade address; all zero: no uplink */
+	struct sluice_addr node_ipv4;	/* its InternalIP, as other nodes know it; all zero: no uplink */
 	struct sluice_addr gateway_ipv4;
 	/* Masquerade address of what the node's own stack serves, if the stack would answer past us otherwise: the
 	 * podCIDR's own, which no pod has and which the stack routes to sluice_host. */
@@ -661,7 +682,7 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u32 host_ifindex;	/* sluice_host: the stack's side */
 	__u32 net_ifindex;	/* sluice_net: our side of it */
 	__u32 vxlan_ifindex;
-	__u32 uplink_ifindex;	/* 0: none */
+	__u32 uplinks;		/* how many there are */
 	__u32 vni;
 	__u32 monitor;		/* enum sluice_monitor_flags */
 	__u32 conntrack_groups;	/* elements of the map */
@@ -670,7 +691,11 @@ struct sluice_config {		/* `config`: ARRAY of one */
 	__u16 snat_port_max;
 	__be16 tunnel_port_be;	/* of VXLAN packets that the modules write and read; 0: none, its device does */
 	__be16 vxlan_port_be;	/* of all nodes' tunnel, whoever writes and reads its packets */
-	__u8 pad[6];
+	/* In `masquerade_addresses`: */
+	__u8 node_number;	/* of node_ipv4 */
+	__u8 local_number;	/* of local_snat_ipv4 */
+	__u8 ways_differ;	/* 1: what leaves by some uplink has another address than node_ipv4 */
+	__u8 pad[3];
 	__u64 conntrack_secret[5];	/* odd; for as long as there is the table */
 };
 
@@ -792,9 +817,8 @@ enum sluice_packet_flags {
 	SLUICE_PKT_STACK = 1 << 13,		/* goes to the node's stack, wherever it is for */
 	SLUICE_PKT_SERVICE = 1 << 14,		/* NEW, to front_addr:front_port_be; dst is the backend chosen */
 	SLUICE_PKT_UNSERVICE = 1 << 15,		/* reply of a backend: nat_commit puts the Service in its place */
-	SLUICE_PKT_SNAT_LOCAL = 1 << 16,	/* of MASQUERADE: by config.local_snat_ipv4 */
-	SLUICE_PKT_ICMP_REQUEST = 1 << 17,	/* asks for an answer, so it is none */
-	SLUICE_PKT_BY_ITSELF = 1 << 18,		/* of REPLY: its connection is denied; judged as if there were none */
+	SLUICE_PKT_ICMP_REQUEST = 1 << 16,	/* asks for an answer, so it is none */
+	SLUICE_PKT_BY_ITSELF = 1 << 17,		/* of REPLY: its connection is denied; judged as if there were none */
 };
 
 enum sluice_output {
@@ -830,12 +854,13 @@ struct sluice_packet {
 	__be16 related_sport_be;
 	__be16 related_dport_be;
 	__u8 related_proto;
-	__u8 pad[3];
+	__u8 masquerade_number;	/* of a packet that opens a masqueraded connection: its address's */
+	__u8 pad[2];
 	__u32 related_src_endpoint;
 	__u32 related_dst_endpoint;
 	struct sluice_ct_key ct_key;	/* of the connection's main entry */
 	/* What nat_commit makes of the source, and of the destination's port: */
-	struct sluice_addr nat_addr;	/* MASQUERADE: the node, UNSERVICE: the Service */
+	struct sluice_addr nat_addr;	/* MASQUERADE: an address of the node, UNSERVICE: the Service */
 	__be16 nat_port_be;
 	__be16 client_port_be;	/* UNSERVICE: the originator's own */
 	__u16 verdict;		/* enum sluice_drop_reason, the firewall's (NONE: allowed) or why `refuse` gets the packet */
@@ -955,7 +980,8 @@ SLUICE_ASSERT(sizeof(struct sluice_endpoint) == 44, "sluice_endpoint");
 SLUICE_ASSERT(sizeof(struct sluice_mac_key) == 8, "sluice_mac_key");
 SLUICE_ASSERT(sizeof(struct sluice_route_key) == 20, "sluice_route_key");
 SLUICE_ASSERT(sizeof(struct sluice_route) == 8, "sluice_route");
-SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 16, "sluice_tunnel_hop");
+SLUICE_ASSERT(sizeof(struct sluice_uplink) == 8, "sluice_uplink");
+SLUICE_ASSERT(sizeof(struct sluice_tunnel_hop) == 20, "sluice_tunnel_hop");
 SLUICE_ASSERT(sizeof(struct sluice_answers) == 16, "sluice_answers");
 SLUICE_ASSERT(sizeof(struct sluice_config) == 144, "sluice_config");
 SLUICE_ASSERT(sizeof(struct sluice_live) == 8, "sluice_live");

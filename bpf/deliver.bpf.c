@@ -63,7 +63,7 @@ static __always_inline struct outcome to_host(struct __sk_buff *skb, const struc
 static __always_inline struct outcome to_vxlan_device(struct __sk_buff *skb, const struct sluice_packet *pkt,
 						      const struct sluice_config *cfg)
 {
-	/* The source that the other node knows this one by: the stack might choose another address of the uplink's. Kernels
+	/* The source that the other node knows this one by: the stack might choose another address of the node's. Kernels
 	 * before 6.0 do not know the field, and let the route decide. */
 	struct bpf_tunnel_key tunnel = {
 		.tunnel_id = cfg->vni,
@@ -93,12 +93,13 @@ static __always_inline struct outcome to_tunnel(struct __sk_buff *skb, const str
 						const struct sluice_config *cfg, struct sluice_stats *st)
 {
 	struct bpf_redir_neigh hop;
+	__u32 ifindex;
 
 	hop_init(&hop);
-	switch (tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh)) {
+	switch (tunnel_wrap(skb, pkt, cfg, &hop.ipv4_nh, &ifindex)) {
 	case TUNNEL_WRAPPED:
 		st->direct_out++;
-		return sent(bpf_redirect_neigh(cfg->uplink_ifindex, &hop, sizeof(hop), 0));
+		return sent(bpf_redirect_neigh(ifindex, &hop, sizeof(hop), 0));
 	case TUNNEL_FAILED:
 		return refused(SLUICE_DROP_REWRITE_FAILED);
 	case TUNNEL_LEFT:

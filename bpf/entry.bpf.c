@@ -258,7 +258,7 @@ int entry_overlay(struct __sk_buff *skb)
 /* ---- from outside --------------------------------------------------------------------------- */
 /* Could the ICMP error be about what a masqueraded connection, or a Service, sent? */
 static __always_inline bool is_our_error(struct __sk_buff *skb, const struct sluice_packet *pkt,
-					 const struct sluice_config *cfg, bool to_node)
+					 const struct sluice_config *cfg)
 {
 	struct sluice_service_key ADDR_ON_STACK key;
 	struct sluice_service service;
@@ -266,13 +266,13 @@ static __always_inline bool is_our_error(struct __sk_buff *skb, const struct slu
 
 	if (!embedded_parse(skb, pkt, &in) || in.src_be != addr_v4(&pkt->dst))
 		return false;
-	if (to_node && masquerade_port(cfg, in.sport_be))
+	if (masquerade_port(cfg, in.sport_be))
 		return true;
 	service_key_make(&key, &pkt->dst, in.sport_be, in.proto, SLUICE_SCOPE_OUTSIDE);
 	return service_get(&key, &service);
 }
 
-/* Could the packet, which is for the node's address, be for a masqueraded connection? */
+/* Could the packet be for a masqueraded connection? Under which addresses there are any, `nat` knows. */
 static __always_inline bool masquerade_candidate(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	return (pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP || pkt->proto == IPPROTO_ICMP) &&
@@ -283,14 +283,12 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 				    const struct sluice_config *cfg, struct ipv4_rest *rest)
 {
 	struct sluice_service service;
-	bool to_node;
 
 	/* pkt_type: a promiscuous uplink also sees what is for others. */
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    skb->pkt_type != PACKET_HOST || parse_ipv4(skb, pkt, rest))
 		return false;
-	to_node = addr_equal(&pkt->dst, &cfg->node_ipv4);
-	if (!to_node) {
+	if (!addr_equal(&pkt->dst, &cfg->node_ipv4)) {
 		pkt->dst_endpoint = local_get(&pkt->dst);
 		if (pkt->dst_endpoint)
 			return !parse_l4(skb, pkt, rest);
@@ -298,12 +296,12 @@ static __always_inline bool is_ours(struct __sk_buff *skb, struct sluice_packet 
 	if (parse_l4(skb, pkt, rest))
 		return false;
 	if (pkt->flags & SLUICE_PKT_ICMP_ERROR)
-		return is_our_error(skb, pkt, cfg, to_node);
+		return is_our_error(skb, pkt, cfg);
 	if (service_find(pkt, &service)) {
 		pkt->flags |= SLUICE_PKT_SERVICE;
 		return true;
 	}
-	return to_node && masquerade_candidate(pkt, cfg);
+	return masquerade_candidate(pkt, cfg);
 }
 
 static __always_inline __u32 from_uplink(struct sluice_packet *pkt)

@@ -39,7 +39,7 @@ static __always_inline __u32 decide_remote(struct sluice_packet *pkt)
 	if (v4_stays_inside(addr_v4(&pkt->dst)))
 		return SLUICE_DROP_NO_ROUTE;
 	cfg = config_get();
-	if (!cfg || !cfg->uplink_ifindex)
+	if (!cfg || !cfg->uplinks)
 		return SLUICE_DROP_NO_UPLINK;
 	pkt->output = SLUICE_OUTPUT_UPLINK;
 	return SLUICE_DROP_NONE;

@@ -107,6 +107,19 @@ std::optional<LinkAddress> parse_address(nlmsghdr* header) {
   return LinkAddress{static_cast<int>(info->ifa_index), address_of(own), info->ifa_prefixlen};
 }
 
+void add_next_hops(const nlattr& attribute, Route& route) {
+  const auto* hop = static_cast<const rtnexthop*>(nla_data(&attribute));
+  for (int left = nla_len(&attribute); RTNH_OK(hop, left);) {
+    const auto* nested = reinterpret_cast<const nlattr*>(RTNH_DATA(hop));
+    const int length = hop->rtnh_len - static_cast<int>(RTNH_LENGTH(0));
+    route.links.push_back(hop->rtnh_ifindex);
+    route.by_gateway |=
+        nla_find(nested, length, RTA_GATEWAY) != nullptr || nla_find(nested, length, RTA_VIA) != nullptr;
+    left -= static_cast<int>(RTNH_ALIGN(hop->rtnh_len));
+    hop = RTNH_NEXT(hop);
+  }
+}
+
 std::optional<Route> parse_route(nlmsghdr* header) {
   if (header->nlmsg_type != RTM_NEWROUTE) return std::nullopt;
   nlattr* attributes[RTA_MAX + 1] = {};
@@ -125,6 +138,9 @@ std::optional<Route> parse_route(nlmsghdr* header) {
   if (attributes[RTA_GATEWAY] != nullptr) route.gateway = address_of(attributes[RTA_GATEWAY]);
   if (attributes[RTA_PREFSRC] != nullptr) route.source = address_of(attributes[RTA_PREFSRC]);
   route.link_index = static_cast<int>(u32_of(attributes[RTA_OIF]));
+  if (route.link_index != 0) route.links.push_back(route.link_index);
+  route.by_gateway = route.gateway.has_value() || attributes[RTA_VIA] != nullptr;
+  if (attributes[RTA_MULTIPATH] != nullptr) add_next_hops(*attributes[RTA_MULTIPATH], route);
   route.protocol = info->rtm_protocol;
   if (const nlattr* metrics = attributes[RTA_METRICS])
     route.mtu = u32_of(nla_find(static_cast<const nlattr*>(nla_data(metrics)), nla_len(metrics), RTAX_MTU));

@@ -35,8 +35,8 @@ struct Link {
   bool up = false;  // IFF_UP
   bool arp = true;  // not IFF_NOARP
   bool ethernet = false;
-  int peer_index = 0;  // IFLA_LINK: veth peer's ifindex, in its own namespace
-  std::string qdisc;   // kind of the root queueing discipline: "noqueue", "tbf", …
+  int peer_index = 0;            // IFLA_LINK: veth peer's ifindex, in its own namespace
+  std::string qdisc;             // kind of the root queueing discipline: "noqueue", "tbf", …
   bool ipv4_forwarding = false;  // of this interface
   std::uint16_t vxlan_port = 0;
   PortRange vxlan_source_ports;  // 0 to 0: of ip_local_port_range
@@ -84,9 +84,11 @@ struct Route {
   Prefix destination;              // 0.0.0.0/0: default
   std::optional<Address> gateway;  // none: on link
   std::optional<Address> source;   // preferred source (RTA_PREFSRC)
-  int link_index = 0;
-  unsigned mtu = 0;           // 0: none
-  std::uint8_t protocol = 0;  // RTPROT_*; Sluice's own are kSluiceRouteProtocol
+  int link_index = 0;              // of several next hops: 0
+  std::vector<int> links;          // of all next hops; not of routes that are to be made
+  bool by_gateway = false;         // some next hop is a router, of whichever family
+  unsigned mtu = 0;                // 0: none
+  std::uint8_t protocol = 0;       // RTPROT_*; Sluice's own are kSluiceRouteProtocol
   std::uint32_t table = kMainTable;
   bool unreachable = false;  // leads nowhere: whoever sends there is told so (RTN_UNREACHABLE)
 };

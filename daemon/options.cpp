@@ -92,7 +92,8 @@ DaemonOptions parse_options(int argc, char** argv) {
   app.add_option("--node-name", c.node_name,
                  "name of this node's Node object; default: $NODE_NAME, host name");
   app.add_option("--uplink", c.uplink,
-                 "interface to the other nodes; default: the one with the node's InternalIP");
+                 "interface to the other nodes; default: the one with the node's InternalIP, or, if lo has "
+                 "it, those that routes by gateways lead out by");
   app.add_option("--mtu", c.mtu, "MTU of pods; 0: the uplink's less the tunnel's 50 bytes")
       ->check(CLI::Range(0, 65535));
   app.add_option("--bpffs", o.datapath.bpffs, "mounted bpffs that keeps programs and maps")

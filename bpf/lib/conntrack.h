@@ -162,11 +162,20 @@ static __always_inline bool ct_admitted(const struct ct_snapshot *ct)
 	return ct->entry->stamp == sluice_ct_stamp(ct->seal, live_stamp());
 }
 
-/* Whose address the other end of a masqueraded connection sees. `local`: SLUICE_CT_SNAT_LOCAL or SLUICE_PKT_SNAT_LOCAL
- * is set. */
-static __always_inline const struct sluice_addr *masquerade_addr(const struct sluice_config *cfg, bool local)
+/* The number of the address that the other end of a masqueraded connection sees. `flags`: enum sluice_ct_flags */
+static __always_inline __u8 masquerade_number(__u16 flags)
 {
-	return local ? &cfg->local_snat_ipv4 : &cfg->node_ipv4;
+	return flags >> SLUICE_CT_NUMBER_SHIFT;
+}
+
+/* Copies the address out; the array has an element for each number. */
+static __always_inline void masquerade_addr(struct sluice_addr *addr, __u8 number)
+{
+	const __u32 index = number;
+	const struct sluice_addr *found = bpf_map_lookup_elem(&masquerade_addresses, &index);
+
+	if (found)
+		addr_copy(addr, found);
 }
 
 /* The outside's tuple of a masqueraded connection. An echo has one identifier for both ports. */
@@ -243,15 +252,16 @@ static __always_inline void view_touch(const struct sluice_config *cfg, const st
 static __always_inline void alias_touch(const struct sluice_config *cfg, const struct ct_snapshot *ct,
 					const struct sluice_packet *pkt)
 {
-	const struct sluice_addr *masquerade = masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL);
+	struct sluice_addr ADDR_ON_STACK masquerade = {};
 	bool reply = pkt->flags & SLUICE_PKT_REPLY;
 	struct sluice_ct_nat ADDR_ON_STACK nat = { .flags = SLUICE_CT_ALIAS };
-	struct tuple outside = { masquerade, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
+	struct tuple outside = { &masquerade, reply ? &pkt->src : &pkt->dst, ct->nat.snat_port_be,
 				 reply ? pkt->sport_be : pkt->dport_be, pkt->proto };
 	struct sluice_ct_key key;
 
 	addr_copy(&nat.addr, reply ? &pkt->dst : &pkt->src);
 	nat.port_be = reply ? pkt->dport_be : pkt->sport_be;
+	masquerade_addr(&masquerade, masquerade_number(ct->nat.flags));
 	alias_key_make(&key, &outside);
 	view_touch(cfg, ct, &key, &nat, pkt->now_ns);
 }

@@ -108,6 +108,23 @@ struct {
 } routes SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SLUICE_MAX_UPLINKS);
+	__type(key, __u32);
+	__type(value, struct sluice_uplink);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} uplinks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLUICE_MAX_MASQUERADE_ADDRESSES);
+	__type(key, __u32);
+	__type(value, struct sluice_addr);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} masquerade_addresses SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SLUICE_TUNNEL_FLOWS);
 	__type(key, __u32);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The ports of masqueraded connections: one is reserved by inserting the alias, which must not exist. */
+/* The ports of masqueraded connections: one is reserved by inserting the alias, which must not exist. Each address has its
+ * own, since the address is in the alias's key. */
 #ifndef SLUICE_LIB_MASQUERADE_H
 #define SLUICE_LIB_MASQUERADE_H
 
@@ -89,7 +90,7 @@ static __always_inline void port_free(const struct sluice_packet *pkt, const str
 		inside.dport_be = inside.sport_be;
 	ct_key_make(&key, &inside);
 	if (ct_find(cfg, &key, &main) == CT_FOUND && main.nat.flags & SLUICE_CT_MASQUERADE &&
-	    main.nat.snat_port_be == pkt->nat_port_be)
+	    main.nat.snat_port_be == pkt->nat_port_be && masquerade_number(main.nat.flags) == pkt->masquerade_number)
 		ct_remove(cfg, &key, sluice_ct_hash(&key, cfg->conntrack_secret), main.seal);
 	alias_key_of(pkt, &key);
 	ct_remove(cfg, &key, sluice_ct_hash(&key, cfg->conntrack_secret), holder->seal);
@@ -130,7 +131,7 @@ static __always_inline __u32 port_reserve(struct sluice_packet *pkt, const struc
 	struct port_walk walk;
 	long error;
 
-	addr_copy(&pkt->nat_addr, masquerade_addr(cfg, pkt->flags & SLUICE_PKT_SNAT_LOCAL));
+	masquerade_addr(&pkt->nat_addr, pkt->masquerade_number);
 	port_walk_begin(&walk, cfg);
 	for (int i = 0; i < SLUICE_SNAT_TRIES / 2; i++) {
 		if (i || !pkt->nat_port_be)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The size of a packet, and of those that its way takes. */
+/* The way of a packet out of the node, and the size of those that the way takes. */
 #ifndef SLUICE_LIB_MTU_H
 #define SLUICE_LIB_MTU_H
 
 #include "lib/parse.h"
+#include "lib/sealed.h"
 
 #define AF_INET 2
 
@@ -21,6 +22,17 @@ static __always_inline __u32 segment_size(struct __sk_buff *skb, const struct sl
 	if (pkt->proto != IPPROTO_TCP || (const void *)(tcp + 1) > frame_end(skb))
 		return 0;
 	return l4_offset - ETH_HLEN + tcp->doff * 4 + skb->gso_size;
+}
+
+/* False: the interface is no uplink. */
+static __always_inline bool uplink_get(__u32 ifindex, struct sluice_uplink *uplink)
+{
+	const struct sluice_uplink *found = bpf_map_lookup_elem(&uplinks, &ifindex);
+
+	if (!found)
+		return false;
+	*(word64 *)uplink = sealed_word(found);
+	return uplink->ifindex == ifindex;
 }
 
 /* Asks the FIB for the way of a packet of that size (0: of the packet's own) as one that arrived on sluice_host. */

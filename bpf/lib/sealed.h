@@ -21,6 +21,7 @@
  *   affinities     sluice_affinity_seal()     lib/service.h
  *   socket_peers   sluice_socket_peer_seal()  lib/socket_peer.h
  *   peers          sluice_peer_bind()         lib/peer_class.h: of each slot one word, which has its seal in it
+ *   uplinks        the interface itself       lib/mtu.h: one word
  *
  * `locals` and `hints` (lib/packet.h) need none: the endpoint that they name must have the address itself. An array's
  * elements and a trie's nodes do not change hands while a program runs.

@@ -86,7 +86,7 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 }
 
 /*
- * Takes the tunnel's headers off a packet that the uplink received. Returns the address of the node that sent it; 0:
+ * Takes the tunnel's headers off a packet that an uplink received. Returns the address of the node that sent it; 0:
  * not of the tunnel, or the device's, for what it carries, for a checksum that is to be verified or a congestion mark
  * that the inner packet is to get (RFC 6040), or because it was merged of several: the kernel marks it as a tunnel's
  * packet then, and only the device can take the mark away.
@@ -136,9 +136,9 @@ static __always_inline void tunnel_headers_make(struct tunnel_headers *outer, co
 	outer->inner.h_proto = bpf_htons(ETH_P_IP);
 }
 
-/* The next hop to the other node, as the node's FIB has it; 0: not by the uplink, or too narrow. */
-static __always_inline __be32 ask_fib(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
-				      __be16 source_be, __u32 length)
+/* The way to the other node, as the node's FIB has it. False: not by an Ethernet uplink, or too narrow. */
+static __always_inline bool ask_fib(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
+				    __be16 source_be, __u32 length, struct sluice_tunnel_hop *hop)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
@@ -151,37 +151,39 @@ static __always_inline __be32 ask_fib(struct __sk_buff *skb, const struct sluice
 		.ifindex = cfg->host_ifindex,
 	};
 	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	struct sluice_uplink uplink;
 
 	/* Without a neighbour entry the rest of the answer is there; redirect_neigh resolves it. */
 	if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
-	    fib.ifindex != cfg->uplink_ifindex)
-		return 0;
-	return fib.ipv4_dst;
+	    !uplink_get(fib.ifindex, &uplink) || !(uplink.flags & SLUICE_UPLINK_ETHERNET))
+		return false;
+	hop->next_hop_be = fib.ipv4_dst;
+	hop->ifindex = fib.ifindex;
+	return true;
 }
 
 /* The same, asked once a flow and tick of the clock. Per flow: where there are several ways, the FIB keeps to one for
- * each. */
-static __always_inline __be32 next_hop(struct __sk_buff *skb, const struct sluice_config *cfg, __be32 node_be,
-				       __be16 source_be, __u32 length, __u64 now_ns)
+ * each. NULL: there is none. */
+static __always_inline const struct sluice_tunnel_hop *next_hop(struct __sk_buff *skb, const struct sluice_config *cfg,
+								__be32 node_be, __be16 source_be, __u32 length,
+								__u64 now_ns)
 {
 	__u32 flow = (bpf_ntohl(node_be) + bpf_ntohs(source_be)) % SLUICE_TUNNEL_HOPS;
 	struct sluice_tunnel_hop *hop = bpf_map_lookup_elem(&tunnel_hops, &flow);
 	const __u32 now = now_ns >> 20;
-	__be32 next_be;
 
 	if (!hop || length > 0xffff)
-		return 0;
+		return NULL;
 	if (hop->asked == now && hop->node_be == node_be && hop->source_be == source_be && length <= hop->fits)
-		return hop->next_hop_be;
-	next_be = ask_fib(skb, cfg, node_be, source_be, length);
-	if (!next_be)
-		return 0;
+		return hop;
+	hop->fits = 0;	/* until it is an answer again */
+	if (!ask_fib(skb, cfg, node_be, source_be, length, hop))
+		return NULL;
 	hop->node_be = node_be;
-	hop->next_hop_be = next_be;
 	hop->asked = now;
 	hop->source_be = source_be;
 	hop->fits = length;
-	return next_be;
+	return hop;
 }
 
 enum tunnel_wrapped {
@@ -192,13 +194,15 @@ enum tunnel_wrapped {
 
 /*
  * Puts the headers in front of a packet and finds the way to the other node. Left is what goes by another interface
- * than the uplink (which may encrypt), what does not fit the path, and what the kernel makes no room in for a tunnel
+ * than an Ethernet uplink (which may encrypt), what does not fit the path, and what the kernel makes no room in for a tunnel
  * (before Linux 5.13, or if it has such headers already).
  */
 static __always_inline enum tunnel_wrapped tunnel_wrap(struct __sk_buff *skb, const struct sluice_packet *pkt,
-				       const struct sluice_config *cfg, __be32 *next_hop_be)
+				       const struct sluice_config *cfg, __be32 *next_hop_be,
+				       __u32 *ifindex)
 {
 	struct tunnel_headers ADDR_ON_STACK outer;
+	const struct sluice_tunnel_hop *hop;
 	const struct iphdr *inner;
 	__be16 source_be;
 	__u32 segment;
@@ -212,9 +216,11 @@ static __always_inline enum tunnel_wrapped tunnel_wrap(struct __sk_buff *skb, co
 		return TUNNEL_LEFT;
 	tos = inner->tos;
 	source_be = bpf_htons(SLUICE_TUNNEL_PORT_MIN + (((__u64)bpf_get_hash_recalc(skb) * TUNNEL_PORTS) >> 32));
-	*next_hop_be = next_hop(skb, cfg, pkt->route.tunnel_be, source_be, segment + TUNNEL_OVERHEAD, pkt->now_ns);
-	if (!*next_hop_be)
+	hop = next_hop(skb, cfg, pkt->route.tunnel_be, source_be, segment + TUNNEL_OVERHEAD, pkt->now_ns);
+	if (!hop)
 		return TUNNEL_LEFT;
+	*next_hop_be = hop->next_hop_be;
+	*ifindex = hop->ifindex;
 	if (bpf_skb_adjust_room(skb, TUNNEL_OVERHEAD, BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
 					BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH))

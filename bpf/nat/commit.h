@@ -29,7 +29,7 @@ static __always_inline bool is_remembered(const struct sluice_packet *pkt, const
 }
 
 /* The tuple has an entry. NONE: it is this very connection's, which another CPU has just made, and its masquerade
- * port counts; else why not. -EEXIST: it may be replaced. */
+ * address and port count; else why not. -EEXIST: it may be replaced. */
 static __always_inline long resolve(struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	bool masquerade = pkt->flags & SLUICE_PKT_MASQUERADE;
@@ -56,9 +56,12 @@ static __always_inline long resolve(struct sluice_packet *pkt, const struct slui
 		return -EEXIST;
 	if (masquerade != !!(ct.nat.flags & SLUICE_CT_MASQUERADE))
 		return SLUICE_DROP_CT_BUSY;
-	if (masquerade && ct.nat.snat_port_be != pkt->nat_port_be) {
+	if (masquerade && (ct.nat.snat_port_be != pkt->nat_port_be ||
+			   masquerade_number(ct.nat.flags) != pkt->masquerade_number)) {
 		port_release(pkt, cfg);
 		pkt->nat_port_be = ct.nat.snat_port_be;
+		pkt->masquerade_number = masquerade_number(ct.nat.flags);
+		masquerade_addr(&pkt->nat_addr, pkt->masquerade_number);
 	}
 	return SLUICE_DROP_NONE;
 }
@@ -79,8 +82,7 @@ static __always_inline __u32 insert(struct sluice_packet *pkt, const struct slui
 		value.nat.flags |= SLUICE_CT_OWN_NODE;
 	if (pkt->flags & SLUICE_PKT_MASQUERADE) {
 		value.nat.flags |= SLUICE_CT_MASQUERADE;
-		if (pkt->flags & SLUICE_PKT_SNAT_LOCAL)
-			value.nat.flags |= SLUICE_CT_SNAT_LOCAL;
+		value.nat.flags |= pkt->masquerade_number << SLUICE_CT_NUMBER_SHIFT;
 		value.nat.snat_port_be = pkt->nat_port_be;
 	}
 	if (pkt->flags & SLUICE_PKT_SERVICE) {

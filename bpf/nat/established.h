@@ -17,10 +17,11 @@ static __always_inline bool sent_to_node(const struct sluice_packet *pkt)
 	return pkt->hook == SLUICE_HOOK_UPLINK && !pkt->dst_endpoint;
 }
 
-/* To an address that masqueraded connections have? A backend answers the node, too, wherever it is. */
+/* To an address that masqueraded connections may have? From outside that is any, and the alias tells. A backend answers
+ * the node, too, wherever it is. */
 static __always_inline bool sent_to_snat(const struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	return (pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4)) ||
+	return sent_to_node(pkt) || (pkt->hook != SLUICE_HOOK_HOST && addr_equal(&pkt->dst, &cfg->node_ipv4)) ||
 	       addr_equal(&pkt->dst, &cfg->local_snat_ipv4);
 }
 
@@ -34,11 +35,10 @@ static __always_inline bool sent_to_masquerade(const struct sluice_packet *pkt, 
 }
 
 /* What the connection's translation means for the packet; `reply`: it runs against the original direction. */
-static __always_inline void apply_translation(struct sluice_packet *pkt, const struct sluice_config *cfg,
-					      const struct ct_snapshot *ct, bool reply)
+static __always_inline void apply_translation(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
 {
 	if (!reply && ct->nat.flags & SLUICE_CT_MASQUERADE) {
-		addr_copy(&pkt->nat_addr, masquerade_addr(cfg, ct->nat.flags & SLUICE_CT_SNAT_LOCAL));
+		masquerade_addr(&pkt->nat_addr, masquerade_number(ct->nat.flags));
 		pkt->nat_port_be = ct->nat.snat_port_be;
 		pkt->flags |= SLUICE_PKT_MASQUERADE;
 		pkt->next = SLUICE_MODULE_NAT_COMMIT;
@@ -57,13 +57,12 @@ static __always_inline void apply_translation(struct sluice_packet *pkt, const s
 		pkt->flags |= SLUICE_PKT_STACK;
 }
 
-static __always_inline void apply_entry(struct sluice_packet *pkt, const struct sluice_config *cfg,
-					const struct ct_snapshot *ct, bool reply)
+static __always_inline void apply_entry(struct sluice_packet *pkt, const struct ct_snapshot *ct, bool reply)
 {
 	pkt->ct_seal = ct->seal;
 	pkt->ct_place = ct->place;
 	if (unlikely(ct->nat.flags & ~SLUICE_CT_ORIGIN_HIGH))
-		apply_translation(pkt, cfg, ct, reply);
+		apply_translation(pkt, ct, reply);
 	/* A SYN on an existing connection is judged again. */
 	if (!(pkt->flags & SLUICE_PKT_TCP_SYN) && ct_admitted(ct))
 		pkt->flags |= SLUICE_PKT_ADMITTED;
@@ -87,7 +86,7 @@ static __always_inline void established(struct sluice_packet *pkt, const struct 
 	pkt->state = SLUICE_STATE_ESTABLISHED;
 	if (reply)
 		pkt->flags |= SLUICE_PKT_REPLY;
-	apply_entry(pkt, cfg, ct, reply);
+	apply_entry(pkt, ct, reply);
 	/* Else the firewall is asked first: what it denies keeps nothing alive. */
 	if (likely(pkt->flags & SLUICE_PKT_ADMITTED))
 		renew(pkt, cfg, ct);
@@ -150,6 +149,7 @@ struct behind {
 static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct sluice_config *cfg,
 				    const struct tuple *outside, struct behind *behind)
 {
+	struct sluice_addr ADDR_ON_STACK masquerade = {};
 	struct ct_snapshot *ct = &behind->ct;
 	struct tuple tuple = *outside;
 	enum ct_found found;
@@ -170,11 +170,12 @@ static __always_inline __u32 unmask(struct sluice_packet *pkt, const struct slui
 	found = ct_find(cfg, &pkt->ct_key, ct);
 	if (found == CT_TORN)
 		return SLUICE_DROP_CT_BUSY;
-	/* An alias that its connection gave up for another port lives on until it expires. */
+	/* An alias that its connection gave up for another port or address lives on until it expires. */
 	if (found == CT_ABSENT || !(ct->nat.flags & SLUICE_CT_MASQUERADE) ||
 	    ct->nat.snat_port_be != outside->dport_be || ct_expired(ct, tuple.proto, pkt->now_ns))
 		return TO_STACK;
-	return SLUICE_DROP_NONE;
+	masquerade_addr(&masquerade, masquerade_number(ct->nat.flags));
+	return addr_equal(&masquerade, outside->dst) ? SLUICE_DROP_NONE : TO_STACK;
 }
 
 /* From the originator's tuple, of which `front` is the entry, to the connection that it stands for. NONE, TO_NEW or a

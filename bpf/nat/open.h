@@ -3,6 +3,7 @@
 #ifndef SLUICE_NAT_OPEN_H
 #define SLUICE_NAT_OPEN_H
 
+#include "lib/mtu.h"
 #include "lib/service.h"
 #include "nat/established.h"
 
@@ -167,13 +168,43 @@ static __always_inline bool to_be_masqueraded(struct sluice_packet *pkt, const s
 	return pkt->route.kind == SLUICE_ROUTE_NODE;
 }
 
-/* By which address? The stack takes nothing from outside that bears an address of its own. */
-static __always_inline void masquerade(struct sluice_packet *pkt, const struct sluice_config *cfg)
+/*
+ * The number of the address of the uplink by which the node's FIB sends what is for pkt->dst. Asked twice where the answer
+ * has another address than was asked with: the way may depend on it (ip-rule(8), several next hops).
+ */
+static __always_inline __u8 number_of_way(struct __sk_buff *skb, const struct sluice_packet *pkt,
+					  const struct sluice_config *cfg)
+{
+	struct sluice_addr ADDR_ON_STACK source = {};
+	__u8 number = cfg->node_number;
+
+	for (int i = 0; i < 2; i++) {
+		struct sluice_uplink uplink;
+		struct bpf_fib_lookup fib;
+		long result = fib_ask(skb, cfg, &fib, addr_v4(&source), addr_v4(&pkt->dst), sizeof(struct iphdr));
+
+		if ((result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) ||
+		    !uplink_get(fib.ifindex, &uplink) || (i && uplink.number == number))
+			break;
+		number = uplink.number;
+		masquerade_addr(&source, number);
+	}
+	return number;
+}
+
+/* By which address? That of the way, if it leaves by an uplink. The stack takes nothing from outside that bears an address
+ * of its own. */
+static __always_inline void masquerade(struct __sk_buff *skb, struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
 	pkt->flags |= SLUICE_PKT_MASQUERADE;
 	packet_route(pkt);
 	if (pkt->route.kind == SLUICE_ROUTE_HOST || addr_is_none(&cfg->node_ipv4))
-		pkt->flags |= SLUICE_PKT_SNAT_LOCAL;
+		pkt->masquerade_number = cfg->local_number;
+	else if (likely(!cfg->ways_differ) || pkt->route.kind == SLUICE_ROUTE_PODS ||
+		 pkt->route.kind == SLUICE_ROUTE_TUNNEL)
+		pkt->masquerade_number = cfg->node_number;
+	else
+		pkt->masquerade_number = number_of_way(skb, pkt, cfg);
 }
 
 /* A SYN that is only repeated must keep its masquerade port. */
@@ -186,7 +217,8 @@ static __always_inline __u32 keep_port(struct sluice_packet *pkt, const struct s
 	case CT_TORN:
 		return SLUICE_DROP_CT_BUSY;
 	case CT_FOUND:
-		if (ct.nat.flags & SLUICE_CT_MASQUERADE)
+		if (ct.nat.flags & SLUICE_CT_MASQUERADE &&
+		    masquerade_number(ct.nat.flags) == pkt->masquerade_number)
 			pkt->nat_port_be = ct.nat.snat_port_be;
 		break;
 	case CT_ABSENT:
@@ -222,7 +254,7 @@ static __always_inline __u32 open_connection(struct __sk_buff *skb, struct sluic
 		return SLUICE_DROP_SNAT_UNSUPPORTED;
 	if (!can_open(skb, pkt))
 		return SLUICE_DROP_CT_INVALID;
-	masquerade(pkt, cfg);
+	masquerade(skb, pkt, cfg);
 	return keep_port(pkt, cfg);
 }
 

@@ -75,7 +75,7 @@ static __always_inline __u32 related_masqueraded(struct __sk_buff *skb, struct s
 	if (!quoted_source_set(skb, pkt, quote, &behind))
 		return SLUICE_DROP_REWRITE_FAILED;
 	judge_as(pkt, quote, true);
-	apply_entry(pkt, cfg, &behind.ct, true);
+	apply_entry(pkt, &behind.ct, true);
 	return SLUICE_DROP_NONE;
 }
 
@@ -93,7 +93,7 @@ static __always_inline __u32 related_to_backend(struct __sk_buff *skb, struct sl
 	if (!quoted_source_set(skb, pkt, quote, &behind))
 		return SLUICE_DROP_REWRITE_FAILED;
 	judge_as(pkt, quote, false);
-	apply_entry(pkt, cfg, &behind.ct, false);
+	apply_entry(pkt, &behind.ct, false);
 	return SLUICE_DROP_NONE;
 }
 
@@ -121,7 +121,7 @@ static __always_inline bool related_tracked(struct __sk_buff *skb, struct sluice
 	forward = from_high == !!(ct.nat.flags & SLUICE_CT_ORIGIN_HIGH);
 	judge_as(pkt, quote, forward);
 	/* The error runs against what it quotes. */
-	apply_entry(pkt, cfg, &ct, forward);
+	apply_entry(pkt, &ct, forward);
 	*reason = SLUICE_DROP_NONE;
 	return true;
 }
@@ -136,7 +136,7 @@ static __always_inline __u32 related(struct __sk_buff *skb, struct sluice_packet
 		return SLUICE_DROP_NONE;
 	if (!quote_read(skb, pkt, &quote))
 		return sent_to_node(pkt) ? TO_STACK : SLUICE_DROP_CT_INVALID;
-	if (sent_to_node(pkt) || sent_to_snat(pkt, cfg)) {
+	if (sent_to_snat(pkt, cfg)) {
 		reason = related_masqueraded(skb, pkt, cfg, &quote);
 		if (reason != TO_STACK)
 			return reason;

@@ -7,6 +7,7 @@
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
 #include "daemon/controller/node_addresses.h"
+#include "daemon/controller/uplinks.h"
 
 namespace sluice::controller {
 
@@ -21,6 +22,14 @@ constexpr unsigned kMtuWithoutUplink = 1500;
 // Every other address is the node's whatever its scope: NodeLocal DNSCache and agents of clouds have some of
 // 169.254.0.0/16.
 bool is_loopback(const Address& address) { return address.is_v4() && address.bytes()[12] == 127; }
+
+std::string names_of(const std::vector<datapath::NodeConfig::Uplink>& uplinks) {
+  if (uplinks.empty()) return "none";
+  std::string text;
+  for (const auto& uplink : uplinks)
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", uplink.name, uplink.source.to_string());
+  return text;
+}
 
 }  // namespace
 
@@ -39,7 +48,9 @@ void Controller::reconcile_node() {
   if (!netlink) return retry(netlink.error().message);
   auto links = netlink->links();
   auto addresses = netlink->addresses();
+  auto routes = netlink->routes();
   if (!links || !addresses) return retry((links ? addresses.error() : links.error()).message);
+  if (!routes) return retry(routes.error().message);
 
   datapath::NodeConfig config;
   config.pod_cidrs = own->second.pod_cidrs;
@@ -47,44 +58,39 @@ void Controller::reconcile_node() {
     config.node_addresses.push_back(address);
     if (address.is_v4() && !config.node_ipv4) config.node_ipv4 = address;
   }
-  config.uplink = options_.uplink;
-  const auto link_of = [&](const auto& matches) {
-    return std::find_if(links->begin(), links->end(), matches);
-  };
   for (const auto& here : *addresses) {
-    const auto owner = link_of([&](const Link& l) { return l.index == here.index; });
+    const auto owner = std::ranges::find(*links, here.index, &Link::index);
     // The gateway's address comes and goes with the podCIDR; the datapath knows it.
-    if (is_loopback(here.address) || (owner != links->end() && owner->name.starts_with("sluice_")))
-      continue;
+    if (is_loopback(here.address) || (owner != links->end() && owner->name.starts_with("sluice_"))) continue;
     if (std::find(config.node_addresses.begin(), config.node_addresses.end(), here.address) ==
             config.node_addresses.end() &&
         here.address.is_v4())
       config.node_addresses.push_back(here.address);
-    if (config.uplink.empty() && config.node_ipv4 == here.address && owner != links->end() &&
-        owner->name != "lo")
-      config.uplink = owner->name;
   }
   std::sort(config.node_addresses.begin(), config.node_addresses.end());
 
-  const auto uplink = link_of([&](const Link& l) { return l.name == config.uplink; });
-  if (!config.uplink.empty() && uplink == links->end())
-    return retry("uplink " + config.uplink + " does not exist (--uplink, chart value `uplink`)");
-  if (const auto problem = why_unusable(config, *links, *addresses); !problem.empty()) return retry(problem);
-  if (config.uplink.empty() && config.node_ipv4 && !told_no_interface_) {
+  if (!options_.uplink.empty() && std::ranges::find(*links, options_.uplink, &Link::name) == links->end())
+    return retry("uplink " + options_.uplink + " does not exist (--uplink, chart value `uplink`)");
+  auto uplinks = find_uplinks(config.node_ipv4, options_.uplink, {*links, *addresses, *routes});
+  if (const auto problem = why_unusable(config.pod_cidrs, uplinks.underlay, *links, *addresses);
+      !problem.empty())
+    return retry(problem);
+  if (uplinks.underlay.empty() && config.node_ipv4 && !told_no_interface_) {
     spdlog::warn(
-        "no interface of this node has its InternalIP {}: pods reach no other node and nothing outside, "
-        "until one has it or --uplink (chart value `uplink`) names one",
+        "no interface of this node leads to other nodes, by its InternalIP {} or by a route: pods reach no "
+        "other node, "
+        "until one does or --uplink (chart value `uplink`) names one",
         config.node_ipv4->to_string());
     told_no_interface_ = true;
   }
-  if (config.uplink.empty())
-    config.node_ipv4.reset();
-  else
-    told_no_interface_ = false;
+  if (uplinks.all.empty()) config.node_ipv4.reset();
+  if (!uplinks.underlay.empty()) told_no_interface_ = false;
+  std::erase_if(uplinks.all, [](const auto& uplink) { return !uplink.ethernet; });
+  config.uplinks = std::move(uplinks.all);
   config.pod_mtu = options_.mtu != 0               ? options_.mtu
-                   : uplink == links->end()        ? kMtuWithoutUplink
-                   : uplink->mtu > kTunnelOverhead ? uplink->mtu - kTunnelOverhead
-                                                   : uplink->mtu;
+                   : uplinks.mtu == 0              ? kMtuWithoutUplink
+                   : uplinks.mtu > kTunnelOverhead ? uplinks.mtu - kTunnelOverhead
+                                                   : uplinks.mtu;
   using Remotes = std::vector<datapath::NodeConfig::Remote>;
   auto others = other_nodes(state_.nodes(), options_.node_name, config.node_addresses,
                             state_.service_ranges(), node_config_ ? node_config_->remotes : Remotes{});
@@ -113,9 +119,9 @@ void Controller::reconcile_node() {
   state_.set_pod_cidrs(config.pod_cidrs);
   for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
   if (!reasons_.empty()) policy_dirty_ = true;
-  spdlog::info("node {} configured: podCIDR {}, uplink {}, pod MTU {}, {} other nodes", options_.node_name,
-               config.pod_cidrs.front().to_string(), config.uplink.empty() ? "none" : config.uplink,
-               config.pod_mtu, config.remotes.size());
+  spdlog::info("node {} configured: podCIDR {}, uplinks {}, pod MTU {}, {} other nodes", options_.node_name,
+               config.pod_cidrs.front().to_string(), names_of(config.uplinks), config.pod_mtu,
+               config.remotes.size());
   node_config_ = std::move(config);
   node_view_dirty_ = true;
 }

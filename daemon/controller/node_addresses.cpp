@@ -100,25 +100,27 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
   return others;
 }
 
-std::string why_unusable(const datapath::NodeConfig& config, const std::vector<Link>& links,
-                         const std::vector<LinkAddress>& addresses) {
-  const auto uplink = std::ranges::find(links, config.uplink, &Link::name);
-  if (config.uplink.empty() || uplink == links.end()) return "";
-  if (!uplink->ethernet)
-    return fmt::format(
-        "uplink {} is no Ethernet interface, as those of WireGuard, tailscale, tun and PPP are none, and "
-        "Sluice reads Ethernet headers: give the node an InternalIP of another interface, or name one "
-        "(--uplink, chart value `uplink`)",
-        config.uplink);
-  for (const auto& each : addresses) {
-    if (each.index != uplink->index || !each.address.is_v4() || each.length == 0) continue;
-    const Prefix subnet(each.address, SLUICE_V4_PREFIX_BITS + each.length);
-    for (const auto& range : config.pod_cidrs)
-      if (range.contains(subnet) || subnet.contains(range))
-        return fmt::format(
-            "podCIDR {} overlaps {}, the subnet of uplink {}: the node would lose its way to it; give the "
-            "cluster other podCIDRs (kube-controller-manager: --cluster-cidr)",
-            range.to_string(), subnet.to_string(), config.uplink);
+std::string why_unusable(const std::vector<Prefix>& pod_cidrs, const std::vector<std::string>& underlay,
+                         const std::vector<Link>& links, const std::vector<LinkAddress>& addresses) {
+  for (const auto& name : underlay) {
+    const auto uplink = std::ranges::find(links, name, &Link::name);
+    if (uplink == links.end()) continue;
+    if (!uplink->ethernet)
+      return fmt::format(
+          "uplink {} is no Ethernet interface, as those of WireGuard, tailscale, tun and PPP are none, and "
+          "Sluice reads Ethernet headers: give the node an InternalIP of another interface, or name one "
+          "(--uplink, chart value `uplink`)",
+          name);
+    for (const auto& each : addresses) {
+      if (each.index != uplink->index || !each.address.is_v4() || each.length == 0) continue;
+      const Prefix subnet(each.address, SLUICE_V4_PREFIX_BITS + each.length);
+      for (const auto& range : pod_cidrs)
+        if (range.contains(subnet) || subnet.contains(range))
+          return fmt::format(
+              "podCIDR {} overlaps {}, the subnet of uplink {}: the node would lose its way to it; give the "
+              "cluster other podCIDRs (kube-controller-manager: --cluster-cidr)",
+              range.to_string(), subnet.to_string(), name);
+    }
   }
   return "";
 }

@@ -26,8 +26,11 @@ struct OtherNodes {
                                      const std::vector<Prefix>& service_ranges,
                                      const std::vector<datapath::NodeConfig::Remote>& before);
 
-// Why the node cannot work by this configuration, with the remedy; "": it can.
-[[nodiscard]] std::string why_unusable(const datapath::NodeConfig& config, const std::vector<Link>& links,
+// Why the node cannot work with these interfaces to other nodes (or the one that was `named`), with the
+// remedy; "": it can.
+[[nodiscard]] std::string why_unusable(const std::vector<Prefix>& pod_cidrs,
+                                       const std::vector<std::string>& underlay,
+                                       const std::vector<Link>& links,
                                        const std::vector<LinkAddress>& addresses);
 
 }  // namespace sluice::controller

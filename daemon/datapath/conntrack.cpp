@@ -264,6 +264,15 @@ Result<void> Conntrack::give(const Address& address) {
   return {};
 }
 
+Result<void> Conntrack::end_masqueraded(std::uint8_t number) const {
+  return table_.sweep(
+      [&](const Found& found) {
+        return found.entry.nat.flags & SLUICE_CT_MASQUERADE &&
+               found.entry.nat.flags >> SLUICE_CT_NUMBER_SHIFT == number;
+      },
+      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
+}
+
 Result<void> Conntrack::forget_strangers(const std::vector<Prefix>& pod_cidrs,
                                          const std::set<Address>& others) {
   const auto is_strange = [&](const Address& address) {

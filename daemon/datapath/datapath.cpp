@@ -60,7 +60,8 @@ class KernelDatapath final : public Datapath {
   explicit KernelDatapath(Ground ground)
       : ground_(std::move(ground)),
         attacher_(ground_.ways, ground_.pins, ground_.modules.entry),
-        node_(ground_.maps, *ground_.settings, attacher_, ground_.options),
+        node_(ground_.maps, *ground_.settings, attacher_, ground_.options,
+              [this](std::uint8_t number) { return conntrack_.end_masqueraded(number); }),
         tunnel_(*ground_.settings, ground_.options),
         endpoints_(ground_.maps, attacher_),
         history_(ground_.maps.generation_stats, ground_.live),

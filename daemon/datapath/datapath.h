@@ -49,13 +49,21 @@ struct Options {
 };
 
 // The node's own place in the network. Applying it makes the devices (sluice_host/sluice_net, sluice_vxlan),
-// their addresses and the host's routes to pods, attaches the uplink, and fills `routes` and `config`.
-// Idempotent.
+// their addresses and the host's routes to pods, attaches the uplinks, and fills `routes`, `uplinks` and
+// `config`. Idempotent.
 struct NodeConfig {
   std::vector<Prefix> pod_cidrs;        // of this node; the first address after the network's is the gateway
   std::vector<Address> node_addresses;  // every address of this node that pods reach as "the node itself"
-  std::optional<Address> node_ipv4;     // masquerade address, underlay address
-  std::string uplink;                   // interface name; empty: none
+  std::optional<Address> node_ipv4;     // by which other nodes know it: the tunnel's end
+  struct Uplink {                       // an interface by which packets leave the node, and answers come
+    std::string name;
+    std::uint32_t ifindex = 0;
+    Address source;  // of what leaves there masqueraded
+    unsigned mtu = 0;
+    bool ethernet = true;
+    bool operator==(const Uplink&) const = default;
+  };
+  std::vector<Uplink> uplinks;  // at most SLUICE_MAX_UPLINKS
   unsigned pod_mtu = 1450;
   std::vector<Prefix> non_masquerade;  // destinations outside of the cluster to which pods keep their address
   struct Remote {                      // another node

@@ -190,11 +190,6 @@ Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config, c
   devices.net_ifindex = static_cast<std::uint32_t>(net->index);
   devices.vxlan_ifindex = static_cast<std::uint32_t>(overlay->index);
   devices.gateway_mac = host->mac;
-  if (!config.uplink.empty()) {
-    auto uplink = netlink.link(config.uplink);
-    if (!uplink) return with_context(uplink.error(), "uplink");
-    devices.uplink_ifindex = static_cast<std::uint32_t>(uplink->index);
-  }
   return devices;
 }
 
@@ -238,11 +233,13 @@ Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config, con
         (link.vxlan_port != vxlan_port || link.vxlan_source_ports != kTunnelSourcePorts))
       differences.push_back(fmt::format("interface {} has other ports", link.name));
   }
-  const auto uplink = std::ranges::find(*links, config.uplink, &Link::name);
-  if (!config.uplink.empty() && uplink == links->end())
-    differences.push_back(fmt::format("interface {} (the uplink) is missing", config.uplink));
-  else if (!config.uplink.empty() && static_cast<std::uint32_t>(uplink->index) != made.uplink_ifindex)
-    differences.push_back(fmt::format("interface {} (the uplink) is another one", config.uplink));
+  for (const auto& wanted : config.uplinks) {
+    const auto uplink = std::ranges::find(*links, wanted.name, &Link::name);
+    if (uplink == links->end())
+      differences.push_back(fmt::format("interface {} (an uplink) is missing", wanted.name));
+    else if (static_cast<std::uint32_t>(uplink->index) != wanted.ifindex)
+      differences.push_back(fmt::format("interface {} (an uplink) is another one", wanted.name));
+  }
   bool has_gateway = false;
   for (const auto& each : *addresses) {
     if (static_cast<std::uint32_t>(each.index) != made.host_ifindex || !each.address.is_v4()) continue;

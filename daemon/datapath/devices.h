@@ -23,8 +23,7 @@ struct Devices {
   std::uint32_t host_ifindex = 0;
   std::uint32_t net_ifindex = 0;
   std::uint32_t vxlan_ifindex = 0;
-  std::uint32_t uplink_ifindex = 0;  // 0: none
-  Mac gateway_mac;                   // of sluice_host
+  Mac gateway_mac;  // of sluice_host
 };
 
 // The first address after the network's of the node's first IPv4 podCIDR.
@@ -33,8 +32,8 @@ struct Devices {
 // The address by which the node's own backends are masqueraded to: the podCIDR's own.
 [[nodiscard]] Address local_snat_of(const Address& gateway);
 
-// Makes or finds them. What carries packets is still down. `before`: what was made last, whose gateway keeps its
-// MAC address, since pods remember it.
+// Makes or finds them. What carries packets is still down. `before`: what was made last, whose gateway keeps
+// its MAC address, since pods remember it.
 [[nodiscard]] Result<Devices> make_devices(NetlinkSocket& netlink, const NodeConfig& config,
                                            const sluice_config& before, std::uint16_t vxlan_port);
 // Up, with the gateway's address and the routes to pods; removes addresses and routes of ours that are no

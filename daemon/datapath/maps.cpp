@@ -24,6 +24,8 @@ Result<Maps> Maps::open(const Pins& pins) {
   open_one(maps.macs, "macs");
   open_one(maps.locals, "locals");
   open_one(maps.routes, "routes");
+  open_one(maps.uplinks, "uplinks");
+  open_one(maps.masquerade_addresses, "masquerade_addresses");
   open_one(maps.conntrack_groups, "conntrack_groups");
   open_one(maps.conntrack, "conntrack");
   open_one(maps.conntrack_use, "conntrack_use");

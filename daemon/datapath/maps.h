@@ -21,6 +21,8 @@ struct Maps {
   Map<sluice_mac_key, std::uint32_t> macs;
   Map<sluice_addr, std::uint32_t> locals;
   Map<sluice_route_key, sluice_route> routes;
+  Map<std::uint32_t, sluice_uplink> uplinks;
+  Map<std::uint32_t, sluice_addr> masquerade_addresses;
   Map<std::uint32_t, sluice_ct_group> conntrack_groups;
   Map<std::uint32_t, sluice_ct_pool> conntrack;
   Map<std::uint32_t, std::int64_t> conntrack_use;

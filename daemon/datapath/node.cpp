@@ -16,17 +16,6 @@ namespace sluice::datapath {
 
 namespace {
 
-struct Hook {
-  std::uint32_t ifindex;
-  sluice_hook hook;
-};
-
-std::array<Hook, 3> hooks_of(const sluice_config& config) {
-  return {{{config.net_ifindex, SLUICE_HOOK_HOST},
-           {config.vxlan_ifindex, SLUICE_HOOK_OVERLAY},
-           {config.uplink_ifindex, SLUICE_HOOK_UPLINK}}};
-}
-
 bool equal(const sluice_route& a, const sluice_route& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 // The node's own connections must not get the ports of masqueraded ones, whose answers would be taken for
@@ -80,6 +69,8 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   if (!gateway) return tl::unexpected(gateway.error());
   auto before = settings_.get();
   if (!before) return tl::unexpected(before.error());
+  const auto hooks_before = hooks();
+  if (!hooks_before) return tl::unexpected(hooks_before.error());
   auto devices = make_devices(netlink, config, *before, options_.vxlan_port);
   if (!devices) return tl::unexpected(devices.error());
 
@@ -89,6 +80,8 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   if (auto done = write_routes(table); !done) return done;
   configured_ = std::move(table);
   SLUICE_FAILURE_POINT("node.routes_written");
+  const auto numbers = uplinks_.write(config, local_snat_of(*gateway));
+  if (!numbers) return tl::unexpected(numbers.error());
   auto done = settings_.change([&](sluice_config& c) {
     c.node_ipv4 = config.node_ipv4.value_or(Address()).abi();
     c.gateway_ipv4 = gateway->abi();
@@ -96,7 +89,10 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
     c.host_ifindex = devices->host_ifindex;
     c.net_ifindex = devices->net_ifindex;
     c.vxlan_ifindex = devices->vxlan_ifindex;
-    c.uplink_ifindex = devices->uplink_ifindex;
+    c.uplinks = static_cast<std::uint32_t>(config.uplinks.size());
+    c.node_number = numbers->node;
+    c.local_number = numbers->local;
+    c.ways_differ = numbers->ways_differ;
     c.vni = options_.vni;
     c.vxlan_port_be = htons(options_.vxlan_port);
     c.snat_port_min = options_.snat_port_min;
@@ -105,7 +101,10 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   });
   if (!done) return done;
   SLUICE_FAILURE_POINT("node.configured");
-  if (done = attach_hooks(*before, *devices); !done) return done;
+  std::vector<Hook> wanted{{devices->net_ifindex, SLUICE_HOOK_HOST},
+                           {devices->vxlan_ifindex, SLUICE_HOOK_OVERLAY}};
+  for (const auto& uplink : config.uplinks) wanted.push_back({uplink.ifindex, SLUICE_HOOK_UPLINK});
+  if (done = attach_hooks(*hooks_before, wanted); !done) return done;
   SLUICE_FAILURE_POINT("node.hooks_attached");
   if (done = start_devices(netlink, config, *devices); !done) return done;
   warn_of_shared_ports(options_);
@@ -135,28 +134,35 @@ Result<void> Node::write_routes(const RouteTable& wanted) const {
   return {};
 }
 
-Result<void> Node::attach_hooks(const sluice_config& before, const Devices& devices) const {
-  const std::array<Hook, 3> wanted{{{devices.net_ifindex, SLUICE_HOOK_HOST},
-                                    {devices.vxlan_ifindex, SLUICE_HOOK_OVERLAY},
-                                    {devices.uplink_ifindex, SLUICE_HOOK_UPLINK}}};
+Result<std::vector<Node::Hook>> Node::hooks() const {
+  const auto config = settings_.get();
+  if (!config) return tl::unexpected(config.error());
+  const auto uplinks = uplinks_.present();
+  if (!uplinks) return tl::unexpected(uplinks.error());
+  std::vector<Hook> all;
+  if (config->net_ifindex != 0) all.push_back({config->net_ifindex, SLUICE_HOOK_HOST});
+  if (config->vxlan_ifindex != 0) all.push_back({config->vxlan_ifindex, SLUICE_HOOK_OVERLAY});
+  for (const auto ifindex : *uplinks) all.push_back({ifindex, SLUICE_HOOK_UPLINK});
+  return all;
+}
+
+Result<void> Node::attach_hooks(const std::vector<Hook>& before, const std::vector<Hook>& wanted) const {
   for (const auto& [ifindex, hook] : wanted)
-    if (ifindex != 0)
-      if (auto done = attacher_.attach(ifindex, hook, Ingress::kShared); !done) return done;
-  for (const auto& [ifindex, hook] : hooks_of(before)) {
-    const auto old = ifindex;
-    const bool still =
-        std::any_of(wanted.begin(), wanted.end(), [&](const Hook& each) { return each.ifindex == old; });
-    if (old != 0 && !still)
-      if (auto done = attacher_.detach(old); !done) return done;
+    if (auto done = attacher_.attach(ifindex, hook, Ingress::kShared); !done) return done;
+  for (const auto& old : before) {
+    if (std::ranges::find(wanted, old.ifindex, &Hook::ifindex) != wanted.end()) continue;
+    if (auto done = attacher_.detach(old.ifindex); !done) return done;
+    if (old.hook == SLUICE_HOOK_UPLINK)
+      if (auto done = uplinks_.forget(old.ifindex); !done) return done;
   }
   return {};
 }
 
 Result<void> Node::refresh_hooks() const {
-  auto config = settings_.get();
-  if (!config) return tl::unexpected(config.error());
-  for (const auto& [ifindex, hook] : hooks_of(*config)) {
-    if (ifindex == 0 || !attacher_.attached(ifindex)) continue;
+  const auto all = hooks();
+  if (!all) return tl::unexpected(all.error());
+  for (const auto& [ifindex, hook] : *all) {
+    if (!attacher_.attached(ifindex)) continue;
     if (auto done = attacher_.refresh(ifindex, hook); !done) return tl::unexpected(done.error());
   }
   return {};
@@ -164,11 +170,10 @@ Result<void> Node::refresh_hooks() const {
 
 Result<void> Node::restore_hooks() const {
   if (!configured_) return {};
-  auto config = settings_.get();
-  if (!config) return tl::unexpected(config.error());
-  for (const auto& [ifindex, hook] : hooks_of(*config))
-    if (ifindex != 0)
-      if (auto done = attacher_.restore(ifindex, hook); !done) return done;
+  const auto all = hooks();
+  if (!all) return tl::unexpected(all.error());
+  for (const auto& [ifindex, hook] : *all)
+    if (auto done = attacher_.restore(ifindex, hook); !done) return done;
   return {};
 }
 
@@ -195,13 +200,12 @@ Result<void> Node::audit(std::vector<std::string>& differences) const {
   }
   for (const auto& [prefix, route] : missing)
     differences.push_back(fmt::format("routes: {} is missing", prefix.to_string()));
-  auto config = settings_.get();
-  if (!config) return tl::unexpected(config.error());
-  for (const auto& [ifindex, hook] : hooks_of(*config))
-    if (ifindex != 0)
-      if (auto good = attacher_.verify(ifindex, hook); !good)
-        differences.push_back(fmt::format("hook {}: {}", hook_name(hook), good.error().message));
-  return {};
+  const auto all = hooks();
+  if (!all) return tl::unexpected(all.error());
+  for (const auto& [ifindex, hook] : *all)
+    if (auto good = attacher_.verify(ifindex, hook); !good)
+      differences.push_back(fmt::format("hook {}: {}", hook_name(hook), good.error().message));
+  return uplinks_.audit(differences);
 }
 
 }  // namespace sluice::datapath

@@ -15,6 +15,7 @@
 #include "daemon/datapath/devices.h"
 #include "daemon/datapath/maps.h"
 #include "daemon/datapath/settings.h"
+#include "daemon/datapath/uplinks.h"
 
 namespace sluice::datapath {
 
@@ -25,8 +26,13 @@ using RouteTable = std::map<Prefix, sluice_route>;
 
 class Node {
  public:
-  Node(const Maps& maps, const Settings& settings, const Attacher& attacher, const Options& options)
-      : maps_(maps), settings_(settings), attacher_(attacher), options_(options) {}
+  Node(const Maps& maps, const Settings& settings, const Attacher& attacher, const Options& options,
+       Uplinks::EndConnections end_connections)
+      : maps_(maps),
+        settings_(settings),
+        attacher_(attacher),
+        options_(options),
+        uplinks_(maps, std::move(end_connections)) {}
 
   [[nodiscard]] Result<void> configure(NetlinkSocket& netlink, const NodeConfig& config);
   // After a start: the interfaces configured before get this build's entry programs. A hook whose interface
@@ -37,17 +43,25 @@ class Node {
   // Differences between the node's interfaces, addresses and routes and what configure() made, in words.
   [[nodiscard]] Result<void> audit_host(NetlinkSocket& netlink, const NodeConfig& config,
                                         std::vector<std::string>& differences) const;
-  // Differences between the kernel's `routes` and hooks and what was configured, in words.
+  // Differences between the kernel's `routes`, `uplinks` and hooks and what was configured, in words.
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 
  private:
+  struct Hook {
+    std::uint32_t ifindex;
+    sluice_hook hook;
+  };
   [[nodiscard]] Result<void> write_routes(const RouteTable& wanted) const;
-  [[nodiscard]] Result<void> attach_hooks(const sluice_config& before, const Devices& devices) const;
+  // The interfaces that are configured now.
+  [[nodiscard]] Result<std::vector<Hook>> hooks() const;
+  [[nodiscard]] Result<void> attach_hooks(const std::vector<Hook>& before,
+                                          const std::vector<Hook>& wanted) const;
 
   const Maps& maps_;
   const Settings& settings_;
   const Attacher& attacher_;
   const Options& options_;
+  Uplinks uplinks_;
   std::optional<RouteTable> configured_;
 };
 

@@ -76,8 +76,10 @@ Result<std::vector<LinkStatus>> link_status(const Maps& maps, const Settings& se
   };
   auto config = settings.get();
   if (!config) return tl::unexpected(config.error());
-  for (const auto ifindex : {config->net_ifindex, config->vxlan_ifindex, config->uplink_ifindex})
-    add(ifindex);
+  for (const auto ifindex : {config->net_ifindex, config->vxlan_ifindex}) add(ifindex);
+  const auto uplinks = maps.uplinks.entries();
+  if (!uplinks) return tl::unexpected(uplinks.error());
+  for (const auto& [ifindex, uplink] : *uplinks) add(ifindex);
   auto ifaces = maps.ifaces.entries();
   if (!ifaces) return tl::unexpected(ifaces.error());
   for (const auto& [key, id] : *ifaces) add(key.ifindex);

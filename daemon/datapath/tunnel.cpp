@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "common/ipsec.h"
 
 namespace sluice::datapath {
@@ -21,27 +23,29 @@ const Route* route_to(const std::vector<Route>& routes, const Address& address) 
 
 }  // namespace
 
+bool Tunnel::narrower_than_its_uplink(const Route& route) const {
+  return route.mtu != 0 && std::ranges::any_of(uplinks_, [&](const auto& uplink) {
+           return static_cast<int>(uplink.ifindex) == route.link_index && route.mtu < uplink.mtu;
+         });
+}
+
 Result<void> Tunnel::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   ends_.clear();
   for (const auto& remote : config.remotes)
     if (const auto end = remote.tunnel_end()) ends_.push_back(*end);
+  uplinks_ = config.uplinks;
   return refresh(netlink);
 }
 
 // Such as a route's MTU, which bpf_fib_lookup does not tell. Empty: there is none.
 Result<std::string> Tunnel::reason_for_device(NetlinkSocket& netlink) const {
   if (!options_.tunnel_direct) return "--tunnel-direct=off (chart value `tunnel.direct`)";
-  auto config = settings_.get();
-  if (!config) return tl::unexpected(config.error());
-  if (config->uplink_ifindex == 0) return "no uplink";
-  auto uplink = netlink.link(static_cast<int>(config->uplink_ifindex));
-  if (!uplink) return tl::unexpected(uplink.error());
-  if (!uplink->ethernet) return "uplink " + uplink->name + " is no Ethernet interface";
+  if (std::ranges::none_of(uplinks_, &NodeConfig::Uplink::ethernet))
+    return uplinks_.empty() ? "no uplink" : "no uplink is an Ethernet interface";
   auto routes = netlink.routes();
   if (!routes) return tl::unexpected(routes.error());
   for (const auto& end : ends_)
-    if (const auto* route = route_to(*routes, end);
-        route != nullptr && route->mtu != 0 && route->mtu < uplink->mtu)
+    if (const auto* route = route_to(*routes, end); route != nullptr && narrower_than_its_uplink(*route))
       return fmt::format("the route to node {} has an MTU of its own, {}", end.to_string(), route->mtu);
   auto ipsec = has_ipsec_policies();
   if (!ipsec) return tl::unexpected(ipsec.error());

@@ -26,11 +26,13 @@ class Tunnel {
   [[nodiscard]] const TunnelStatus& status() const { return status_; }
 
  private:
+  [[nodiscard]] bool narrower_than_its_uplink(const Route& route) const;
   [[nodiscard]] Result<std::string> reason_for_device(NetlinkSocket& netlink) const;
 
   const Settings& settings_;
   const Options& options_;
   std::vector<Address> ends_;  // of other nodes
+  std::vector<NodeConfig::Uplink> uplinks_;
   TunnelStatus status_;
 };
 

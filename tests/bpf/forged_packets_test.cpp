@@ -186,7 +186,7 @@ class ForgedPackets : public Service {
     std::vector<Tuple> all{main_};
     if (!found) return all;
     if (found->nat.flags & SLUICE_CT_MASQUERADE)
-      all.push_back({found->nat.flags & SLUICE_CT_SNAT_LOCAL ? "10.1.0.0" : "192.0.2.1",
+      all.push_back({found->nat.flags >> SLUICE_CT_NUMBER_SHIFT == kLocalNumber ? "10.1.0.0" : "192.0.2.1",
                      ntohs(found->nat.snat_port_be), main_.dst, main_.dport, main_.proto});
     if (found->nat.flags & SLUICE_CT_SERVICE)
       all.push_back({call_.src, call_.sport, call_.dst, call_.dport, main_.proto});

@@ -90,6 +90,52 @@ TEST_F(Masquerade, TranslatesBothWaysWithRightChecksums) {
   }
 }
 
+// As if the uplink's packets left under another address than the InternalIP.
+TEST_F(Masquerade, TheUplinkThatTheFibNamesHasAnAddressOfItsOwn) {
+  constexpr std::uint8_t kOther = 3;
+  const std::uint16_t before = open(IPPROTO_UDP);
+  put("masquerade_addresses", std::uint32_t{kOther}, address("192.0.2.9"));
+  add_uplink(interfaces().uplink, kOther);
+  change_config([](sluice_config& config) { config.ways_differ = 1; });
+  for (const std::uint8_t proto : {IPPROTO_TCP, IPPROTO_ICMP}) {
+    const Seen first = send(SLUICE_HOOK_POD, out(proto));
+    EXPECT_EQ(first.outcome, "out_uplink");
+    EXPECT_NE(first.out.find("192.0.2.9"), std::string::npos);
+    const std::uint16_t nat = port(proto);
+    EXPECT_TRUE(connection(
+        {"192.0.2.9", nat, "198.51.100.7", proto == IPPROTO_ICMP ? nat : std::uint16_t{443}, proto}));
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, answer(proto, nat)).outcome, "to_stack")
+        << "the node's, not the uplink's";
+    const Frame back = but(answer(proto, nat), [](Frame& f) { f.dst = "192.0.2.9"; });
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, back).outcome, "delivered");
+    EXPECT_NE(send(SLUICE_HOOK_POD, out(proto, "A")).out.find("192.0.2.9"), std::string::npos);
+  }
+  EXPECT_NE(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).out.find("192.0.2.1"), std::string::npos)
+      << "as it began";
+  EXPECT_EQ(port(IPPROTO_UDP), before);
+}
+
+TEST_F(Masquerade, AnErrorAboutWhatLeftUnderAnotherAddressReachesThePod) {
+  constexpr std::uint8_t kOther = 3;
+  put("masquerade_addresses", std::uint32_t{kOther}, address("192.0.2.9"));
+  add_uplink(interfaces().uplink, kOther);
+  change_config([](sluice_config& config) { config.ways_differ = 1; });
+  EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "out_uplink");
+  const std::uint16_t nat = port(IPPROTO_UDP);
+  for (const char* to : {"192.0.2.9", "192.0.2.1"}) {
+    const Frame about{.src = to, .dst = "198.51.100.7", .proto = IPPROTO_UDP, .sport = nat, .dport = 443};
+    const Frame error{.from = "02:00:00:00:00:99",
+                      .to = "uplink",
+                      .src = "198.51.100.7",
+                      .dst = to,
+                      .proto = IPPROTO_ICMP,
+                      .icmp = kUnreachable,
+                      .quoted = packet(about)};
+    EXPECT_EQ(send(SLUICE_HOOK_UPLINK, error).outcome,
+              to == std::string("192.0.2.9") ? "delivered" : "to_stack");
+  }
+}
+
 TEST_F(Masquerade, ChecksumsHoldForEveryPort) {
   for (std::uint16_t source = 1; source < 60000; source = static_cast<std::uint16_t>(source + 997)) {
     for (const std::uint8_t proto : kProtocols) {

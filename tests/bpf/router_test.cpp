@@ -54,7 +54,7 @@ TEST_F(Router, TheIpChecksumHoldsForEveryTimeToLive) {
 }
 
 TEST_F(Router, WithoutAnUplinkTheWorldIsOutOfReach) {
-  change_config([](sluice_config& config) { config.uplink_ifindex = 0, config.node_ipv4 = {}; });
+  change_config([](sluice_config& config) { config.uplinks = 0, config.node_ipv4 = {}; });
   EXPECT_EQ(send(SLUICE_HOOK_POD, but(kFromA, [](Frame& f) { f.dst = "198.51.100.7"; })).outcome,
             "dropped NO_UPLINK");
 }

@@ -209,7 +209,9 @@ void World::SetUp() {
   config.host_ifindex = static_cast<std::uint32_t>(made.host);
   config.net_ifindex = static_cast<std::uint32_t>(made.net);
   config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
-  config.uplink_ifindex = static_cast<std::uint32_t>(made.uplink);
+  config.uplinks = 1;
+  config.node_number = kNodeNumber;
+  config.local_number = kLocalNumber;
   config.vni = kVni;
   config.vxlan_port_be = htons(4789);
   config.snat_port_min = SLUICE_SNAT_PORT_MIN;
@@ -218,6 +220,9 @@ void World::SetUp() {
   std::ranges::copy(kConntrackSecret, config.conntrack_secret);
   std::ranges::copy(mac_of("gateway"), config.gateway_mac);
   put("config", zero, config);
+  put("masquerade_addresses", std::uint32_t{kNodeNumber}, config.node_ipv4);
+  put("masquerade_addresses", std::uint32_t{kLocalNumber}, config.local_snat_ipv4);
+  add_uplink(made.uplink, kNodeNumber);
   add_endpoint(kPodA, "10.1.0.2", "podA", made.pod_a);
   add_endpoint(kPodB, "10.1.0.3", "podB", made.pod_b);
   add_route("10.1.0.0", 24, SLUICE_ROUTE_PODS);
@@ -342,6 +347,11 @@ void World::add_endpoint(std::uint32_t id, const std::string& ipv4, const std::s
   put("ifaces", sluice_iface_key{endpoint.ifindex}, id);
   put("macs", key, id);
   put("locals", endpoint.ipv4, id);
+}
+
+void World::add_uplink(int ifindex, std::uint8_t number) {
+  const auto index = static_cast<std::uint32_t>(ifindex);
+  put("uplinks", index, sluice_uplink{index, number, SLUICE_UPLINK_ETHERNET, {}});
 }
 
 void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,

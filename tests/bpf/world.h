@@ -31,6 +31,8 @@ namespace sluice::bpftest {
 
 inline constexpr std::uint32_t kPodA = 1, kPodB = 2;
 inline constexpr std::uint32_t kVni = 83;
+// Of 192.0.2.1 and of 10.1.0.0 in `masquerade_addresses`.
+inline constexpr std::uint8_t kNodeNumber = 1, kLocalNumber = 2;
 inline constexpr std::uint32_t kConntrackMax = 8192;
 inline constexpr __u64 kConntrackSecret[] = {0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb,
                                              0xd6e8feb86659fd93, 0xa0761d6478bd642f};
@@ -132,6 +134,7 @@ class World : public ::testing::Test {
 
   void change_config(const std::function<void(sluice_config&)>& change);
   void add_endpoint(std::uint32_t id, const std::string& ipv4, const std::string& mac, int ifindex);
+  void add_uplink(int ifindex, std::uint8_t number);
   void add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,
                  const std::string& tunnel = "");
 

@@ -32,8 +32,9 @@ int router(__sk_buff*);
 int firewall(__sk_buff*);
 int deliver(__sk_buff*);
 // The maps' symbols; only their addresses are used.
-extern char packet, config, endpoints, ifaces, macs, locals, routes, conntrack, conntrack_groups,
-    conntrack_use, fragments, generation, services, service_addresses, service_slots, backends, tunnel_flows;
+extern char packet, config, uplinks, masquerade_addresses, endpoints, ifaces, macs, locals, routes, conntrack,
+    conntrack_groups, conntrack_use, fragments, generation, services, service_addresses, service_slots,
+    backends, tunnel_flows;
 }
 
 namespace sluice::fuzz {
@@ -110,7 +111,9 @@ bool make_cluster() {
   node.host_ifindex = kHostIf;
   node.net_ifindex = kNetIf;
   node.vxlan_ifindex = kTunnelIf;
-  node.uplink_ifindex = kUplinkIf;
+  node.uplinks = 1;
+  node.node_number = 1;
+  node.local_number = 2;
   node.vni = kVni;
   node.tunnel_port_be = node.vxlan_port_be = htons(4789);
   node.conntrack_groups = 1;
@@ -119,6 +122,10 @@ bool make_cluster() {
   const auto mac = Mac::of_pod(*Address::parse("10.1.0.1")).bytes();
   std::copy(mac.begin(), mac.end(), node.gateway_mac);
   put(&config, BPF_MAP_TYPE_ARRAY, std::uint32_t{0}, node);
+  put(&masquerade_addresses, BPF_MAP_TYPE_ARRAY, std::uint32_t{1}, node.node_ipv4);
+  put(&masquerade_addresses, BPF_MAP_TYPE_ARRAY, std::uint32_t{2}, node.local_snat_ipv4);
+  put(&uplinks, BPF_MAP_TYPE_HASH, std::uint32_t{kUplinkIf},
+      sluice_uplink{kUplinkIf, 1, SLUICE_UPLINK_ETHERNET, {}});
   add_pod(kOpenPod, "10.1.0.2", kOpenIf);
   add_pod(kClosedPod, "10.1.0.3", kClosedIf);
   add_route("10.1.0.0/24", SLUICE_ROUTE_PODS);

@@ -82,28 +82,25 @@ TEST_F(OtherNodesTest, OfTwoWithOnePodCidrTheFirstKnownKeepsIt) {
   EXPECT_THAT(others.remotes[2].pod_cidrs, IsEmpty());
   EXPECT_THAT(
       others.refused,
-      ElementsAre(
-          "Node a-newcomer: its podCIDR 10.0.0.0/16 is ignored: it overlaps 10.0.1.0/24 of Node here",
-          "Node thief: its podCIDR 10.0.1.0/25 is ignored: it overlaps 10.0.1.0/24 of Node here"));
+      ElementsAre("Node a-newcomer: its podCIDR 10.0.0.0/16 is ignored: it overlaps 10.0.1.0/24 of Node here",
+                  "Node thief: its podCIDR 10.0.1.0/25 is ignored: it overlaps 10.0.1.0/24 of Node here"));
 }
 
 TEST(WhyUnusable, AnUplinkThatSluiceCannotReadOrWhoseSubnetPodsWouldTake) {
-  datapath::NodeConfig config;
-  config.pod_cidrs = {*Prefix::parse("10.0.1.0/24")};
-  config.uplink = "up0";
+  const std::vector<Prefix> pods{*Prefix::parse("10.0.1.0/24")};
   Link uplink;
   uplink.index = 3;
   uplink.name = "up0";
   uplink.ethernet = true;
   std::vector<LinkAddress> addresses{{3, ip("192.0.2.1"), 24}, {4, ip("10.0.1.9"), 24}};
-  EXPECT_EQ(why_unusable(config, {uplink}, addresses), "");
-  EXPECT_EQ(why_unusable(config, {}, addresses), "") << "that it is missing is told elsewhere";
+  EXPECT_EQ(why_unusable(pods, {"up0"}, {uplink}, addresses), "");
+  EXPECT_EQ(why_unusable(pods, {"up0"}, {}, addresses), "") << "that it is missing is told elsewhere";
   addresses[0].address = ip("10.0.0.7");
   addresses[0].length = 16;
-  EXPECT_THAT(why_unusable(config, {uplink}, addresses),
+  EXPECT_THAT(why_unusable(pods, {"up0"}, {uplink}, addresses),
               HasSubstr("podCIDR 10.0.1.0/24 overlaps 10.0.0.0/16"));
   uplink.ethernet = false;
-  EXPECT_THAT(why_unusable(config, {uplink}, {}), HasSubstr("uplink up0 is no Ethernet interface"));
+  EXPECT_THAT(why_unusable(pods, {"up0"}, {uplink}, {}), HasSubstr("uplink up0 is no Ethernet interface"));
 }
 
 }  // namespace
