@@ -1,28 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/world.h"
 
+#include <bpf/btf.h>
 #include <linux/pkt_cls.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <filesystem>
 #include <stdexcept>
+#include <utility>
 
-#include "arrival.skel.h"
-#include "bridge.skel.h"
-#include "common/netlink.h"
-#include "deliver.skel.h"
-#include "entry.skel.h"
+#include "common/address.h"
 #include "firewall.skel.h"
-#include "nat.skel.h"
-#include "probe.skel.h"
-#include "refuse.skel.h"
-#include "router.skel.h"
+#include "tests/bpf/sandbox.h"
 
 namespace sluice::bpftest {
 namespace {
@@ -33,93 +24,40 @@ const char* const kReasons[] = {
 #undef SLUICE_X
 };
 
-Interfaces made;
-
-template <typename T>
-T need(Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-void need(bool done, const char* what) {
-  if (!done) throw std::runtime_error(std::string(what) + ": " + strerror(errno));
-}
-
-// One network namespace, mount namespace and bpffs for the whole run; they end with the process.
-class Sandbox : public ::testing::Environment {
- public:
-  void SetUp() override {
-    libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-    need(unshare(CLONE_NEWNET | CLONE_NEWNS) == 0, "these tests need root: unshare");
-    need(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "mount --make-private");
-    char name[] = "/tmp/sluice-bpf-tests-XXXXXX";
-    need(mkdtemp(name) != nullptr, "mkdtemp");
-    directory() = name;
-    need(mount("bpf", name, "bpf", 0, nullptr) == 0, "mount bpffs");
-    auto netlink = need(NetlinkSocket::make());
-    made.pod_a = add(netlink, "podA");
-    made.pod_b = add(netlink, "podB");
-    made.stranger = add(netlink, "stranger");
-    made.uplink = add(netlink, "uplink");
-    made.host = add(netlink, "host");
-    made.net = need(netlink.link("host-peer")).index;
-    LinkChange forwarding;
-    forwarding.ipv4_forwarding = true;
-    need(netlink.change_link(made.host, forwarding));
-    need(netlink.add_address({made.uplink, need(Address::parse("192.0.2.1")), 24}));
-    Route world;
-    world.destination = need(Prefix::parse("0.0.0.0/0"));
-    world.gateway = need(Address::parse("192.0.2.254"));
-    world.link_index = made.uplink;
-    need(netlink.replace_route(world));
-    const auto mac = need(netlink.link(made.uplink)).mac.bytes();
-    name_mac("uplink", Bytes(mac.begin(), mac.end()));
-  }
-  void TearDown() override {
-    umount2(directory().c_str(), MNT_DETACH);
-    rmdir(directory().c_str());
-  }
-  static std::string& directory() {
-    static std::string path;
-    return path;
-  }
-
- private:
-  static int add(NetlinkSocket& netlink, const std::string& name) {
-    need(netlink.add_veth(name, name + "-peer", -1));
-    LinkChange up;
-    up.up = true;
-    need(netlink.change_link(need(netlink.link(name + "-peer")).index, up));
-    const int index = need(netlink.link(name)).index;
-    need(netlink.change_link(index, up));
-    return index;
-  }
-};
-
-[[maybe_unused]] const auto* const kSandbox = ::testing::AddGlobalTestEnvironment(new Sandbox);
-
-void size_conntrack(const bpf_object* object) {
-  for (const char* name : {"conntrack_groups", "conntrack"})
-    if (bpf_map* map = bpf_object__find_map_by_name(object, name))
-      bpf_map__set_max_entries(map, kConntrackGroups);
-}
-
-Object open_image(const void* (*elf_bytes)(std::size_t*), const std::string& pins) {
-  bpf_object_open_opts options{};
-  options.sz = sizeof options;
-  options.pin_root_path = pins.c_str();
-  std::size_t size = 0;
-  const void* bytes = elf_bytes(&size);
-  Object object(bpf_object__open_mem(bytes, size, &options));
-  need(object != nullptr, "bpf_object__open_mem");
-  size_conntrack(object.get());
-  return object;
-}
-
 int program_of(const Object& object, const char* name) {
   const bpf_program* found = bpf_object__find_program_by_name(object.get(), name);
-  need(found != nullptr, name);
-  return bpf_program__fd(found);
+  return found == nullptr ? -1 : bpf_program__fd(found);
+}
+
+// Of a struct or union of the kernel's, or one without a name in it.
+bool has_member(const btf* types, std::uint32_t id, const std::string& name) {
+  const btf_type* type = btf__type_by_id(types, id);
+  if (!btf_is_composite(type)) return false;
+  const btf_member* members = btf_members(type);
+  return std::any_of(members, members + btf_vlen(type), [&](const btf_member& each) {
+    const std::string found = btf__name_by_offset(types, each.name_off);
+    return found.empty() ? has_member(types, each.type, name) : found == name;
+  });
+}
+
+bool struct_has(const char* name, const std::string& member) {
+  const std::unique_ptr<btf, void (*)(btf*)> types(btf__load_vmlinux_btf(), btf__free);
+  need(types != nullptr, "the kernel's types");
+  const int id = btf__find_by_name_kind(types.get(), name, BTF_KIND_STRUCT);
+  need(id > 0, name);
+  return has_member(types.get(), static_cast<std::uint32_t>(id), member);
+}
+
+// Ends the test, as one whose kernel lacks what it needs. GTEST_SKIP() alone ends the function that it is in.
+[[noreturn]] void end_lacking(const char* what) {
+  [what] { GTEST_SKIP() << what; }();
+  throw ::testing::AssertionException({::testing::TestPartResult::kSkip, __FILE__, __LINE__, what});
+}
+
+// Packets as the VXLAN device receives them are made by setting the source of a packet that is to be sent.
+void need_tunnel_source() {
+  static const bool can_be_set = struct_has("bpf_tunnel_key", "local_ipv4");
+  if (!can_be_set) end_lacking("programs cannot set the source of a tunnel's packets");
 }
 
 template <typename Stats>
@@ -147,11 +85,11 @@ std::vector<std::pair<std::string, std::uint64_t>> endings(const sluice_stats& s
 }
 
 int ifindex_of(sluice_hook hook, const Bytes& frame) {
-  const int interfaces_of[] = {made.pod_a, made.net, made.net, made.uplink};
+  const int interfaces_of[] = {interfaces().pod_a, interfaces().net, interfaces().net, interfaces().uplink};
   // A pod's frame comes from that pod's interface.
   const bool from_b = hook == SLUICE_HOOK_POD && frame.size() >= 12 &&
                       std::equal(frame.begin() + 6, frame.begin() + 12, mac_of("podB").begin());
-  return from_b ? made.pod_b : interfaces_of[hook];
+  return from_b ? interfaces().pod_b : interfaces_of[hook];
 }
 
 int expected_action(const std::string& outcome, sluice_hook hook, bool changed) {
@@ -161,8 +99,6 @@ int expected_action(const std::string& outcome, sluice_hook hook, bool changed) 
 }
 
 }  // namespace
-
-const Interfaces& interfaces() { return made; }
 
 sluice_addr address(const std::string& ipv4) { return Address::from_v4_be(ipv4_be(ipv4)).abi(); }
 
@@ -177,18 +113,13 @@ std::uint64_t now_ns() {
 }
 
 void World::load(const void* (*elf_bytes)(std::size_t*)) {
-  Object object = open_image(elf_bytes, pins_);
+  Object object = open_object(elf_bytes);
   need(bpf_object__load(object.get()) == 0, "bpf_object__load");
   objects_.push_back(std::move(object));
 }
 
 void World::SetUp() {
-  static int number = 0;
-  pins_ = Sandbox::directory() + "/" + std::to_string(++number);
-  for (const auto& module :
-       {entry_bpf__elf_bytes, nat_bpf__elf_bytes, bridge_bpf__elf_bytes, router_bpf__elf_bytes,
-        refuse_bpf__elf_bytes, deliver_bpf__elf_bytes, probe_bpf__elf_bytes, arrival_bpf__elf_bytes})
-    load(module);
+  fresh_modules();
   set_slot(SLUICE_MODULE_NAT, program("nat"));
   set_slot(SLUICE_MODULE_NAT_NEW, program("nat_new"));
   set_slot(SLUICE_MODULE_NAT_COMMIT, program("nat_commit"));
@@ -206,9 +137,9 @@ void World::SetUp() {
   config.node_ipv4 = address("192.0.2.1");
   config.gateway_ipv4 = address("10.1.0.1");
   config.local_snat_ipv4 = address("10.1.0.0");
-  config.host_ifindex = static_cast<std::uint32_t>(made.host);
-  config.net_ifindex = static_cast<std::uint32_t>(made.net);
-  config.vxlan_ifindex = static_cast<std::uint32_t>(made.net);
+  config.host_ifindex = static_cast<std::uint32_t>(interfaces().host);
+  config.net_ifindex = static_cast<std::uint32_t>(interfaces().net);
+  config.vxlan_ifindex = static_cast<std::uint32_t>(interfaces().net);
   config.uplinks = 1;
   config.node_number = kNodeNumber;
   config.local_number = kLocalNumber;
@@ -222,9 +153,9 @@ void World::SetUp() {
   put("config", zero, config);
   put("masquerade_addresses", std::uint32_t{kNodeNumber}, config.node_ipv4);
   put("masquerade_addresses", std::uint32_t{kLocalNumber}, config.local_snat_ipv4);
-  add_uplink(made.uplink, kNodeNumber);
-  add_endpoint(kPodA, "10.1.0.2", "podA", made.pod_a);
-  add_endpoint(kPodB, "10.1.0.3", "podB", made.pod_b);
+  add_uplink(interfaces().uplink, kNodeNumber);
+  add_endpoint(kPodA, "10.1.0.2", "podA", interfaces().pod_a);
+  add_endpoint(kPodB, "10.1.0.3", "podB", interfaces().pod_b);
   add_route("10.1.0.0", 24, SLUICE_ROUTE_PODS);
   add_route("10.1.0.1", 32, SLUICE_ROUTE_HOST);
   add_route("192.0.2.1", 32, SLUICE_ROUTE_HOST);
@@ -241,18 +172,19 @@ void World::TearDown() {
   EXPECT_EQ(in, out) << "packets in, packets accounted for";
   firewall_.reset();
   objects_.clear();
-  std::filesystem::remove_all(pins_);
 }
 
 int World::program(const char* name) const {
-  for (const Object& object : objects_)
-    if (bpf_object__find_program_by_name(object.get(), name)) return program_of(object, name);
+  for (const auto* objects : {&std::as_const(modules()), &objects_})
+    for (const Object& object : *objects)
+      if (const int fd = program_of(object, name); fd >= 0) return fd;
   throw std::runtime_error(std::string("no program ") + name);
 }
 
 int World::map(const std::string& name) const {
-  for (const Object& object : objects_)
-    if (const int fd = bpf_object__find_map_fd_by_name(object.get(), name.c_str()); fd >= 0) return fd;
+  for (const auto* objects : {&std::as_const(modules()), &objects_})
+    for (const Object& object : *objects)
+      if (const int fd = bpf_object__find_map_fd_by_name(object.get(), name.c_str()); fd >= 0) return fd;
   throw std::runtime_error("no map " + name);
 }
 
@@ -277,6 +209,7 @@ World::Run World::run(int program, int ifindex, const Bytes& in, Bytes& out, int
 Seen World::send(sluice_hook hook, const Bytes& frame) {
   const char* const programs[] = {"entry_pod", "entry_host", "tunnelled", "entry_uplink"};
   if (hook == SLUICE_HOOK_OVERLAY) {
+    need_tunnel_source();
     set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, 0, 0});
   }
   const auto before = endings(stats());
@@ -298,6 +231,7 @@ void World::set_arrival(const std::array<std::uint32_t, 4>& value) {
 }
 
 Seen World::send_cut(sluice_hook hook, const Bytes& frame, std::size_t length) {
+  if (hook == SLUICE_HOOK_OVERLAY) need_tunnel_source();
   set_arrival({ntohl(ipv4_be(tunnel_source_)), tunnel_vni_, static_cast<std::uint32_t>(length), hook});
   return run_entry("shortened", ifindex_of(hook, frame), frame);
 }
@@ -315,12 +249,12 @@ Seen World::run_entry(const char* name, int ifindex, const Bytes& frame) {
 
 int World::run_program(const char* name, const Bytes& data, Bytes* out) {
   Bytes left;
-  return run(program(name), made.pod_a, data, out ? *out : left).returned;
+  return run(program(name), interfaces().pod_a, data, out ? *out : left).returned;
 }
 
 std::uint32_t World::mean_ns(const char* program_name, const Bytes& frame, int times) {
   Bytes out;
-  return run(program(program_name), made.pod_a, frame, out, times).mean_ns;
+  return run(program(program_name), interfaces().pod_a, frame, out, times).mean_ns;
 }
 
 int World::probe(const sluice_probe& asked) {
@@ -368,7 +302,7 @@ sluice_generation_stats World::counters(std::uint32_t slot) {
 Firewall World::load_generation(const Generation& generation) {
   bpf_object_open_opts options{};
   options.sz = sizeof options;
-  options.pin_root_path = pins_.c_str();
+  options.pin_root_path = pins().c_str();
   Firewall firewall(firewall_bpf__open_opts(&options));
   need(firewall != nullptr, "open the firewall");
   firewall->rodata->generation_number = generation.number;

@@ -197,8 +197,7 @@ class World : public ::testing::Test {
   };
   [[nodiscard]] Run run(int program, int ifindex, const Bytes& in, Bytes& out, int times = 1) const;
 
-  std::string pins_;
-  std::vector<Object> objects_;
+  std::vector<Object> objects_;  // beside the modules
 };
 
 }  // namespace sluice::bpftest
