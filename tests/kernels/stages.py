@@ -46,13 +46,21 @@ def demo(build, log):
             "sent": told.get("sent"), "lost": told.get("lost")}
 
 
-def sctp(build, log):
-    status, output = run(log, sys.executable, "-B", f"{TOP}/tests/kernels/sctp_test.py", build)
+def unittests(build, log, file):
+    status, output = run(log, sys.executable, "-B", f"{TOP}/tests/kernels/{file}", build)
     ran = re.search(r"^Ran (\d+) tests? in", output, re.M)
     failures = re.findall(r"^(?:FAIL|ERROR): (.+)$", output, re.M)
     if status != 0 and not failures:
         failures = [f"exit {status}"]
     return {"passed": max(0, (int(ran[1]) if ran else 0) - len(failures)), "failed": len(failures), "failures": failures}
+
+
+def sctp(build, log):
+    return unittests(build, log, "sctp_test.py")
+
+
+def apparmor(build, log):
+    return unittests(build, log, "apparmor_test.py")
 
 
 def main():
