@@ -5,10 +5,10 @@ find_program(BPF_CLANG NAMES clang-16 clang REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip-16 llvm-strip REQUIRED)
 find_program(BPFTOOL NAMES bpftool PATHS /usr/sbin REQUIRED)
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  set(BPF_TARGET_ARCH arm64)
-else()
-  set(BPF_TARGET_ARCH x86)
+# Of cmake/arm64.cmake, where user space is built for another machine. The objects themselves are the same for every one.
+set(BPF_SYSROOT "")
+if(CMAKE_SYSROOT)
+  set(BPF_SYSROOT "--sysroot=${CMAKE_SYSROOT}" "-fdebug-prefix-map=${CMAKE_SYSROOT}=")
 endif()
 
 function(bpf_object NAME)
@@ -27,8 +27,7 @@ function(bpf_object NAME)
   add_custom_command(
     OUTPUT "${object}"
     COMMAND "${BPF_CLANG}" -target bpf -mcpu=${cpu} -O2 -g -std=gnu11 -Wall -Wextra -Werror
-            "-D__TARGET_ARCH_${BPF_TARGET_ARCH}"
-            -I "${PROJECT_SOURCE_DIR}/bpf" -idirafter "/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}"
+            ${BPF_SYSROOT} -I "${PROJECT_SOURCE_DIR}/bpf" -idirafter "${CMAKE_SYSROOT}/usr/include/${CMAKE_LIBRARY_ARCHITECTURE}"
             -MD -MF "${object}.d" -c "${source}" -o "${object}"
     COMMAND "${BPF_STRIP}" -g "${object}"
     # A constant without a name makes a section without variables: Linux 5.10 refuses all BTF of such an object.

@@ -2,14 +2,15 @@
 // Loads every program of BPF objects alone and prints how many instructions this kernel's verifier processed
 // for it.
 //   sluice-verifier OBJECT...
-// Fails where a program is refused, or takes more than half of what the verifier processes at most: a change
-// of the program, or a kernel that is worse at it, must find room.
+// Fails where a program is refused, is not compiled by this kernel's JIT, or takes more than half of what the
+// verifier processes at most: a change of the program, or a kernel that is worse at it, must find room.
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -70,23 +71,32 @@ Object open(const std::string& file) {
 struct Outcome {
   int error = 0;
   std::string log;
+  std::uint32_t machine_code = 0;  // bytes of it
 };
+
+std::uint32_t machine_code_of(const bpf_program* program) {
+  bpf_prog_info info{};
+  std::uint32_t size = sizeof info;
+  return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0 ? info.jited_prog_len : 0;
+}
 
 Outcome load(const std::string& file, const std::string& name, unsigned level, std::vector<char>& buffer) {
   const Object object = open(file);
   if (!object) return {errno, ""};
   switch_everything_on(object.get());
+  const bpf_program* loaded = nullptr;
   bpf_program* each = nullptr;
   bpf_object__for_each_program(each, object.get()) {
     const bool wanted = name == bpf_program__name(each);
     bpf_program__set_autoload(each, wanted);
     if (!wanted) continue;
+    loaded = each;
     bpf_program__set_log_level(each, level);
     bpf_program__set_log_buf(each, buffer.data(), buffer.size());
   }
   buffer[0] = '\0';
   const int error = bpf_object__load(object.get());
-  return {error, buffer.data()};
+  return {error, buffer.data(), error == 0 ? machine_code_of(loaded) : 0};
 }
 
 std::optional<unsigned long> processed(const std::string& log) {
@@ -109,9 +119,10 @@ bool verify(const std::string& file, const std::string& name) {
     return false;
   }
   const auto count = processed(first.log);
-  const bool good = count && *count <= kMost && warnings.empty();
-  std::printf("%s  %-24s %7lu instructions processed, %.1f%% of the limit\n", good ? "passed" : "FAILED",
-              name.c_str(), count.value_or(0), 100.0 * static_cast<double>(count.value_or(0)) / kLimit);
+  const bool good = count && *count <= kMost && warnings.empty() && first.machine_code > 0;
+  std::printf("%s  %-24s %7lu instructions processed, %.1f%% of the limit; %u bytes of machine code\n",
+              good ? "passed" : "FAILED", name.c_str(), count.value_or(0),
+              100.0 * static_cast<double>(count.value_or(0)) / kLimit, first.machine_code);
   if (!warnings.empty()) std::printf("libbpf warns: %s\n", warnings.c_str());
   if (!count) std::printf("the verifier did not tell: %s\n", first.log.c_str());
   return good;
