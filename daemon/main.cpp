@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "daemon/options.h"
+#include "daemon/removal/cluster.h"
 #include "daemon/removal/removal.h"
 #include "daemon/source/kube/kube_source.h"
 #include "daemon/source/yaml/yaml_source.h"
@@ -23,14 +24,18 @@ struct SourceAndLookup {
   std::uint16_t api_port = 0;
 };
 
+Result<sluice::source::KubeConfig> kube_config(const sluice::DaemonOptions& options) {
+  return options.kubeconfig.empty() ? sluice::source::KubeConfig::in_cluster(options.api_server)
+                                    : sluice::source::KubeConfig::from_file(options.kubeconfig);
+}
+
 Result<SourceAndLookup> make_source(const sluice::DaemonOptions& options) {
   if (options.source == "yaml") {
     auto source = sluice::source::YamlSource::make({options.yaml_folder});
     if (!source) return tl::unexpected(source.error());
     return SourceAndLookup{std::move(*source), nullptr, {}};
   }
-  auto config = options.kubeconfig.empty() ? sluice::source::KubeConfig::in_cluster(options.api_server)
-                                           : sluice::source::KubeConfig::from_file(options.kubeconfig);
+  auto config = kube_config(options);
   if (!config) return tl::unexpected(config.error());
   const auto host = config->host;
   const auto port = config->port;
@@ -70,6 +75,16 @@ Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) 
   return {};
 }
 
+Result<void> remove_from_cluster(const sluice::DaemonOptions& options) {
+  const auto config = kube_config(options);
+  if (!config) return tl::unexpected(config.error());
+  const auto slash = options.remove_from_cluster.find('/');
+  const auto name = options.remove_from_cluster.substr(slash + 1);
+  sluice::removal::ClusterPlan plan{options.remove_from_cluster.substr(0, slash), name, name + "-removal"};
+  plan.time_limit = std::chrono::seconds(options.removal_time_limit_s);
+  return sluice::removal::remove_from_cluster(*config, plan);
+}
+
 int end_with(const Result<void>& done) {
   if (done) return 0;
   spdlog::critical("{}", done.error().message);
@@ -85,6 +100,8 @@ int main(int argc, char** argv) {
   if (options.remove)
     return end_with(
         sluice::removal::remove_all({options.datapath.bpffs, options.run_dir, options.controller.state_dir}));
+  signal(SIGPIPE, SIG_IGN);
+  if (!options.remove_from_cluster.empty()) return end_with(remove_from_cluster(options));
   // Objects are read by a thread for each kind and kept by the controller's: with an arena for each thread what was freed in
   // one is of no use in another. Of 100,000 pods and 10,000 policies it takes 143 instead of 175 MB.
   mallopt(M_ARENA_MAX, 1);
@@ -94,7 +111,6 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
 
   return end_with(run(options, signals));
 }

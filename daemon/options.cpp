@@ -81,6 +81,15 @@ DaemonOptions parse_options(int argc, char** argv) {
       "links (pods lose their network), devices, routes, rules, pins, records. Needs no daemon and "
       "refuses where one runs. Of the other options only --bpffs, --run-dir, --state-dir and "
       "--log-level matter");
+  app.add_option(
+      "--remove-from-cluster", o.remove_from_cluster,
+      "NAMESPACE/NAME: delete that DaemonSet of daemons, wait until each pod of the DaemonSet NAME-removal "
+      "is Ready, which is when its node is rid of Sluice, and end. For the chart's hook of `helm uninstall`. "
+      "Of the other options only --kubeconfig, --api-server, --removal-time-limit and --log-level matter");
+  app.add_option("--removal-time-limit", o.removal_time_limit_s,
+                 "seconds that --remove-from-cluster may take")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
   app.add_option("--source", o.source,
                  "where objects come from: the Kubernetes API or a folder of YAML files")
       ->check(CLI::IsMember({"kube", "yaml"}))
@@ -170,6 +179,10 @@ DaemonOptions parse_options(int argc, char** argv) {
     app.parse(argc, argv);
     if (!o.remove && o.source == "yaml" && o.yaml_folder.empty())
       throw CLI::RequiredError("--yaml-folder (with --source yaml)");
+    const auto slash = o.remove_from_cluster.find('/');
+    if (!o.remove_from_cluster.empty() &&
+        (slash == 0 || slash == std::string::npos || slash + 1 == o.remove_from_cluster.size()))
+      throw CLI::ValidationError("--remove-from-cluster", "is not like kube-system/sluice");
     read_masquerade(o);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));

@@ -14,6 +14,8 @@ namespace sluice {
 
 struct DaemonOptions {
   bool remove = false;          // take away what Sluice made on the node, and leave
+  std::string remove_from_cluster;  // "namespace/name" of the DaemonSet; empty: no such task
+  unsigned removal_time_limit_s = 240;
   std::string source = "kube";  // kube | yaml
   std::string yaml_folder;
   std::string kubeconfig;

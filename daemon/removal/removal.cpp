@@ -19,54 +19,53 @@ namespace sluice::removal {
 
 namespace {
 
-constexpr std::chrono::seconds kCniCallsEndWithin{15};  // CNI ADD waits 5 s for a daemon
+using Clock = std::chrono::steady_clock;
 
-// What a daemon locks as long as it runs.
-Result<std::vector<Fd>> lock(const std::vector<std::string>& paths) {
-  std::vector<Fd> locks;
-  for (const auto& path : paths) {
-    Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd && errno == ENOENT) continue;
-    if (!fd) return failure_errno(errno, "open " + path);
-    if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK) return failure_errno(errno, "lock " + path);
-      return failure(
-          "{} is in use: a sluiced runs on this node, nothing was removed. Stop it first: by `helm upgrade … "
-          "--set removal=true`, by `helm uninstall`, or by deleting its DaemonSet",
-          path);
-    }
-    locks.push_back(std::move(fd));
-  }
-  return locks;
-}
+// A daemon that was told to end takes some seconds, and CNI ADD waits 5 s for one.
+constexpr std::chrono::seconds kEndsWithin{15};
 
-// A CNI binary that attaches a pod has the folder locked. None that comes later makes anything on this node.
-Result<Fd> wait_for_cni_calls(const std::string& folder) {
-  Fd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return errno == ENOENT ? Result<Fd>(Fd()) : failure_errno(errno, "open " + folder);
-  const auto deadline = std::chrono::steady_clock::now() + kCniCallsEndWithin;
+// No descriptor: there is nothing to lock. `in_use`: the error if somebody keeps the lock until the deadline.
+Result<Fd> lock_within(const std::string& path, Clock::time_point deadline, const std::string& in_use) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return errno == ENOENT ? Result<Fd>(Fd()) : failure_errno(errno, "open " + path);
   while (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return failure_errno(errno, "lock " + folder);
-    if (std::chrono::steady_clock::now() >= deadline)
-      return failure(
-          "a CNI call that attaches a pod holds {} and does not end; nothing was removed. Try again (`fuser "
-          "{}` tells its process id)",
-          folder, folder);
+    if (errno != EWOULDBLOCK) return failure_errno(errno, "lock " + path);
+    if (Clock::now() >= deadline) return failure("{} is in use: {}", path, in_use);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return fd;
+}
+
+// What a daemon locks as long as it runs, and a CNI binary while it attaches a pod. None that comes later
+// makes anything on this node.
+Result<std::vector<Fd>> lock_all(const Pinned& pinned, const Places& places) {
+  const auto deadline = Clock::now() + kEndsWithin;
+  auto paths = pinned.layouts();
+  paths.push_back(lock_of_socket(places.run_dir));
+  std::vector<Fd> locks;
+  for (const auto& path : paths) {
+    auto locked =
+        lock_within(path, deadline,
+                    "a sluiced runs on this node, nothing was removed. Stop it first: by `helm uninstall`, "
+                    "or by deleting its DaemonSet");
+    if (!locked) return tl::unexpected(locked.error());
+    locks.push_back(std::move(*locked));
+  }
+  auto locked =
+      lock_within(deletions_folder(places.state_dir), deadline,
+                  "a CNI call that attaches a pod does not end; nothing was removed. Try again (`fuser` "
+                  "tells its process id)");
+  if (!locked) return tl::unexpected(locked.error());
+  locks.push_back(std::move(*locked));
+  return locks;
 }
 
 }  // namespace
 
 Result<void> remove_all(const Places& places) {
   const Pinned pinned(places.bpffs);
-  auto paths = pinned.layouts();
-  paths.push_back(lock_of_socket(places.run_dir));
-  const auto locks = lock(paths);
+  const auto locks = lock_all(pinned, places);
   if (!locks) return tl::unexpected(locks.error());
-  const auto no_calls = wait_for_cni_calls(deletions_folder(places.state_dir));
-  if (!no_calls) return tl::unexpected(no_calls.error());
 
   Report report;
   // First what leads processes of the node to backends that are about to lose their network.

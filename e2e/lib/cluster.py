@@ -86,6 +86,7 @@ class Cluster:
         self.out = Host("out", f"/run/netns/{name}out", OUT_ADDRESS)
         self.run_dir = os.path.join(CACHE, "run", name)
         self.api = None
+        self.bare = None  # {node: footprint} of before Sluice came; not known of a cluster that an earlier run left up
 
     # ---- life
     def script(self, *arguments, check=True, **kwargs):

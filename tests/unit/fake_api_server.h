@@ -81,9 +81,11 @@ class FakeApiServer {
   explicit FakeApiServer(std::unique_ptr<httplib::Server> server = std::make_unique<httplib::Server>())
       : server_(std::move(server)) {
     server_->new_task_queue = [] { return new httplib::ThreadPool(24); };
-    server_->Get(".*", [this](const httplib::Request& request, httplib::Response& response) {
+    const auto any = [this](const httplib::Request& request, httplib::Response& response) {
       serve(request, response);
-    });
+    };
+    server_->Get(".*", any);
+    server_->Delete(".*", any);
     port_ = server_->bind_to_any_port("127.0.0.1");
     thread_ = std::thread([this] { server_->listen_after_bind(); });
   }
@@ -114,7 +116,7 @@ class FakeApiServer {
     };
   }
 
-  // The next answer to a list (or to a get) of that path, and to a watch of it.
+  // The next answer to a list (or to a get, or delete) of that path, and to a watch of it.
   void on_list(const std::string& path, Answer answer) {
     const std::lock_guard lock(mutex_);
     lists_[path].push_back(std::move(answer));

@@ -57,40 +57,73 @@ capabilities:
   mountPath: /var/lib/cni/sluice
 {{- end }}
 
-{{- /* In place of the daemon: takes Sluice away from the node, then waits to be uninstalled (docs/uninstall.md). */}}
-{{- define "sluice.removal" -}}
-initContainers:
-  # First what the runtime reads: it must not call a daemon that does not come back.
-  - name: remove-cni
-    image: {{ include "sluice.image" . }}
-    imagePullPolicy: {{ .Values.image.pullPolicy }}
-    command: [/opt/sluice/bin/install-cni, --remove]
-    {{- include "sluice.ofFiles" . | nindent 4 }}
-    volumeMounts:
-      {{- include "sluice.mountsOfCni" . | nindent 6 }}
-  - name: remove
-    image: {{ include "sluice.image" . }}
-    imagePullPolicy: {{ .Values.image.pullPolicy }}
-    command: [/opt/sluice/bin/sluiced, --remove, --run-dir=/run/sluice, --state-dir=/var/lib/cni/sluice]
-    securityContext:
-      {{- include "sluice.privileges" . | nindent 6 }}
-    {{- with .Values.resources }}
-    resources:
-      {{- toYaml . | nindent 6 }}
-    {{- end }}
-    volumeMounts:
-      {{- include "sluice.mountsOfState" . | nindent 6 }}
-containers:
-  # Ready: nothing of Sluice's is left on the node.
-  - name: removed
-    image: {{ include "sluice.image" . }}
-    imagePullPolicy: {{ .Values.image.pullPolicy }}
-    command: [sleep, infinity]
-    securityContext:
-      allowPrivilegeEscalation: false
-      readOnlyRootFilesystem: true
-      seccompProfile:
-        type: RuntimeDefault
-      capabilities:
-        drop: [ALL]
+{{- /* What needs no more than the network. */}}
+{{- define "sluice.unprivileged" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  seccompProfile:
+    type: RuntimeDefault
+  capabilities:
+    drop: [ALL]
+resources:
+  requests:
+    cpu: 10m
+    memory: 16Mi
+{{- end }}
+
+{{- /* On the node's network, before and after there is one for pods. */}}
+{{- define "sluice.ofPods" -}}
+hostNetwork: true
+# The cluster's DNS may be pods of this very network.
+dnsPolicy: Default
+priorityClassName: {{ .Values.priorityClassName }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sluice.volumes" -}}
+- name: cni-bin
+  hostPath:
+    path: {{ .Values.cni.binDir }}
+    type: DirectoryOrCreate
+- name: cni-net
+  hostPath:
+    path: {{ .Values.cni.confDir }}
+    type: DirectoryOrCreate
+# Programs, links and maps are pinned here: they outlive the pod.
+- name: bpffs
+  hostPath:
+    path: /sys/fs/bpf
+    type: Directory
+# The CNI binary's socket, and what is attached. Not to survive a boot.
+- name: run
+  hostPath:
+    path: /run/sluice
+    type: DirectoryOrCreate
+# Deletions that the CNI binary queued while the daemon was down.
+- name: state
+  hostPath:
+    path: /var/lib/cni/sluice
+    type: DirectoryOrCreate
+{{- end }}
+
+{{- /* Labels and annotations of the hooks: (list CONTEXT WEIGHT). They stay if removal fails, for a look; a next try replaces them. */}}
+{{- define "sluice.ofRemoval" -}}
+labels:
+  {{- include "sluice.labels" (index . 0) | nindent 2 }}
+annotations:
+  helm.sh/hook: pre-delete
+  helm.sh/hook-weight: {{ index . 1 | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  helm.sh/hook-output-log-policy: hook-failed
+{{- end }}
+
+{{- define "sluice.selectorOfRemoval" -}}
+app.kubernetes.io/name: sluice-removal
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}

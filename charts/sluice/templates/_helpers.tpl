@@ -51,3 +51,8 @@ port: {{ $root.Values.health.port }}
 {{- else }}localhost/{{ required "appArmorProfile.localhostProfile is missing" $profile.localhostProfile }}
 {{- end }}
 {{- end }}
+
+{{- /* host:port */}}
+{{- define "sluice.apiServer" -}}
+{{ if contains ":" .Values.apiServer.host }}[{{ .Values.apiServer.host }}]{{ else }}{{ .Values.apiServer.host }}{{ end }}:{{ .Values.apiServer.port }}
+{{- end }}

@@ -192,22 +192,25 @@ std::string Connection::describe_failure(int httplib_error) const {
   }
 }
 
-Result<Connection::Response> Connection::get(const std::string& path, const Handlers& handlers) {
+Result<Connection::Response> Connection::call(const char* method, const std::string& path,
+                                              const Handlers& handlers) {
   Response response;
   std::string error_body;
-  const auto result = client_->Get(
-      config_.base_path + path,
-      [&](const httplib::Response& head) {
-        response.status = head.status;
-        response.retry_after = retry_after(head);
-        if (head.status == 200 && handlers.opened) handlers.opened();
-        return true;
-      },
-      [&](const char* data, std::size_t size) {
-        if (response.status == 200) return handlers.data(std::string_view(data, size));
-        error_body.append(data, std::min(size, kErrorBodyMost - error_body.size()));
-        return error_body.size() < kErrorBodyMost;
-      });
+  httplib::Request request;
+  request.method = method;
+  request.path = config_.base_path + path;
+  request.response_handler = [&](const httplib::Response& head) {
+    response.status = head.status;
+    response.retry_after = retry_after(head);
+    if (head.status == 200 && handlers.opened) handlers.opened();
+    return true;
+  };
+  request.content_receiver = [&](const char* data, std::size_t size, std::uint64_t, std::uint64_t) {
+    if (response.status == 200) return handlers.data(std::string_view(data, size));
+    error_body.append(data, std::min(size, kErrorBodyMost - error_body.size()));
+    return error_body.size() < kErrorBodyMost;
+  };
+  const auto result = client_->send(request);
   // An error's body that was cut off does not change what it is.
   if (!result && (response.status == 0 || response.status == 200))
     return failure("{}: {}", config_.url(), describe_failure(static_cast<int>(result.error())));

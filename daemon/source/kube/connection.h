@@ -41,7 +41,10 @@ class Connection {
   ~Connection();
 
   // An error: no complete answer came, or `data` said false. `path` is percent-encoded.
-  [[nodiscard]] Result<Response> get(const std::string& path, const Handlers& handlers);
+  [[nodiscard]] Result<Response> get(const std::string& path, const Handlers& handlers) {
+    return call("GET", path, handlers);
+  }
+  [[nodiscard]] Result<Response> call(const char* method, const std::string& path, const Handlers& handlers);
 
  private:
   Connection(const KubeConfig& config, std::shared_ptr<Interrupter> interrupter);
