@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "common/guard.h"
 #include "daemon/options.h"
 #include "daemon/removal/cluster.h"
 #include "daemon/removal/removal.h"
@@ -65,13 +66,18 @@ Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) 
   (*controller)->start(*source->source, source->lookup);
   auto server = sluice::server::Server::start(options.server, **controller);
   if (!server) return tl::unexpected(server.error());
+  const sluice::Guard stop([&] { (*controller)->stop(); });  // it uses the server
+  (*controller)->also_put_back([&](bool, sluice::datapath::Datapath::PutBack& result) {
+    const auto made = (*server)->put_back();
+    if (!made) result.problem += (result.problem.empty() ? "" : "; ") + made.error().message;
+    if (made && *made) result.found.push_back("the socket " + options.server.socket + " is missing");
+  });
   if (auto started = source->source->start(**controller); !started) return tl::unexpected(started.error());
 
   int signal = 0;
   sigwait(&signals, &signal);
   spdlog::info("{}: leaving; programs, links and maps stay", strsignal(signal));
   source->source->stop();
-  (*controller)->stop();
   return {};
 }
 

@@ -137,8 +137,11 @@ Result<Controller::Added> Controller::attach(const std::shared_ptr<PendingAdd>& 
   request->wanted.host_ifindex = static_cast<std::uint32_t>(link->index);
   if (const auto* pod = state_.pod(request->wanted.pod_namespace, request->wanted.pod_name))
     request->wanted.last_pod = std::make_shared<const model::Pod>(*pod);
+  if (auto free = ipam_.next_free(); !free) return fail(server::kCniNoAddress, free.error());
   auto attachment = ipam_.allocate(request->wanted);
-  if (!attachment) return fail(server::kCniNoAddress, attachment.error());
+  if (!attachment)
+    return fail(attachment.error().code == EEXIST ? server::kCniAlreadyExists : server::kCniIoFailure,
+                attachment.error());
   SLUICE_FAULT_POINT("add.address_allocated");
   note_on_link(*netlink, *attachment, ipam::note_of(*attachment));
   if (auto done = datapath_->attach(endpoint_of(*attachment), node_config_->pod_mtu); !done) {

@@ -16,7 +16,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kFirstBackoff = 100ms;
-constexpr auto kLookAtNodeAfter = 200ms;
 constexpr auto kMostSilence = 30s;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
 
@@ -79,11 +78,7 @@ void Controller::start(source::Source& source, PodLookup lookup) {
     ipsec_watch_ = std::move(*watch);
   else if (watch.error().code != EPROTONOSUPPORT)
     spdlog::warn("{}", watch.error().message);
-  // Not at once: what belongs together comes in several messages.
-  const auto look_soon = [this] {
-    if (!look_at_node_at_) look_at_node_at_ = Clock::now() + kLookAtNodeAfter;
-  };
-  if (auto watch = NetlinkWatch::network([this, look_soon] { post(look_soon); }))
+  if (auto watch = NetlinkWatch::network([this] { look_at_node_soon(); }))
     network_watch_ = std::move(*watch);
   else
     spdlog::warn("{}", watch.error().message);
@@ -339,6 +334,12 @@ bool Controller::ready(std::string& why_not) {
 }
 
 std::string Controller::not_ready() const {
+  if (auto why_not = not_configured(); !why_not.empty()) return why_not;
+  if (!not_put_back_.empty()) return "the node is not as Sluice needs it: " + not_put_back_;
+  return "";
+}
+
+std::string Controller::not_configured() const {
   if (!state_.synced()) {
     const auto error = source_ != nullptr ? source_->status().last_error : "";
     return "not all objects are known yet from the " +
@@ -349,7 +350,6 @@ std::string Controller::not_ready() const {
   if (!node_config_ || node_config_->pod_cidrs.empty())
     return "Node " + options_.node_name + " has no podCIDR yet (spec.podCIDRs of the Node object)";
   if (!policy_live_) return "the first ruleset is not live yet";
-  if (!not_put_back_.empty()) return "the node is not as Sluice needs it: " + not_put_back_;
   return "";
 }
 

@@ -60,6 +60,11 @@ class Controller final : public source::Sink, public server::Api {
                                                                 std::unique_ptr<datapath::Datapath> datapath);
   ~Controller() override;
   void start(source::Source& source, PodLookup lookup);  // the source outlives stop()
+  // What else of the node is to be looked at with the datapath's part, and put back. `configured`: the daemon
+  // could attach pods, but for what is to be put back. Called on the controller's thread until stop().
+  using AlsoPutBack = std::function<void(bool configured, datapath::Datapath::PutBack& result)>;
+  void also_put_back(AlsoPutBack what);
+  void look_at_node_soon();
   void stop();
 
   void replace(source::FullState state) override;
@@ -152,6 +157,7 @@ class Controller final : public source::Sink, public server::Api {
 
   // CNI, on the controller's thread.
   [[nodiscard]] std::string not_ready() const;
+  [[nodiscard]] std::string not_configured() const;
   void progress_adds();
   [[nodiscard]] Result<Added> attach(const std::shared_ptr<PendingAdd>& request);
   [[nodiscard]] Result<void> host_ports_free(const ipam::Attachment& wanted) const;
@@ -200,6 +206,7 @@ class Controller final : public source::Sink, public server::Api {
   bool node_dirty_ = true;
   bool listed_ = false;  // since memory was last given back
   std::optional<Clock::time_point> look_at_node_at_;
+  std::vector<AlsoPutBack> also_put_back_;
   std::string not_put_back_;               // "": the node is as it has to be
   std::vector<std::string> found_before_;  // by the last look, if it could not put all back
   bool policy_live_ = false;   // a ruleset of this daemon is in force

@@ -25,16 +25,37 @@ Result<bool> Controller::make_deletions_folder() const {
   return false;
 }
 
+void Controller::also_put_back(AlsoPutBack what) {
+  post([this, what = std::move(what)]() mutable {
+    also_put_back_.push_back(std::move(what));
+    look_at_node_at_ = Clock::now();
+  });
+}
+
+// Not at once: what belongs together comes in several messages.
+void Controller::look_at_node_soon() {
+  constexpr std::chrono::milliseconds kLookAfter{200};
+  post([this, kLookAfter] {
+    if (!look_at_node_at_) look_at_node_at_ = Clock::now() + kLookAfter;
+  });
+}
+
 // Told once while it does not change.
 void Controller::put_back() {
   constexpr std::size_t kKept = 16;
   look_at_node_at_.reset();
-  auto [found, problem] = datapath_->put_back();
+  auto result = datapath_->put_back();
+  const auto written = ipam_.put_back();
   const auto made = make_deletions_folder();
-  if (!made)
-    problem += (problem.empty() ? "" : "; ") + made.error().message;
-  else if (*made)
-    found.push_back("the folder " + deletions_folder(options_.state_dir) + " is missing");
+  for (const auto* error : {written ? nullptr : &written.error(), made ? nullptr : &made.error()})
+    if (error != nullptr) result.problem += (result.problem.empty() ? "" : "; ") + error->message;
+  if (written && *written > 0)
+    result.found.push_back(fmt::format("{} records of attachments are missing", *written));
+  if (made && *made)
+    result.found.push_back("the folder " + deletions_folder(options_.state_dir) + " is missing");
+  const bool configured = not_configured().empty();
+  for (const auto& look : also_put_back_) look(configured, result);
+  auto& [found, problem] = result;
   if (problem != not_put_back_ && !problem.empty()) spdlog::error("{}; tried again in some seconds", problem);
   not_put_back_ = std::move(problem);
   auto before = std::exchange(found_before_, not_put_back_.empty() ? std::vector<std::string>() : found);

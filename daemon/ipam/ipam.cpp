@@ -2,6 +2,7 @@
 #include "daemon/ipam/ipam.h"
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +24,9 @@ namespace {
 // the rest that an address gets before it is given again.
 constexpr const char* kCursorFile = "/cursor";
 
+// For some more records.
+constexpr std::uint64_t kRoomWanted = 64 << 10, kFilesWanted = 4;
+
 Pool::Cursor read_cursor(const std::string& folder) {
   const auto content = read_file(folder + kCursorFile);
   if (!content) return {};
@@ -35,6 +39,15 @@ Pool::Cursor read_cursor(const std::string& folder) {
   if (cursor.endpoint >= SLUICE_MAX_ENDPOINTS) return {};
   cursor.ipv4 = *address;
   return cursor;
+}
+
+Result<void> make_folder(const std::string& folder) {
+  std::error_code error;
+  if (fs::is_directory(folder, error)) return {};
+  fs::create_directories(fs::path(folder).parent_path(), error);
+  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return failure_errno(errno, "create the folder of attachments " + folder);
+  return {};
 }
 
 std::string describe(const std::vector<Prefix>& cidrs) {
@@ -56,12 +69,8 @@ bool Attachment::operator==(const Attachment& other) const {
 }
 
 Result<Ipam> Ipam::open(const std::string& folder) {
+  if (auto made = make_folder(folder); !made) return tl::unexpected(made.error());
   std::error_code error;
-  if (!fs::is_directory(folder, error)) {
-    fs::create_directories(fs::path(folder).parent_path(), error);
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-      return failure_errno(errno, "create the folder of attachments " + folder);
-  }
   Ipam ipam(folder);
   std::vector<std::string> records;
   fs::directory_iterator entry(folder, error);
@@ -152,10 +161,11 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   const auto digest = key_digest(key);
   for (const auto& record : damaged_records_)
     if (record.key_digest == digest)
-      return failure(
-          "container {} has an attachment by interface {} already, whose record {}/{} is damaged; DEL must "
-          "come before another ADD",
-          key.container_id, key.ifname, folder_, record.file);
+      return tl::unexpected(
+          Error{fmt::format("container {} has an attachment by interface {} already, whose record {}/{} is "
+                            "damaged; DEL must come before another ADD",
+                            key.container_id, key.ifname, folder_, record.file),
+                EEXIST});
   const auto free = next_free();
   if (!free) return tl::unexpected(free.error());
   wanted.ipv4 = free->ipv4;
@@ -226,6 +236,28 @@ Result<void> Ipam::drop_damaged(const DamagedRecord& record) {
                 [file = record.file](const DamagedRecord& other) { return other.file == file; });
   recount();
   return {};
+}
+
+Result<std::size_t> Ipam::put_back() {
+  if (auto made = make_folder(folder_); !made) return tl::unexpected(made.error());
+  std::size_t written = 0;
+  for (const auto& [key, attachment] : attachments_) {
+    const auto path = folder_ + "/" + record_name(attachment);
+    if (::access(path.c_str(), F_OK) == 0 || errno != ENOENT) continue;
+    if (auto done = write_file(path, encode(attachment)); !done)
+      return with_context(done.error(), "record the attachment again");
+    ++written;
+  }
+  struct statvfs about {};
+  if (::statvfs(folder_.c_str(), &about) != 0) return failure_errno(errno, "look at " + folder_);
+  if ((about.f_flag & ST_RDONLY) != 0)
+    return failure("no attachment can be recorded: {} is mounted read-only", folder_);
+  // Some file systems tell no numbers.
+  const auto room = static_cast<std::uint64_t>(about.f_bavail) * about.f_frsize;
+  if ((about.f_blocks != 0 && room < kRoomWanted) || (about.f_files != 0 && about.f_favail < kFilesWanted))
+    return failure("no attachment can be recorded: the file system of {} has room for {} bytes and {} files",
+                   folder_, room, about.f_favail);
+  return written;
 }
 
 std::optional<Attachment> Ipam::find(const AttachmentKey& key) const {

@@ -75,11 +75,16 @@ class Ipam {
   // who rests but not where the round is. Fails: the key has an attachment
   // already, no prefix known yet, or no address left (the message says how many are held and what to do).
   [[nodiscard]] Result<Attachment> allocate(Attachment wanted);
-  // Records an attachment that has its address and its endpoint id, whose record was lost. Fails if either is another's.
+  // Records an attachment that has its address and its endpoint id, whose record was lost. Fails if either is
+  // another's.
   [[nodiscard]] Result<void> restore(const Attachment& attachment);
   [[nodiscard]] Result<void> update(const Attachment& attachment);  // the same key, endpoint and address
   // Not there: no error. The damaged record of that key goes too.
   [[nodiscard]] Result<void> release(const AttachmentKey& key);
+
+  // Writes records again that somebody has removed, and tells how many. Fails if no further one could be
+  // written.
+  [[nodiscard]] Result<std::size_t> put_back();
 
   [[nodiscard]] std::optional<Attachment> find(const AttachmentKey& key) const;
   [[nodiscard]] const std::map<AttachmentKey, Attachment>& attachments() const { return attachments_; }

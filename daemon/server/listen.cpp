@@ -76,12 +76,42 @@ Result<Fd> lock_file(const std::string& path) {
 }  // namespace
 
 Result<UnixListener> UnixListener::open(const std::string& path) {
-  if (auto done = make_folder(fs::path(path).parent_path()); !done) return tl::unexpected(done.error());
-  auto lock = lock_file(path + ".lock");
-  if (!lock) return tl::unexpected(lock.error());
-  if (auto good = check_replaceable(path); !good) return tl::unexpected(good.error());
+  UnixListener listener(path);
+  if (auto made = listener.make_again(); !made) return tl::unexpected(made.error());
+  return listener;
+}
 
-  const std::string temporary = path + ".new";
+Result<Fd> UnixListener::make_again() {
+  if (auto done = make_folder(fs::path(path_).parent_path()); !done) return tl::unexpected(done.error());
+  if (!has_lock()) {
+    auto lock = lock_file(lock_path());
+    if (!lock) return tl::unexpected(lock.error());
+    lock_ = std::move(*lock);
+  }
+  if (is_there()) return Fd();
+  auto socket = make_socket();
+  if (!socket) return socket;
+  std::swap(socket_, *socket);
+  id_ = file_at(path_);
+  return socket;
+}
+
+bool UnixListener::is_there() const { return has_lock() && id_ != FileId() && file_at(path_) == id_; }
+
+bool UnixListener::has_lock() const {
+  struct stat held {};
+  return lock_ && ::fstat(lock_.get(), &held) == 0 &&
+         file_at(lock_path()) == FileId{held.st_dev, held.st_ino};
+}
+
+UnixListener::FileId UnixListener::file_at(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 ? FileId{status.st_dev, status.st_ino} : FileId();
+}
+
+Result<Fd> UnixListener::make_socket() {
+  if (auto good = check_replaceable(path_); !good) return tl::unexpected(good.error());
+  const std::string temporary = path_ + ".new";
   const auto address = unix_address(temporary);
   if (!address) return tl::unexpected(address.error());
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -93,9 +123,9 @@ Result<UnixListener> UnixListener::open(const std::string& path) {
   // Before listen(): nobody can have connected while the umask ruled.
   if (::chmod(temporary.c_str(), 0600) != 0) return failure_errno(errno, "chmod " + temporary);
   if (::listen(socket.get(), kBacklog) != 0) return failure_errno(errno, "listen on " + temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return failure_errno(errno, "rename " + temporary);
+  if (::rename(temporary.c_str(), path_.c_str()) != 0) return failure_errno(errno, "rename " + temporary);
   remove.dismiss();
-  return UnixListener(path, std::move(*lock), std::move(socket));
+  return socket;
 }
 
 UnixListener::~UnixListener() {

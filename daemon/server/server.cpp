@@ -25,6 +25,8 @@ class Door {
         acceptor_(threads, [this](Connection& connection) { http_.serve(connection); }) {
     acceptor_.listen_on({fd});
   }
+  Listener& listener() { return listener_; }
+  void listen_on(int fd) { acceptor_.listen_on({fd}); }
   Door(const Door&) = delete;
   Door& operator=(const Door&) = delete;
 
@@ -48,6 +50,14 @@ class RunningServer final : public Server {
     (metrics ? metrics_ : health_).emplace(std::move(listener), fd, api, face, kHealthThreads);
   }
 
+  Result<bool> put_back() override {
+    auto& listener = control_->listener();
+    if (listener.is_there()) return false;
+    const auto before = listener.make_again();
+    if (!before) return tl::unexpected(before.error());
+    control_->listen_on(listener.fd());
+    return true;
+  }
   int health_port() const override { return health_port_; }
   int metrics_port() const override { return metrics_port_; }
 

@@ -23,6 +23,8 @@ class Server {
   // Listens on all of them and serves from threads of its own until destroyed. `api` outlives it.
   [[nodiscard]] static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Api& api);
   virtual ~Server() = default;
+  // Makes the Unix socket anew if somebody has removed or replaced it; true: so it was.
+  [[nodiscard]] virtual Result<bool> put_back() = 0;
   // The TCP port of health_address (which may ask for port 0); 0: none.
   [[nodiscard]] virtual int health_port() const = 0;
   [[nodiscard]] virtual int metrics_port() const = 0;  // the same of metrics_address

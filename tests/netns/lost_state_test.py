@@ -6,6 +6,7 @@ what could not be put back is named.
     lost_state_test.py BUILD_FOLDER [unittest options]
         SLUICE_PAIRS: how many pairs of losses, drawn by lot; default: all
 """
+import errno
 import glob
 import itertools
 import os
@@ -15,7 +16,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
-from sluice_node import Node, wait_for, world_beyond  # noqa: E402
+from sluice_node import CniError, Node, run, wait_for, world_beyond  # noqa: E402
 from traffic import Echo, tcp_reaches  # noqa: E402
 
 BUILD = ""
@@ -114,6 +115,61 @@ class LostStateTest(sluice_test.NodeAndWorldTest):
         wait_for("the daemon to be not ready", lambda: "state" in self.node.get("/v1/status")["notReadyReason"])
         os.unlink(f"{self.node.home}/state")
         self.node.wait_ready()
+
+    def test_files_beside_a_running_daemon_come_back(self):
+        run_folder = f"{self.node.home}/run"
+        losses = {"the socket": (lambda: os.unlink(self.node.socket), "sluice.sock is missing"),
+                  "its lock": (lambda: os.unlink(self.node.socket + ".lock"), "sluice.sock is missing"),
+                  "a record": (lambda: os.unlink(glob.glob(f"{run_folder}/attachments/*.json")[0]), "1 records of attachments"),
+                  "the records": (lambda: shutil.rmtree(f"{run_folder}/attachments"), "3 records of attachments"),
+                  "the run folder": (lambda: shutil.rmtree(run_folder), "3 records of attachments")}
+        for name, (loss, told) in losses.items():
+            with self.subTest(name):
+                before = self.node.get("/v1/status")["putBack"]["total"]
+                loss()
+                wait_for("it to come back", lambda n=before: self.node.get("/v1/status")["putBack"]["total"] > n, 15, 0.05)
+                status = self.node.get("/v1/status")
+                self.assertTrue(any(told in each for each in status["putBack"]["last"]), status["putBack"])
+                self.assertTrue(status["ready"], status["notReadyReason"])
+                self.assertEqual(3, len(glob.glob(f"{run_folder}/attachments/*.json")))
+                self.node.delete_pod(self.node.add_pod("x", "short"))
+        self.node.kill_daemon()
+        self.node.start_daemon()
+        self.works()
+
+
+class FullRunFolderTest(sluice_test.SluiceTest):
+    """An ADD that cannot be recorded fails for that reason, and the daemon is not ready."""
+
+    def setUp(self):
+        self.node = Node(BUILD, "full", "10.83.10.0/24")
+        self.folder = f"{self.node.home}/run"
+        os.mkdir(self.folder)
+        run("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", self.folder)
+        self.node.begin()
+
+    def tearDown(self):
+        self.node.kill_daemon()
+        for pod in self.node.pods.values():
+            pod.delete()
+        self.node.delete()
+
+    def test_it_is_told_as_it_is(self):
+        with open(f"{self.folder}/filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError as error:
+                self.assertEqual(errno.ENOSPC, error.errno)
+        wait_for("the daemon to be not ready", lambda: "no attachment can be recorded" in self.node.get("/v1/status")["notReadyReason"])
+        with self.assertRaises(CniError) as refused:
+            self.node.add_pod("x", "late")  # its namespace stays
+        self.assertEqual(5, refused.exception.code, refused.exception)
+        self.assertIn("No space left", str(refused.exception))
+        self.assertEqual([], self.node.pod_links())
+        os.unlink(f"{self.folder}/filler")
+        self.node.wait_ready()
+        self.node.add_pod("x", "later")
 
 
 if __name__ == "__main__":
