@@ -5,7 +5,6 @@
     sctp_test.py BUILD_FOLDER [unittest options]
 """
 import os
-import signal
 import socket
 import sys
 import threading
@@ -13,7 +12,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from deadline import deadline  # noqa: E402
-from sluice_node import Node, connect_nodes, wait_for  # noqa: E402
+from sluice_node import wait_for  # noqa: E402
 from traffic import Echo, in_namespace, tcp_reaches  # noqa: E402
 
 BUILD = ""
@@ -89,34 +88,16 @@ def sctp_reaches(namespace, address, port, seconds=3.0):
         return False
 
 
-class SctpTest(sluice_test.SluiceTest):
-    """Pods client, server and other on one node, far on another."""
+class SctpTest(sluice_test.NodePairTest):
+    """Pods client, server and other on one node, far on the other."""
 
     @classmethod
     def setUpClass(cls):
-        cls.one = Node(BUILD, "one", "10.83.11.0/24")
-        cls.two = Node(BUILD, "two", "10.83.12.0/24", folder=cls.one.folder)
-        connect_nodes(cls.one, "192.0.2.11", cls.two, "192.0.2.12")
-        cls.one.write_namespace("x")
-        for node in (cls.one, cls.two):
-            node.start_daemon()
-        cls.client, cls.server, cls.other = (cls.one.add_pod("x", name, {"app": name}) for name in ("client", "server", "other"))
-        cls.far = cls.two.add_pod("x", "far", {"app": "far"})
-        for pod in (cls.client, cls.server, cls.other, cls.far):
-            cls.one.write_pod("x", pod.pod, {"app": pod.pod}, address=pod.address)
-        cls.echoes = {(pod, port): SctpEcho(pod, port) for pod in (cls.server, cls.far) for port in (PORT, OTHER_PORT)}
-        cls.tcp = Echo(cls.server, PORT)
-
-    @classmethod
-    def tearDownClass(cls):
-        for echo in (*cls.echoes.values(), cls.tcp):
-            echo.close()
-        for node in (cls.one, cls.two):
-            for pod in list(node.pods.values()):
-                node.delete_pod(pod)
-            node.kill_daemon(signal.SIGTERM)
-        cls.one.delete()
-        cls.two.delete()
+        cls.make_nodes(BUILD)
+        cls.client, cls.server, cls.other = cls.add_pods(cls.one, "client", "server", "other")
+        cls.far, = cls.add_pods(cls.two, "far")
+        cls.sctp = {(pod, port): SctpEcho(pod, port) for pod in (cls.server, cls.far) for port in (PORT, OTHER_PORT)}
+        cls.echoes = [*cls.sctp.values(), Echo(cls.server, PORT)]
 
     def settle(self):
         for node in (self.one, self.two):
@@ -141,7 +122,7 @@ class SctpTest(sluice_test.SluiceTest):
             for target in (self.server, self.far):
                 self.assertTrue(sctp_reaches(source, target.address, PORT), f"{source.pod} -> {target.pod}")
         self.assertTrue(sctp_reaches(self.far, self.server.address, PORT), "from the other node")
-        self.assertEqual(self.client.address, self.echoes[self.far, PORT].peers[0], "the server sees the client's own address")
+        self.assertEqual(self.client.address, self.sctp[self.far, PORT].peers[0], "the server sees the client's own address")
 
     def test_a_policy_admits_by_peer_port_and_protocol(self):
         for target in (self.server, self.far):
@@ -181,12 +162,12 @@ class SctpTest(sluice_test.SluiceTest):
     def test_a_service_is_served_by_its_backends(self):
         self.serve(PORT, PORT)
         try:
-            before = {pod: len(self.echoes[pod, PORT].peers) for pod in (self.server, self.far)}
+            before = {pod: len(self.sctp[pod, PORT].peers) for pod in (self.server, self.far)}
             for _ in range(8):
                 self.assertTrue(sctp_reaches(self.client, SERVICE, PORT))
-            served = {pod.pod: len(self.echoes[pod, PORT].peers) - count for pod, count in before.items()}
+            served = {pod.pod: len(self.sctp[pod, PORT].peers) - count for pod, count in before.items()}
             self.assertEqual(8, sum(served.values()), served)
-            self.assertEqual(self.client.address, self.echoes[self.server, PORT].peers[-1])
+            self.assertEqual(self.client.address, self.sctp[self.server, PORT].peers[-1])
         finally:
             self.one.remove("service")
             self.settle()

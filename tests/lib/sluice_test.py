@@ -8,7 +8,7 @@ import signal
 import sys
 import unittest
 
-from sluice_node import Node, sandbox, wait_for
+from sluice_node import Node, connect_nodes, sandbox, wait_for
 
 
 def counts_redirected():
@@ -123,6 +123,39 @@ class NodeAndWorldTest(SluiceTest):
         cls.node.kill_daemon(signal.SIGTERM)
         cls.world.delete()
         cls.node.delete()
+
+
+class NodePairTest(SluiceTest):
+    """Of a subclass that makes its pods: nodes one and two, which read one folder of objects and are joined by their uplinks.
+    What answers in their namespaces is in `echoes`."""
+
+    @classmethod
+    def make_nodes(cls, build):
+        cls.one = Node(build, "one", "10.83.11.0/24")
+        cls.two = Node(build, "two", "10.83.12.0/24", folder=cls.one.folder)
+        connect_nodes(cls.one, "192.0.2.11", cls.two, "192.0.2.12")
+        cls.one.write_namespace("x")
+        for node in (cls.one, cls.two):
+            node.start_daemon()
+
+    @classmethod
+    def add_pods(cls, node, *names):
+        pods = [node.add_pod("x", name, {"app": name}) for name in names]
+        # The other node learns a pod's address from its status, as kubelet reports it.
+        for pod in pods:
+            cls.one.write_pod("x", pod.pod, {"app": pod.pod}, address=pod.address)
+        return pods
+
+    @classmethod
+    def tearDownClass(cls):
+        for echo in cls.echoes:
+            echo.close()
+        for node in (cls.one, cls.two):
+            for pod in list(node.pods.values()):
+                node.delete_pod(pod)
+            node.kill_daemon(signal.SIGTERM)
+        cls.one.delete()
+        cls.two.delete()
 
 
 def main(module):

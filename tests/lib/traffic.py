@@ -139,6 +139,11 @@ def udp_reaches(namespace, address, port, seconds=1.0, size=6, tries=1):
     return in_namespace(namespace.path, attempt)
 
 
+def ping(namespace, address, *options):
+    """Fails unless each echo request is answered; one, if the options do not say -c."""
+    namespace.run("ping", "-c", "1", "-W", f"{deadline(1):g}", *options, address)
+
+
 def udp_is_refused(namespace, address, port, seconds):
     """Does the answer to a datagram come back that nobody listens there (ICMP port unreachable)?"""
     def attempt():

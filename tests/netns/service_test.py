@@ -143,7 +143,7 @@ class ServiceTest(sluice_test.SluiceTest):
     def test_a_load_balancer_is_told_whether_the_node_has_endpoints(self):
         def ask():
             def attempt():
-                connection = http.client.HTTPConnection(NODE, 32000, timeout=2)
+                connection = http.client.HTTPConnection(NODE, 32000, timeout=deadline(2))
                 try:
                     connection.request("GET", "/healthz")
                     answer = connection.getresponse()
@@ -274,7 +274,7 @@ class ServiceTest(sluice_test.SluiceTest):
                     sockets.append(s)
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                    s.settimeout(3)
+                    s.settimeout(deadline(3))
                     s.bind(("0.0.0.0", 41000))
                     s.connect(target)
                 answers = []

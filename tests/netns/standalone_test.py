@@ -11,9 +11,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
-from sluice_node import CniError, Namespace, Node, connect_nodes, wait_for, world_beyond  # noqa: E402
+from sluice_node import CniError, Namespace, Node, wait_for, world_beyond  # noqa: E402
 import sluice_test  # noqa: E402
-from traffic import Echo, TcpStream, UdpStream, tcp_reaches, udp_is_refused, udp_reaches  # noqa: E402
+from traffic import Echo, TcpStream, UdpStream, ping, tcp_reaches, udp_is_refused, udp_reaches  # noqa: E402
 
 BUILD = ""
 PORT = 8080
@@ -91,7 +91,7 @@ class NodeTest(sluice_test.SluiceTest):
             for target in (self.a, self.b, self.c):
                 self.assertTrue(tcp_reaches(source, target.address, PORT), f"tcp {source.pod} -> {target.pod}")
                 self.assertTrue(udp_reaches(source, target.address, PORT), f"udp {source.pod} -> {target.pod}")
-        self.a.run("ping", "-c", "1", "-W", "1", self.b.address)
+        ping(self.a, self.b.address)
 
     def test_source_of_a_pod_is_seen_unchanged(self):
         echo = Echo(self.b, PORT + 1)
@@ -103,8 +103,8 @@ class NodeTest(sluice_test.SluiceTest):
         self.assertTrue(tcp_reaches(self.node, self.a.address, PORT))
         self.assertTrue(udp_reaches(self.node, self.a.address, PORT))
         self.assertTrue(tcp_reaches(self.a, "192.0.2.1", PORT), "the node's own address")
-        self.a.run("ping", "-c", "1", "-W", "1", "10.83.1.1")
-        self.node.run("ping", "-c", "1", "-W", "1", self.a.address)
+        ping(self.a, "10.83.1.1")
+        ping(self.node, self.a.address)
 
     def test_every_address_of_the_nodes_interfaces_is_the_nodes(self):
         """As NodeLocal DNSCache and agents of clouds have them."""
@@ -128,7 +128,7 @@ class NodeTest(sluice_test.SluiceTest):
         self.assertTrue(tcp_reaches(self.a, "192.0.2.2", PORT + 2))
         self.assertTrue(udp_reaches(self.a, "192.0.2.2", PORT + 2))
         self.assertEqual(set(echo.peers), {"192.0.2.1"})
-        self.a.run("ping", "-c", "2", "-i", "0.2", "-W", "1", "192.0.2.2")
+        ping(self.a, "192.0.2.2", "-c", "2", "-i", "0.2")
         echo.close()
 
     def test_icmp_error_about_a_masqueraded_datagram_reaches_the_pod(self):
@@ -377,39 +377,21 @@ class ClsactTest(sluice_test.SluiceTest):
         node.cni("CHECK", a.container_id, a.path, config=node.config(prevResult=a.result))
 
 
-class TwoNodesTest(sluice_test.SluiceTest):
-    """Two nodes that read one folder of objects, joined by their uplinks."""
+class TwoNodesTest(sluice_test.NodePairTest):
+    """Pod a on one node, b on the other."""
 
     @classmethod
     def setUpClass(cls):
-        cls.one = Node(BUILD, "one", "10.83.11.0/24")
-        cls.two = Node(BUILD, "two", "10.83.12.0/24", folder=cls.one.folder)
-        connect_nodes(cls.one, "192.0.2.11", cls.two, "192.0.2.12")
-        cls.one.write_namespace("x")
-        for node in (cls.one, cls.two):
-            node.start_daemon()
-        cls.a, cls.b = cls.one.add_pod("x", "a", {"app": "a"}), cls.two.add_pod("x", "b", {"app": "b"})
-        # The other node learns a pod's address from its status, as kubelet reports it.
-        for pod in (cls.a, cls.b):
-            cls.one.write_pod("x", pod.pod, {"app": pod.pod}, address=pod.address)
+        cls.make_nodes(BUILD)
+        (cls.a,), (cls.b,) = cls.add_pods(cls.one, "a"), cls.add_pods(cls.two, "b")
         cls.echoes = [Echo(where, PORT) for where in (cls.a, cls.b, cls.two)]
-
-    @classmethod
-    def tearDownClass(cls):
-        for echo in cls.echoes:
-            echo.close()
-        for node, pod in ((cls.one, cls.a), (cls.two, cls.b)):
-            node.delete_pod(pod)
-            node.kill_daemon(signal.SIGTERM)
-        cls.one.delete()
-        cls.two.delete()
 
     def test_pods_reach_each_other_across_nodes(self):
         self.assertTrue(tcp_reaches(self.a, self.b.address, PORT))
         self.assertTrue(udp_reaches(self.b, self.a.address, PORT))
         self.assertTrue(udp_reaches(self.a, self.b.address, PORT, size=9000), "fragments through the tunnel")
-        self.a.run("ping", "-c", "1", "-W", "1", self.b.address)
-        self.a.run("ping", "-c", "1", "-W", "1", "-M", "do", "-s", str(1450 - 28), self.b.address)
+        ping(self.a, self.b.address)
+        ping(self.a, self.b.address, "-M", "do", "-s", str(1450 - 28))
 
     def test_node_reaches_the_other_nodes_pods_and_pods_the_other_node(self):
         self.assertTrue(tcp_reaches(self.one, self.b.address, PORT))
