@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "sealed.skel.h"
+#include "tests/bpf/lacking.h"
 #include "tests/bpf/world.h"
 
 namespace sluice::bpftest {
@@ -202,6 +203,7 @@ TEST_F(Sealed, WhatIsNotWhollyTheKeysIsNotBelieved) {
 
 // Not a thought experiment: the kernel gives a deleted element to the next key at once.
 TEST_F(Sealed, AnElementThatTheKernelGaveToAnotherKeyIsNotBelieved) {
+  need_elements_given_at_once();
   const Kind held = service();
   held.put(held.held);
   Question question{};

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "common/netlink.h"
+#include "tests/bpf/lacking.h"
 #include "tests/bpf/world.h"
 
 namespace sluice::bpftest {
@@ -204,6 +205,7 @@ TEST_F(Tunnel, WhatIsNotSimpleOrNotOfTheTunnelIsLeftToTheStackAsItCame) {
 }
 
 TEST_F(Tunnel, CongestionIsMarkedOutsideAsRfc6040HasIt) {
+  need_tunnel_headers();
   for (const auto outer : {kNotEct, kEct0, kEct1}) {
     const auto seen = send_from_wire(wrapped(with_tos(build(kRemote), 0xb8 | kEct0), {.tos = outer}));
     EXPECT_EQ(seen.outcome, "delivered");
@@ -237,6 +239,7 @@ TEST_F(Tunnel, WhatWasMergedIsTheDevicesAndNothingOfItsFlowOvertakesIt) {
 }
 
 TEST_F(Tunnel, WhatIsForAnotherNodeGetsTheHeaders) {
+  need_tunnel_headers();
   const auto seen = send(SLUICE_HOOK_POD, kOwn);
   EXPECT_EQ(seen.outcome, "out_tunnel");
   EXPECT_EQ(direct(), (Direct{0, 1}));
@@ -263,6 +266,7 @@ TEST_F(Tunnel, WhatIsForAnotherNodeGetsTheHeaders) {
 }
 
 TEST_F(Tunnel, AFlowHasOneSourcePortAndFlowsHaveSeveral) {
+  need_tunnel_headers();
   const auto port = [&](std::uint16_t sport) {
     const auto seen = send(SLUICE_HOOK_POD, but(kOwn, [&](Frame& f) { f.sport = sport; }));
     return seen.bytes.at(ETH_HLEN + sizeof(iphdr)) << 8 | seen.bytes.at(ETH_HLEN + sizeof(iphdr) + 1);
@@ -274,6 +278,7 @@ TEST_F(Tunnel, AFlowHasOneSourcePortAndFlowsHaveSeveral) {
 }
 
 TEST_F(Tunnel, WhatDoesNotFitOrLeavesElsewhereIsTheDevices) {
+  need_tunnel_headers();
   add_route("10.3.0.0", 24, SLUICE_ROUTE_TUNNEL, "192.0.3.2");
   auto netlink = NetlinkSocket::make();
   ASSERT_TRUE(netlink);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bpf/world.h"
 
-#include <bpf/btf.h>
 #include <linux/pkt_cls.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 
 #include "common/address.h"
 #include "firewall.skel.h"
+#include "tests/bpf/lacking.h"
 #include "tests/bpf/sandbox.h"
 
 namespace sluice::bpftest {
@@ -27,37 +27,6 @@ const char* const kReasons[] = {
 int program_of(const Object& object, const char* name) {
   const bpf_program* found = bpf_object__find_program_by_name(object.get(), name);
   return found == nullptr ? -1 : bpf_program__fd(found);
-}
-
-// Of a struct or union of the kernel's, or one without a name in it.
-bool has_member(const btf* types, std::uint32_t id, const std::string& name) {
-  const btf_type* type = btf__type_by_id(types, id);
-  if (!btf_is_composite(type)) return false;
-  const btf_member* members = btf_members(type);
-  return std::any_of(members, members + btf_vlen(type), [&](const btf_member& each) {
-    const std::string found = btf__name_by_offset(types, each.name_off);
-    return found.empty() ? has_member(types, each.type, name) : found == name;
-  });
-}
-
-bool struct_has(const char* name, const std::string& member) {
-  const std::unique_ptr<btf, void (*)(btf*)> types(btf__load_vmlinux_btf(), btf__free);
-  need(types != nullptr, "the kernel's types");
-  const int id = btf__find_by_name_kind(types.get(), name, BTF_KIND_STRUCT);
-  need(id > 0, name);
-  return has_member(types.get(), static_cast<std::uint32_t>(id), member);
-}
-
-// Ends the test, as one whose kernel lacks what it needs. GTEST_SKIP() alone ends the function that it is in.
-[[noreturn]] void end_lacking(const char* what) {
-  [what] { GTEST_SKIP() << what; }();
-  throw ::testing::AssertionException({::testing::TestPartResult::kSkip, __FILE__, __LINE__, what});
-}
-
-// Packets as the VXLAN device receives them are made by setting the source of a packet that is to be sent.
-void need_tunnel_source() {
-  static const bool can_be_set = struct_has("bpf_tunnel_key", "local_ipv4");
-  if (!can_be_set) end_lacking("programs cannot set the source of a tunnel's packets");
 }
 
 template <typename Stats>
