@@ -48,7 +48,8 @@ void ClusterState::claim(const std::string& key, bool claims) {
       continue;
     }
     const auto [first, last] = claims_.equal_range(address);
-    const auto own = std::find_if(first, last, [&](const auto& entry) { return entry.second == known.get(); });
+    const auto own =
+        std::find_if(first, last, [&](const auto& entry) { return entry.second == known.get(); });
     if (own != last) claims_.erase(own);
   }
 }
@@ -62,7 +63,8 @@ void ClusterState::put_pod(std::shared_ptr<const model::Pod> pod, const std::str
   std::set<std::string> rivals;
   collect_rivals(key, rivals);
   claim(key, false);
-  if (const auto before = pods_.find(model::NamespacedName::of(key)); before != pods_.end()) pods_.erase(before);
+  if (const auto before = pods_.find(model::NamespacedName::of(key)); before != pods_.end())
+    pods_.erase(before);
   if (pod) {
     pods_.insert(std::move(pod));
     claim(key, true);

@@ -238,7 +238,8 @@ void Controller::loop() {
       if (peers_left_out_ > 0) policy_dirty_ = true;  // there may be room now
       watch_connections();
       watch_rejected();
-      // What a whole list took while it was read and compiled: 12 of 150 MB where there are 100,000 pods, for 24 ms.
+      // What a whole list took while it was read and compiled: 12 of 150 MB where there are 100,000 pods,
+      // for 24 ms.
       if (policy_live_ && std::exchange(listed_, false)) ::malloc_trim(0);
       housekeeping_at_ = Clock::now() + housekeeping_interval();
     }

@@ -7,7 +7,8 @@
 
 namespace sluice::model {
 
-// A std::optional that takes no more room than a pointer while it is empty: for what most of very many objects do not have.
+// A std::optional that takes no more room than a pointer while it is empty: for what most of very many
+// objects do not have.
 template <typename Value>
 class Boxed {
  public:

@@ -20,8 +20,8 @@ struct NamespacedName {
   [[nodiscard]] std::string key() const { return std::string(ns) + "/" + std::string(name); }
 };
 
-// To keep objects in an unordered_set by their own names: a key beside each would be the names once more, for a hundred
-// thousand pods. `NameOf` gives the name of an element.
+// To keep objects in an unordered_set by their own names: a key beside each would be the names once more,
+// for a hundred thousand pods. `NameOf` gives the name of an element.
 template <typename NameOf>
 struct HashByName {
   using is_transparent = void;

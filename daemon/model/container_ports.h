@@ -22,8 +22,8 @@ struct ContainerPort {
   auto operator<=>(const ContainerPort&) const = default;
 };
 
-// The ports of a pod, sorted and distinct. A value whose copies share their memory, as Labels: the pods of a Deployment
-// have the same.
+// The ports of a pod, sorted and distinct. A value whose copies share their memory, as Labels: the pods of
+// a Deployment have the same.
 class ContainerPorts {
  public:
   using List = std::vector<ContainerPort>;
@@ -50,7 +50,9 @@ class ContainerPorts {
   [[nodiscard]] bool alone() const { return list_.use_count() <= 1; }
   [[nodiscard]] bool shares_with(const ContainerPorts& other) const { return list_ == other.list_; }
 
-  bool operator==(const ContainerPorts& other) const { return list_ == other.list_ || list() == other.list(); }
+  bool operator==(const ContainerPorts& other) const {
+    return list_ == other.list_ || list() == other.list();
+  }
   std::strong_ordering operator<=>(const ContainerPorts& other) const {
     return list_ == other.list_ ? std::strong_ordering::equal : list() <=> other.list();
   }

@@ -25,7 +25,8 @@ struct Context {
     std::uint32_t parent = 0;  // index of the step before
     enum class Kind { kRoot, kMember, kEntry, kItem } kind = Kind::kRoot;
     std::uint32_t index = 0;  // of an item
-    std::string_view key;     // of a member (a field's name) or an entry (of a map whose keys are the user's); lives elsewhere
+    // Of a member (a field's name) or an entry (of a map whose keys are the user's); lives elsewhere.
+    std::string_view key;
   };
   std::string error;  // empty: none so far
   std::vector<std::string> warnings;

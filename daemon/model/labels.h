@@ -17,9 +17,10 @@
 
 namespace sluice::model {
 
-// The labels of an object, by key. A value whose copies share their memory: the pods of a Deployment have the
-// same labels, and a cluster has a hundred thousand pods. All keys and values are one text, since an object may have
-// tens of thousands of labels: so they take as much memory as their letters and eight bytes each.
+// The labels of an object, by key. A value whose copies share their memory: the pods of a Deployment have
+// the same labels, and a cluster has a hundred thousand pods. All keys and values are one text, since an
+// object may have tens of thousands of labels: so they take as much memory as their letters and eight bytes
+// each.
 class Labels {
  public:
   using Map = std::map<std::string, std::string>;
@@ -80,8 +81,8 @@ class Labels {
   [[nodiscard]] const_iterator begin() const { return {this, 0}; }
   [[nodiscard]] const_iterator end() const { return {this, size()}; }
   [[nodiscard]] const_iterator find(std::string_view key) const {
-    const auto place = std::lower_bound(begin(), end(), key,
-                                        [](const value_type& label, std::string_view k) { return label.first < k; });
+    const auto before = [](const value_type& label, std::string_view k) { return label.first < k; };
+    const auto place = std::lower_bound(begin(), end(), key, before);
     return place != end() && place->first == key ? place : end();
   }
   [[nodiscard]] bool contains(std::string_view key) const { return find(key) != end(); }

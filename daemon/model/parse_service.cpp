@@ -18,7 +18,8 @@ namespace sluice::model {
 
 namespace {
 
-// The API server's own, or more; it sets a Service none but its size. Of an EndpointSlice's ports it takes 20,000.
+// The API server's own, or more; it sets a Service none but its size. Of an EndpointSlice's ports it takes
+// 20,000.
 constexpr std::size_t kPortsMost = 20'000;
 constexpr std::size_t kEndpointPortsMost = 4096;  // a Service may not have as many frontends
 constexpr std::size_t kEndpointsMost = 1000;

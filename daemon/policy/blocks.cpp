@@ -41,8 +41,8 @@ Cuts cut(const AtomSet& in_force, const Atoms& atoms) {
   return cuts;
 }
 
-// Sees it as soon as it is so: to cut all that hostile policies name would take seconds. By sorting, whose time nobody can make
-// long by the addresses that they choose.
+// Sees it as soon as it is so: to cut all that hostile policies name would take seconds. By sorting, whose
+// time nobody can make long by the addresses that they choose.
 bool more_prefixes_than(std::uint64_t most, const AtomSet& in_force, const Atoms& atoms) {
   constexpr std::size_t kFirstLook = 4096;
   std::vector<Prefix> named;

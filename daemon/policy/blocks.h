@@ -18,8 +18,8 @@ class BlockIndex {
     std::uint64_t prefixes = 0;     // distinct
     std::uint64_t memberships = 0;  // atoms that are true at each of them
   };
-  // None: there are more than `most` prefixes, which takes no longer to see than `most` take. Memberships are counted
-  // until they are more than theirs.
+  // None: there are more than `most` prefixes, which takes no longer to see than `most` take. Memberships
+  // are counted until they are more than theirs.
   [[nodiscard]] static std::optional<Cost> cost(const AtomSet& blocks, const Atoms& atoms, const Cost& most);
 
   // `in_force` (sorted) are Blocks.

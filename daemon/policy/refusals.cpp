@@ -56,8 +56,9 @@ bool Refusals::exceeds(const Usage& usage, std::uint64_t most, const std::string
   for (auto* policy : std::views::reverse(in_force_)) {
     if (left == 0) break;
     if (policy->source->ns != ns || policy->refused) continue;
-    const auto why = fmt::format("this node has room for {} {}, and the policies ask for more; namespace {} asks for most",
-                                 most, what, ns);
+    const auto why =
+        fmt::format("this node has room for {} {}, and the policies ask for more; namespace {} asks for most",
+                    most, what, ns);
     without_room_.emplace(policy->serial, why);
     --left;
   }

@@ -80,7 +80,8 @@ TEST(Labels, AreAMap) {
   for (int round = 0; round < 300; ++round) {
     Labels::Map map;
     for (std::size_t i = random() % 6; i > 0; --i)
-      map.insert_or_assign(std::string(random() % 3, 'k') + std::to_string(random() % 3), std::string(random() % 40, 'v'));
+      map.insert_or_assign(std::string(random() % 3, 'k') + std::to_string(random() % 3),
+                           std::string(random() % 40, 'v'));
     const Labels labels(map);
     EXPECT_EQ(labels.map(), map);
     EXPECT_EQ(labels.size(), map.size());
