@@ -628,6 +628,7 @@ struct sluice_route {
 /* ---- the ways out of the node ---------------------------------------------------------------- */
 enum sluice_uplink_flags {
 	SLUICE_UPLINK_ETHERNET = 1 << 0,	/* its frames have Ethernet headers */
+	SLUICE_UPLINK_UNDERLAY = 1 << 1,	/* leads to the other nodes: the modules take the tunnel's packets here alone */
 };
 
 /* `uplinks`: HASH, ifindex (__u32) ->. One word, which is read at once and tells whose it is: the element may be another

@@ -64,9 +64,11 @@ static __always_inline __u32 decrement_ttl(struct __sk_buff *skb)
 /*
  * Is the packet for a node's tunnel? A pod's packet that arrives under a node's address would be taken for that node's, and
  * what it carries for any of its pods. So nothing that passes the modules goes to the tunnel's port of a node, nor to that
- * port anywhere under a node's address: what leaves may have an address of a node that its Node object does not name. The
- * node's own tunnel packets do not pass the router.
+ * port anywhere under a node's address, or by a Service: what leaves may be for an address of a node that its Node object does
+ * not name. The node's own tunnel packets do not pass the router.
  */
+#define NOT_ITS_SENDERS (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE | SLUICE_PKT_SERVICE | SLUICE_PKT_TRANSLATED)
+
 static __always_inline bool for_tunnel_port(struct sluice_packet *pkt)
 {
 	const struct sluice_config *cfg;
@@ -81,7 +83,7 @@ static __always_inline bool for_tunnel_port(struct sluice_packet *pkt)
 		return false;
 	packet_route(pkt);
 	return pkt->route.kind == SLUICE_ROUTE_HOST || pkt->route.kind == SLUICE_ROUTE_NODE ||
-	       (pkt->output == SLUICE_OUTPUT_UPLINK && pkt->flags & (SLUICE_PKT_MASQUERADE | SLUICE_PKT_UNSERVICE));
+	       (pkt->output == SLUICE_OUTPUT_UPLINK && pkt->flags & NOT_ITS_SENDERS);
 }
 
 static __always_inline __u32 route(struct __sk_buff *skb, struct sluice_packet *pkt)

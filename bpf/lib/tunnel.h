@@ -62,6 +62,7 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 								      const struct sluice_config *cfg)
 {
 	const struct tunnel_headers *outer;
+	struct sluice_uplink uplink;
 	const struct iphdr *ip;
 
 	if (!cfg->tunnel_port_be || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
@@ -81,6 +82,10 @@ static __always_inline const struct tunnel_headers *tunnel_headers_of(struct __s
 	    masquerade_port(cfg, outer->udp.source) || outer->flags_be != bpf_htonl(VXLAN_HAS_VNI) ||
 	    outer->vni_be != bpf_htonl(cfg->vni << 8) ||
 	    !checksum_holds(&outer->ip))
+		return NULL;
+	/* By another interface it is the kernel's to filter (rp_filter), and then the device's: who is there could else forge
+	 * another node's address past the filter. */
+	if (!uplink_get(skb->ifindex, &uplink) || !(uplink.flags & SLUICE_UPLINK_UNDERLAY))
 		return NULL;
 	return outer;
 }

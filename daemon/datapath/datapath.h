@@ -61,6 +61,7 @@ struct NodeConfig {
     Address source;  // of what leaves there masqueraded
     unsigned mtu = 0;
     bool ethernet = true;
+    bool underlay = false;  // leads to the other nodes
     bool operator==(const Uplink&) const = default;
   };
   std::vector<Uplink> uplinks;  // at most SLUICE_MAX_UPLINKS

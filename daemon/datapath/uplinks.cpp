@@ -60,8 +60,9 @@ Result<Uplinks::Numbers> Uplinks::write(const NodeConfig& config, const Address&
   for (std::size_t i = 0; i < config.uplinks.size(); ++i) {
     const auto& uplink = config.uplinks[i];
     const auto number = (*numbers)[i + 2];
-    const sluice_uplink value{
-        uplink.ifindex, number, static_cast<std::uint8_t>(uplink.ethernet ? SLUICE_UPLINK_ETHERNET : 0), {}};
+    const auto flags = static_cast<std::uint8_t>((uplink.ethernet ? SLUICE_UPLINK_ETHERNET : 0) |
+                                                 (uplink.underlay ? SLUICE_UPLINK_UNDERLAY : 0));
+    const sluice_uplink value{uplink.ifindex, number, flags, {}};
     const auto before = maps_.uplinks.lookup(uplink.ifindex);
     if (!before) return tl::unexpected(before.error());
     if (!*before || !equal(**before, value))

@@ -489,7 +489,7 @@ TEST_F(Service, NoServiceLeadsToANodesTunnel) {
   EXPECT_EQ(send(SLUICE_HOOK_POD, out(IPPROTO_UDP)).outcome, "dropped TUNNEL_PORT")
       << "from a pod to its own node";
   for (const std::uint32_t flags : {0U, std::uint32_t{SLUICE_SERVICE_MASQUERADE}}) {
-    for (const char* backend : {"192.0.2.2", "192.0.2.1"}) {
+    for (const char* backend : {"192.0.2.2", "192.0.2.1", "203.0.113.2"}) {
       serve("192.0.2.1", kNodePort, {{backend, kTunnelPort}}, flags, SLUICE_SCOPE_OUTSIDE);
       auto packet = from_world(kNodePort);
       packet.proto = IPPROTO_UDP;

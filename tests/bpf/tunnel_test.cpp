@@ -378,6 +378,16 @@ TEST_F(Tunnel, NoTunnelPacketIsTakenFromAMasqueradePort) {
   EXPECT_EQ(send_from_wire(wrapped(inner, {.source_port = SLUICE_TUNNEL_PORT_MAX})).outcome, "to_stack");
 }
 
+// Where other interfaces lead, somebody could forge a node's address past the kernel's filter.
+TEST_F(Tunnel, IsTakenOnlyWhereTheOtherNodesAre) {
+  const auto from = wrapped(build(kRemote));
+  add_uplink(interfaces().uplink, kNodeNumber, SLUICE_UPLINK_ETHERNET);
+  EXPECT_EQ(send_from_wire(from).outcome, "to_stack");
+  EXPECT_EQ(direct(), (Direct{0, 0}));
+  add_uplink(interfaces().uplink, kNodeNumber);
+  EXPECT_EQ(send_from_wire(from).outcome, "delivered");
+}
+
 TEST_F(Tunnel, WithoutAPortAllIsTheDevices) {
   change_config([](sluice_config& config) { config.tunnel_port_be = 0; });
   const auto from = wrapped(build(kRemote));

@@ -252,9 +252,9 @@ void World::add_endpoint(std::uint32_t id, const std::string& ipv4, const std::s
   put("locals", endpoint.ipv4, id);
 }
 
-void World::add_uplink(int ifindex, std::uint8_t number) {
+void World::add_uplink(int ifindex, std::uint8_t number, std::uint8_t flags) {
   const auto index = static_cast<std::uint32_t>(ifindex);
-  put("uplinks", index, sluice_uplink{index, number, SLUICE_UPLINK_ETHERNET, {}});
+  put("uplinks", index, sluice_uplink{index, number, flags, {}});
 }
 
 void World::add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,

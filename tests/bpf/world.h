@@ -134,7 +134,8 @@ class World : public ::testing::Test {
 
   void change_config(const std::function<void(sluice_config&)>& change);
   void add_endpoint(std::uint32_t id, const std::string& ipv4, const std::string& mac, int ifindex);
-  void add_uplink(int ifindex, std::uint8_t number);
+  void add_uplink(int ifindex, std::uint8_t number,
+                  std::uint8_t flags = SLUICE_UPLINK_ETHERNET | SLUICE_UPLINK_UNDERLAY);
   void add_route(const std::string& ipv4, unsigned length, std::uint32_t kind,
                  const std::string& tunnel = "");
 

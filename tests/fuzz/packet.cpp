@@ -125,7 +125,7 @@ bool make_cluster() {
   put(&masquerade_addresses, BPF_MAP_TYPE_ARRAY, std::uint32_t{1}, node.node_ipv4);
   put(&masquerade_addresses, BPF_MAP_TYPE_ARRAY, std::uint32_t{2}, node.local_snat_ipv4);
   put(&uplinks, BPF_MAP_TYPE_HASH, std::uint32_t{kUplinkIf},
-      sluice_uplink{kUplinkIf, 1, SLUICE_UPLINK_ETHERNET, {}});
+      sluice_uplink{kUplinkIf, 1, SLUICE_UPLINK_ETHERNET | SLUICE_UPLINK_UNDERLAY, {}});
   add_pod(kOpenPod, "10.1.0.2", kOpenIf);
   add_pod(kClosedPod, "10.1.0.3", kClosedIf);
   add_route("10.1.0.0/24", SLUICE_ROUTE_PODS);
