@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <string>
 #include <string_view>
 
 namespace sluice::model {
@@ -17,7 +16,6 @@ struct NamespacedName {
     const auto slash = key.find('/');
     return {key.substr(0, slash), key.substr(slash + 1)};
   }
-  [[nodiscard]] std::string key() const { return std::string(ns) + "/" + std::string(name); }
 };
 
 // To keep objects in an unordered_set by their own names: a key beside each would be the names once more,

@@ -127,9 +127,8 @@ class Walk {
 
 }  // namespace
 
-std::optional<BlockIndex::Cost> BlockIndex::cost(const AtomSet& blocks, const Atoms& atoms,
-                                                 const Cost& most) {
-  if (more_prefixes_than(most.prefixes, blocks, atoms)) return std::nullopt;
+BlockIndex::Cost BlockIndex::cost(const AtomSet& blocks, const Atoms& atoms, const Cost& most) {
+  if (more_prefixes_than(most.prefixes, blocks, atoms)) return {most.prefixes + 1, 0};
   const Cuts cuts = cut(blocks, atoms);
   Cost cost{cuts.prefixes.size(), 0};
   Walk walk(cuts);

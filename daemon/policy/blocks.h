@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <vector>
 
 #include "daemon/policy/atom.h"
@@ -18,9 +17,9 @@ class BlockIndex {
     std::uint64_t prefixes = 0;     // distinct
     std::uint64_t memberships = 0;  // atoms that are true at each of them
   };
-  // None: there are more than `most` prefixes, which takes no longer to see than `most` take. Memberships
-  // are counted until they are more than theirs.
-  [[nodiscard]] static std::optional<Cost> cost(const AtomSet& blocks, const Atoms& atoms, const Cost& most);
+  // Each is counted until it is more than the most, memberships only if the prefixes are not: to see that
+  // there are too many takes no longer than the most would.
+  [[nodiscard]] static Cost cost(const AtomSet& blocks, const Atoms& atoms, const Cost& most);
 
   // `in_force` (sorted) are Blocks.
   void set(const AtomSet& in_force, const Atoms& atoms);

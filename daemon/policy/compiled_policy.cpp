@@ -120,8 +120,7 @@ void CompiledPolicy::enter(Atoms& atoms, const Limits& limits) {
     }
   }
   sort_and_dedupe(blocks);
-  const BlockIndex::Cost most{limits.prefixes, limits.memberships};
-  const auto cost = BlockIndex::cost(blocks, atoms, most).value_or(BlockIndex::Cost{limits.prefixes + 1, 0});
+  const auto cost = BlockIndex::cost(blocks, atoms, {limits.prefixes, limits.memberships});
   demand.prefixes = cost.prefixes;
   demand.memberships = cost.memberships;
   if (demand.named_ports > limits.named_ports) return;

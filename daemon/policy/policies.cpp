@@ -159,9 +159,7 @@ bool Policies::has_room(const Atoms& atoms) {
   }
   const AtomSet blocks_now(now.begin(), now.end());
   if (blocks_now == blocks_) return true;
-  const BlockIndex::Cost most{limits_.prefixes, limits_.memberships};
-  const auto cost =
-      BlockIndex::cost(blocks_now, atoms, most).value_or(BlockIndex::Cost{limits_.prefixes + 1, 0});
+  const auto cost = BlockIndex::cost(blocks_now, atoms, {limits_.prefixes, limits_.memberships});
   Usage prefixes, memberships;
   for (const auto& [key, policy] : in_force_) {
     if (policy->refused) continue;
