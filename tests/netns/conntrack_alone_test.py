@@ -16,7 +16,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
 from conntrack import conntrack_entries, conntrack_uses  # noqa: E402
-from segments import RST, SYN, Segments  # noqa: E402
+from segments import open_and_reset  # noqa: E402
 from service_test import service, slice_of  # noqa: E402
 from sluice_node import Node, wait_for  # noqa: E402
 from traffic import Echo, TcpStream, in_namespace, tcp_reaches  # noqa: E402
@@ -24,11 +24,11 @@ from traffic import Echo, TcpStream, in_namespace, tcp_reaches  # noqa: E402
 BUILD = ""
 SECONDS = float(os.environ.get("SLUICE_SECONDS", 26))
 RATE = float(os.environ.get("SLUICE_RATE", 240))
-CLUSTER_IP, TARGET, CLOSED_PORT = "10.96.0.1", 8080, 9
+CLUSTER_IP, TARGET, CLOSED_PORT = "10.96.0.1", 8080, 9000
 # A connection that is reset is remembered for ten seconds. With one or two entries each, those take less than a half of the
 # table, and come to more than all of it by the end of the test.
 MAX = int(RATE * 10 * 1.5 * 2.2)
-FIRST_PORT, PORTS = 2000, 60000
+SERVICE_PORTS = 32
 
 
 class ConntrackAloneTest(sluice_test.SluiceTest):
@@ -42,7 +42,10 @@ class ConntrackAloneTest(sluice_test.SluiceTest):
         cls.server = cls.node.add_pod("x", "server")
         cls.echo = Echo(cls.server, TARGET)
         cls.node.write_pod("x", "server", address=cls.server.address)
-        cls.node.write("service-web", service("web", CLUSTER_IP), slice_of("web", cls.server.address))
+        slices = slice_of("web", cls.server.address)
+        slices["ports"] = [{"name": f"tcp{n}", "protocol": "TCP", "port": TARGET} for n in range(SERVICE_PORTS)]
+        cls.node.write("service-web", service("web", CLUSTER_IP, ports=[
+            {"name": f"tcp{n}", "protocol": "TCP", "port": 80 + n, "targetPort": TARGET} for n in range(SERVICE_PORTS)]), slices)
         cls.node.settle()
         wait_for("the server", lambda: tcp_reaches(cls.clients[0], cls.server.address, TARGET))
 
@@ -69,24 +72,9 @@ class ConntrackAloneTest(sluice_test.SluiceTest):
         return wait_for("counters and entries to agree", agree, 5, 0.1)
 
     def open_and_reset(self, client, rate, until, told):
-        """Each connection from another source port or to another one; by turns to the Service and to the pod itself."""
-        targets = [(CLUSTER_IP, 80), (self.server.address, CLOSED_PORT)]
-
-        def send():
-            begin, made = time.monotonic(), 0
-            with Segments(client.address) as segments:
-                while time.monotonic() < until:
-                    if made < (time.monotonic() - begin) * rate:
-                        address, port = targets[made % 2]
-                        source = FIRST_PORT + made // 2 % PORTS
-                        target = (address, port + (made // 2 // PORTS if address != CLUSTER_IP else 0))
-                        segments.send(source, target, SYN)
-                        segments.send(source, target, RST, 2)
-                        made += 1
-                    else:
-                        time.sleep(0.002)
-            told.append(made)
-        in_namespace(client.path, send)
+        """By turns to the Service and to the pod itself."""
+        targets = [(CLUSTER_IP, 80, SERVICE_PORTS), (self.server.address, CLOSED_PORT, SERVICE_PORTS)]
+        told.append(in_namespace(client.path, lambda: open_and_reset(client.address, targets, rate, until)))
 
     def test_a_table_lives_without_the_daemon(self):
         stream = TcpStream(self.clients[0], self.server.address, TARGET)
