@@ -170,6 +170,7 @@ Outcome<Config> parse_config(const json& document, Version version, Command comm
         "it must start with a letter or digit and hold letters, digits, '_', '.' and '-' only");
   auto good = read_path(document, "socket", sizeof(sockaddr_un::sun_path) - 1, config.socket);
   if (good) good = read_path(document, "stateDir", 1024, config.state_dir);
+  if (good) good = read_path(document, "bpffs", 1024, config.bpffs);
   if (good && command == Command::kAdd) good = read_pod_namespace(document, config.pod_namespace);
   if (!good) return tl::unexpected(good.error());
 

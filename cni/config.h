@@ -33,6 +33,7 @@ struct Config {
   std::string name;
   std::string socket = kDefaultSocket;
   std::string state_dir = kDefaultStateDir;
+  std::string bpffs = kDefaultBpffs;  // where the daemon's pins are
   // Of pods whose runtime names no namespace; empty: those are no Kubernetes pods.
   std::string pod_namespace;
   std::optional<nlohmann::json> prev_result;     // an object

@@ -24,7 +24,6 @@ namespace {
 
 constexpr auto kPodKnownWithin = 5s;
 constexpr auto kLinksGoneWithin = 5s;
-constexpr auto kStartsWithin = 30s;  // knows all objects of a large cluster
 
 }  // namespace
 
@@ -326,13 +325,13 @@ Answer Controller::cni_check(const json& body) {
   return answer;
 }
 
-// Runtimes make a node NotReady for which this fails. So it does not ask whether an address is left:
-// Kubernetes would evict the pods of a node that is only full. Nor does it fail while a daemon starts whose
-// pods have their rules from the daemon before it: an ADD waits, and the node would be NotReady at each
-// restart.
+// Runtimes make a node NotReady for which this fails, and Kubernetes evicts its pods. So it does not ask
+// whether an address is left, since the pods of a node that is only full run well. Nor does it fail before
+// this daemon's first rules, while those of the daemon before it are in force: that may be long, if the API
+// server cannot be reached, and the pods run well. An ADD waits, and then says why.
 Answer Controller::cni_status() {
   const std::lock_guard lock(mutex_);
-  if (not_ready_.empty() || (rules_before_ && Clock::now() < started_ + kStartsWithin)) return {};
+  if (not_ready_.empty() || taking_over_) return {};
   if (pods_cut_off_)
     return cni_error(
         server::kCniPluginNotAvailableLimited,

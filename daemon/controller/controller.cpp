@@ -62,6 +62,7 @@ Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam
   std::unique_ptr<Controller> controller(
       new Controller(std::move(options), std::move(ipam), std::move(datapath)));
   controller->rules_before_ = !controller->datapath_->generations().empty();
+  controller->taking_over_ = controller->rules_before_;
   if (auto done = controller->adopt(); !done) return tl::unexpected(done.error());
   return controller;
 }
@@ -246,6 +247,7 @@ void Controller::loop() {
     auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
     not_ready_ = std::move(why_not);
+    taking_over_ = rules_before_ && !policy_live_;
     pods_cut_off_ = !rules_before_ && !policy_live_ && !ipam_.attachments().empty();
   }
   // Nobody waits for ever: what came too late is told so.

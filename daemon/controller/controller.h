@@ -191,7 +191,6 @@ class Controller final : public source::Sink, public server::Api {
   source::Source* source_ = nullptr;
   PodLookup lookup_;
   const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
-  const Clock::time_point started_ = Clock::now();
 
   // Owned by the thread.
   std::list<std::shared_ptr<PendingAdd>> adds_;
@@ -247,6 +246,7 @@ class Controller final : public source::Sink, public server::Api {
   policy::RefusedPolicies refused_;  // as compiled last; written by the thread
   std::size_t claims_rejected_ = 0, policies_without_namespace_ = 0;  // as of the last housekeeping
   std::string not_ready_ = "starting";
+  bool taking_over_ = false;  // no ruleset of this daemon is in force yet, and one of the daemon before it is
   bool pods_cut_off_ = false;                            // there are pods, and no ruleset at all is in force
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping
   // Connections by Service and backend, the same.

@@ -64,7 +64,9 @@ service::Surroundings Controller::surroundings() const {
   around.reserved.insert(around.reserved.end(), ephemeral_ports_.begin(), ephemeral_ports_.end());
   for (const auto& [name, node] : state_.nodes()) {
     around.pod_ranges.insert(around.pod_ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());
-    if (name != options_.node_name) around.other_nodes.insert(node.addresses.begin(), node.addresses.end());
+    if (name == options_.node_name) continue;
+    around.other_nodes.insert(node.addresses.begin(), node.addresses.end());
+    around.other_nodes.insert(node.external_addresses.begin(), node.external_addresses.end());
   }
   for (const auto& [name, slice] : state_.slices_of(kApiServer))
     for (const auto& endpoint : slice->endpoints)

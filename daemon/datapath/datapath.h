@@ -17,6 +17,7 @@
 #include "bpf/abi.h"
 #include "common/address.h"
 #include "common/fd.h"
+#include "common/paths.h"
 #include "common/result.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/policy/ruleset.h"
@@ -32,7 +33,7 @@ enum class AttachMode { kAuto, kTcx, kClsact };
 enum class Algorithm { kMaglev, kRandom };
 
 struct Options {
-  std::string bpffs = "/sys/fs/bpf";  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
+  std::string bpffs = kDefaultBpffs;  // must be a mounted bpffs; pins go to <bpffs>/sluice/v<ABI>/
   AttachMode attach = AttachMode::kAuto;
   std::uint32_t conntrack_max = 0;  // entries, of a new table; 0: by the memory of the machine
   // Addresses of pods that the firewall knows at first, and at most: its map grows with them. For tests.

@@ -14,8 +14,8 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "bpf/abi.h"
 #include "common/fault_point.h"
+#include "common/paths.h"
 
 namespace sluice::datapath {
 
@@ -70,9 +70,9 @@ Result<Pins> Pins::open(const std::string& bpffs) {
         "it",
         bpffs, bpffs);
   Pins pins;
-  pins.root_ = fmt::format("{}/sluice/v{}", bpffs, SLUICE_ABI_VERSION);
+  pins.root_ = pins_folder(bpffs);
   for (const auto& folder : {bpffs + "/sluice", pins.root_, pins.root_ + "/progs", pins.root_ + "/links",
-                             pins.root_ + "/sockets", pins.root_ + "/generations"})
+                             pins.root_ + "/sockets", generations_folder(pins.root_)})
     if (auto made = make_folder(folder); !made) return tl::unexpected(made.error());
 
   pins.lock_.reset(::open(pins.root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -90,10 +90,10 @@ Result<Pins> Pins::open(const std::string& bpffs) {
 
 std::string Pins::link(std::uint32_t ifindex) const { return fmt::format("{}/links/{}", root_, ifindex); }
 std::string Pins::generation(std::uint32_t number) const {
-  return fmt::format("{}/generations/{}", root_, number);
+  return fmt::format("{}/{}", generations_folder(root_), number);
 }
 std::vector<std::uint32_t> Pins::links() const { return numbers_in(root_ + "/links", false); }
-std::vector<std::uint32_t> Pins::generations() const { return numbers_in(root_ + "/generations", true); }
+std::vector<std::uint32_t> Pins::generations() const { return numbers_in(generations_folder(root_), true); }
 std::vector<std::string> Pins::maps() const { return names_in(root_, false); }
 
 Result<void> Pins::make_generation(std::uint32_t number) const { return make_folder(generation(number)); }

@@ -41,6 +41,8 @@ struct Node {
   Labels labels;
   std::vector<Prefix> pod_cidrs;
   std::vector<Address> addresses;  // of type InternalIP
+  // Of type ExternalIP. Nothing is sent to these; they only are nobody else's.
+  std::vector<Address> external_addresses = {};
   bool operator==(const Node&) const = default;
 };
 

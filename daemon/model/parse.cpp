@@ -51,6 +51,25 @@ Metadata parse_metadata(const Field& root, Kind kind) {
   return metadata;
 }
 
+void parse_node_addresses(const Field& addresses, const char* type, std::vector<Address>& of_type) {
+  std::size_t count = 0;
+  for (const auto& item : addresses.items()) {
+    if (item.at("type").text() != type) continue;
+    if (++count > kMostNodeAddresses) {
+      addresses.warn(fmt::format("has more than {} {}s; the first {} are used", kMostNodeAddresses, type,
+                                 kMostNodeAddresses));
+      break;
+    }
+    const auto value = item.at("address").text();
+    // The API server does not check it, and one that is none must not take the node's other addresses away.
+    if (auto address = Address::parse(value); address && value.find('\0') == std::string::npos) {
+      of_type.push_back(*address);
+    } else {
+      item.at("address").warn(fmt::format("'{}' is not an IP address", printable(value)));
+    }
+  }
+}
+
 Node parse_node(const Field& root, Metadata metadata) {
   Node node;
   node.name = std::move(metadata.name);
@@ -63,22 +82,8 @@ Node parse_node(const Field& root, Metadata metadata) {
     if (const auto cidr = spec.at("podCIDR").cidr()) node.pod_cidrs.push_back(*cidr);
   }
   const auto addresses = root.at("status").at("addresses");
-  std::size_t internal = 0;
-  for (const auto& item : addresses.items()) {
-    if (item.at("type").text() != "InternalIP") continue;
-    if (++internal > kMostNodeAddresses) {
-      addresses.warn(fmt::format("has more than {} InternalIPs; the first {} are used", kMostNodeAddresses,
-                                 kMostNodeAddresses));
-      break;
-    }
-    const auto value = item.at("address").text();
-    // The API server does not check it, and one that is none must not take the node's other addresses away.
-    if (auto address = Address::parse(value); address && value.find('\0') == std::string::npos) {
-      node.addresses.push_back(*address);
-    } else {
-      item.at("address").warn(fmt::format("'{}' is not an IP address", printable(value)));
-    }
-  }
+  parse_node_addresses(addresses, "InternalIP", node.addresses);
+  parse_node_addresses(addresses, "ExternalIP", node.external_addresses);
   return node;
 }
 

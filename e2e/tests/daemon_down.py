@@ -51,6 +51,10 @@ def without_daemon(cluster, report):
         time.sleep(max(0.0, begin + DOWN_SECONDS - time.monotonic()))
         early = cluster.api.get(f"{place}/early")
         report.check("no pod starts without the daemon", early["status"]["phase"] == "Pending", early["status"])
+        # A node that is not ready loses its pods to all Services at once, and after five minutes altogether.
+        ready = {node["metadata"]["name"]: condition["status"] for node in cluster.api.items(f"{CORE}/nodes")
+                 for condition in node["status"].get("conditions", ()) if condition["type"] == "Ready"}
+        report.check("the nodes stay ready without their daemons", all(ready.get(n) == "True" for n in cluster.nodes), ready)
     finally:
         cluster.api.patch(DAEMON_SET, {"spec": {"template": {"spec": {"nodeSelector": {k: None for k in NOWHERE}}}}})
     wait_for("the daemons to be back", cluster.daemons_ready, 60)

@@ -113,6 +113,9 @@ def half_an_hour(cluster, report, by_node, addresses):
             load.process.join()
         for node in by_node:
             report.check(f"{node}: every owner's counter is the number of its entries, right afterwards", agree(cluster, node))
+        node = cluster.api.get(f"{CORE}/nodes/{AWAY}")
+        status = {c["type"]: c["status"] for c in node["status"]["conditions"]}.get("Ready")
+        report.check(f"{AWAY} is still ready, so that its pods stay and serve", status == "True", status)
         place_daemons(cluster, None)
         verdict(report, "connections from before", streams.end())
     except BaseException:

@@ -33,7 +33,8 @@ void read_config(const nlohmann::json& document, Command command, Plugin plugin)
   if (!version) return check(version.error());
   const auto config = parse_config(document, *version, command);
   if (!config) return check(config.error());
-  if (config->socket.front() != '/' || config->state_dir.front() != '/' || !is_cni_name(config->name))
+  if (config->socket.front() != '/' || config->state_dir.front() != '/' || config->bpffs.front() != '/' ||
+      !is_cni_name(config->name))
     std::abort();
   for (const auto& limit : {config->bandwidth.ingress, config->bandwidth.egress})
     if (limit && (limit->bytes_per_s < 125 || limit->queue_bytes() < limit->burst_bytes)) std::abort();

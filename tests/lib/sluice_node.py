@@ -228,12 +228,13 @@ class Node(Namespace):
     def remove(self, name):
         os.unlink(os.path.join(self.folder, name + ".yaml"))
 
-    def write_node(self, name=None, pod_cidr=None, address=None):
+    def write_node(self, name=None, pod_cidr=None, address=None, external=None):
         name = name or self.name
+        addresses = [{"type": kind, "address": one} for kind, one in (("InternalIP", address), ("ExternalIP", external)) if one]
         self.write(f"node-{name}", {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
             "spec": {"podCIDRs": [pod_cidr or self.pod_cidr]},
-            "status": {"addresses": [{"type": "InternalIP", "address": address}] if address else []}})
+            "status": {"addresses": addresses}})
 
     def write_namespace(self, name, **labels):
         self.write(f"namespace-{name}", {"apiVersion": "v1", "kind": "Namespace",
@@ -255,7 +256,7 @@ class Node(Namespace):
     # ---- CNI, as a runtime calls it
     def config(self, **more):
         return {"cniVersion": "1.1.0", "name": "sluice", "type": "sluice-cni", "socket": self.socket,
-                "stateDir": f"{self.home}/state", **more}
+                "stateDir": f"{self.home}/state", "bpffs": self.bpffs, **more}
 
     def start_cni(self, command, container_id="", netns="", ifname="eth0", args="", config=None, fault=None):
         environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": os.path.join(self.build, "cni")}

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What STATUS answers while a daemon does not know all objects yet: a runtime makes the node NotReady for an error.
+"""What STATUS answers while there is no daemon, or one that does not know all objects yet: a runtime makes the node NotReady
+for an error, and its pods leave all Services.
 
     cni_status_test.py BUILD_FOLDER [unittest options]
 """
@@ -49,12 +50,13 @@ class StatusTest(sluice_test.SluiceTest):
             return error.code
 
     def test_a_node_without_rules_is_not_available(self):
+        self.assertEqual(50, self.status_code(), "there has been no daemon")
         self.start_without_api()
         self.assertEqual(50, self.status_code())
 
     def test_a_restart_with_rules_in_force_is_no_reason_to_be_not_ready(self):
         a, b = self.start_with_pods()
-        self.assertEqual(50, self.status_code(), "no daemon")
+        self.assertEqual(0, self.status_code(), "no daemon")
         self.start_without_api()
         self.assertEqual(0, self.status_code())
         echo = Echo(b, PORT)
@@ -65,6 +67,7 @@ class StatusTest(sluice_test.SluiceTest):
         a, b = self.start_with_pods()
         run("umount", self.node.bpffs)
         run("mount", "-t", "bpf", "bpf", self.node.bpffs)
+        self.assertEqual(50, self.status_code(), "no daemon, which alone knows of the pods")
         self.start_without_api()
         self.assertEqual(51, self.status_code())
         echo = Echo(b, PORT)

@@ -391,6 +391,17 @@ class ServiceTwoNodesTest(sluice_test.SluiceTest):
     def test_a_pod_uses_the_other_nodes_node_port(self):
         self.assertEqual("answered", outcome(self.a, "192.0.2.12", NODE_PORT))
 
+    def test_an_external_ip_is_no_external_address_of_another_node(self):
+        public = "198.51.100.12"
+        self.one.write_node(self.two.name, self.two.pod_cidr, "192.0.2.12", external=public)
+        self.one.write("service-thief", service("thief", "10.96.0.9", externalIPs=[public]), slice_of("thief", self.b.address))
+
+        def refused():
+            services = self.one.get("/v1/services")
+            return "x/thief" in str(services["rejected"]) and not [s for s in services["services"] if s["address"] == public]
+        wait_for("the claim to be refused", refused)
+        self.one.remove("service-thief")
+
 
 if __name__ == "__main__":
     sluice_test.main(sys.modules[__name__])

@@ -50,6 +50,7 @@ json config_of(const std::string& version) {
           {"type", "sluice"},
           {"socket", "/nonexistent/sluice.sock"},
           {"stateDir", "/nonexistent/x"},
+          {"bpffs", "/nonexistent/bpf"},
           {"cni.dev/valid-attachments", json::array()}};
 }
 
@@ -172,6 +173,7 @@ TEST(CniInput, MustBeAnObjectWithUsableKeys) {
                                 {"socket", std::string("/a\0b", 4), "absolute"},
                                 {"stateDir", json::array(), "stateDir"},
                                 {"stateDir", "state", "stateDir"},
+                                {"bpffs", "bpf", "bpffs"},
                                 {"prevResult", "text", "prevResult"},
                                 {"prevResult", json::object(), "first"}};
   for (const auto& [key, value, words] : cases) {

@@ -265,12 +265,14 @@ TEST(ParseNode, ReadsCidrsAndInternalAddresses) {
   const auto parsed = parse_object(json::parse(R"({"metadata":{"name":"n1.example","labels":{"a":""}},
     "spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.1.0.0/24","fd00:1::/64"]},
     "status":{"addresses":[{"type":"Hostname","address":"n1"},{"type":"InternalIP","address":"192.0.2.1"},
+                           {"type":"ExternalIP","address":"198.51.100.1"},
                            {"type":"InternalIP","address":"nonsense"}]}})"),
                                    Kind::kNode);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto& node = std::get<Node>(parsed->object);
   EXPECT_EQ(node.pod_cidrs, (std::vector{cidr("10.1.0.0/24"), cidr("fd00:1::/64")}));
   EXPECT_EQ(node.addresses, (std::vector{Address::parse("192.0.2.1").value()}));
+  EXPECT_EQ(node.external_addresses, (std::vector{Address::parse("198.51.100.1").value()}));
   EXPECT_EQ(parsed->warnings.size(), 1U);
   const auto single =
       parse_object(json::parse(R"({"metadata":{"name":"n"},"spec":{"podCIDR":"10.9.0.0/24"}})"), Kind::kNode);
