@@ -22,6 +22,7 @@ NAMES = """
     service_packet_10k_x service_new_10k_x service_rr_x service_crr_x service_change_ms
     generation_ms generation_kernel_ms
     hostile_policy_p99_ms hostile_service_p99_ms hostile_add_p99_ms hostile_peak_mb
+    cluster_add_p99_ms cluster_event_p99_ms cluster_rss_mb
     rss_idle_mb rss_10k_mb
 """.split()
 

@@ -62,6 +62,9 @@ FIGURES = [
     Figure("hostile_service_p99_ms", "hostile", 100, "nothing written", "ms", p99),
     Figure("hostile_add_p99_ms", "hostile", 20, "nothing written", "ms", p99),
     Figure("hostile_peak_mb", "hostile", 256, "nothing written", "MB", max),
+    Figure("cluster_add_p99_ms", "cluster", 10, "a small cluster", "ms", p99),
+    Figure("cluster_event_p99_ms", "cluster", 10, "a small cluster", "ms", p99),
+    Figure("cluster_rss_mb", "cluster", 150, "a small cluster", "MB"),
     Figure("rss_idle_mb", "memory", 25, "sluicectl, the same libraries", "MB"),
     Figure("rss_10k_mb", "memory", 120, "the daemon idle", "MB"),
 ]
