@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The image of the DaemonSet: sluiced, sluicectl, the CNI binary and the script that installs it on the node.
+# The image of the DaemonSet: sluiced, sluicectl, and the CNI binary that sluiced puts on the node.
 #   docker build -t sluice:dev .          or without a Docker engine: scripts/image OUT.tar
 FROM docker.io/library/debian:bookworm-slim AS dependencies
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
@@ -20,7 +20,6 @@ RUN --mount=type=cache,target=/root/.cache/ccache \
     && mkdir -p /opt/sluice/bin \
     && find build/release -type f -perm -u+x \( -name sluiced -o -name sluicectl -o -name sluice-cni \) \
          -exec install -s -t /opt/sluice/bin {} + \
-    && install -t /opt/sluice/bin scripts/install-cni \
     && test -x /opt/sluice/bin/sluiced -a -x /opt/sluice/bin/sluicectl -a -x /opt/sluice/bin/sluice-cni
 
 FROM docker.io/library/debian:bookworm-slim

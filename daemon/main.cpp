@@ -8,6 +8,8 @@
 #include <cstring>
 
 #include "common/guard.h"
+#include "daemon/install/files.h"
+#include "daemon/install/watch.h"
 #include "daemon/options.h"
 #include "daemon/removal/cluster.h"
 #include "daemon/removal/removal.h"
@@ -49,6 +51,24 @@ Result<SourceAndLookup> make_source(const sluice::DaemonOptions& options) {
   return SourceAndLookup{std::move(*source), lookup, host, port};
 }
 
+// What the runtime reads on the node, from the moment on when it may call.
+std::unique_ptr<sluice::install::FolderWatch> keep_files(const sluice::install::Options& options,
+                                                         sluice::controller::Controller& controller) {
+  if (options.conflist.empty()) return nullptr;
+  auto files = std::make_shared<sluice::install::NodeFiles>(options);
+  controller.also_put_back([files](bool configured, sluice::datapath::Datapath::PutBack& result) {
+    if (!configured) return;
+    auto [found, problem] = files->put_back();
+    result.found.insert(result.found.end(), found.begin(), found.end());
+    if (!problem.empty()) result.problem += (result.problem.empty() ? "" : "; ") + problem;
+  });
+  auto watch = sluice::install::FolderWatch::start({options.net_dir, options.bin_dir},
+                                                   [&controller] { controller.look_at_node_soon(); });
+  if (watch) return std::move(*watch);
+  spdlog::warn("{}; changes there are seen some seconds later", watch.error().message);
+  return nullptr;
+}
+
 Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) {
   auto datapath = sluice::datapath::Datapath::open(options.datapath);
   if (!datapath) return tl::unexpected(datapath.error());
@@ -72,6 +92,7 @@ Result<void> run(const sluice::DaemonOptions& options, const sigset_t& signals) 
     if (!made) result.problem += (result.problem.empty() ? "" : "; ") + made.error().message;
     if (made && *made) result.found.push_back("the socket " + options.server.socket + " is missing");
   });
+  const auto files = keep_files(options.install, **controller);
   if (auto started = source->source->start(**controller); !started) return tl::unexpected(started.error());
 
   int signal = 0;
@@ -105,7 +126,8 @@ int main(int argc, char** argv) {
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
   if (options.remove)
     return end_with(
-        sluice::removal::remove_all({options.datapath.bpffs, options.run_dir, options.controller.state_dir}));
+        sluice::removal::remove_all({options.datapath.bpffs, options.run_dir, options.controller.state_dir,
+                                     options.install.bin_dir, options.install.net_dir}));
   signal(SIGPIPE, SIG_IGN);
   if (!options.remove_from_cluster.empty()) return end_with(remove_from_cluster(options));
   // Objects are read by a thread for each kind and kept by the controller's: with an arena for each thread

@@ -79,8 +79,8 @@ DaemonOptions parse_options(int argc, char** argv) {
       "--remove", o.remove,
       "take away all that Sluice made on this node, by whichever version, and end: attachments, pods' "
       "links (pods lose their network), devices, routes, rules, pins, records. Needs no daemon and "
-      "refuses where one runs. Of the other options only --bpffs, --run-dir, --state-dir and "
-      "--log-level matter");
+      "refuses where one runs. Of the other options only --bpffs, --run-dir, --state-dir, "
+      "--cni-conf-dir, --cni-bin-dir and --log-level matter");
   app.add_option(
       "--remove-from-cluster", o.remove_from_cluster,
       "NAMESPACE/NAME: delete that DaemonSet of daemons, wait until each pod of the DaemonSet NAME-removal "
@@ -114,6 +114,21 @@ DaemonOptions parse_options(int argc, char** argv) {
                  "host:port of /healthz, /readyz, /metrics; empty: none");
   app.add_option("--metrics-address", o.server.metrics_address,
                  "host:port where other hosts may ask for /metrics, and for nothing else; empty: none");
+  app.add_option(
+      "--cni-conflist", o.install.conflist,
+      "list of CNI plugins to put into --cni-conf-dir once pods can be attached, and to keep there; "
+      "empty: somebody else does");
+  app.add_option("--cni-plugin", o.install.plugin,
+                 "the CNI binary, to be put into --cni-bin-dir before the list")
+      ->capture_default_str();
+  app.add_option("--cni-conf-dir", o.install.net_dir,
+                 "folder where the runtime finds lists of plugins; with --remove: empty it of Sluice's");
+  app.add_option("--cni-bin-dir", o.install.bin_dir, "folder where the runtime finds plugins; the same");
+  app.add_option("--cni-exclusive", o.cni_exclusive,
+                 "on: other plugins' configurations are put aside until Sluice is removed; off: they stay, "
+                 "and the daemon is not ready while one stands before Sluice's")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   app.add_option("--vxlan-port", o.datapath.vxlan_port, "UDP port of the tunnel")->capture_default_str();
   app.add_option("--vni", o.datapath.vni, "VXLAN network identifier")
       ->check(CLI::Range(1, 0xffffff))
@@ -183,6 +198,8 @@ DaemonOptions parse_options(int argc, char** argv) {
     if (!o.remove_from_cluster.empty() &&
         (slash == 0 || slash == std::string::npos || slash + 1 == o.remove_from_cluster.size()))
       throw CLI::ValidationError("--remove-from-cluster", "is not like kube-system/sluice");
+    if (!o.install.conflist.empty() && (o.install.net_dir.empty() || o.install.bin_dir.empty()))
+      throw CLI::RequiredError("--cni-conf-dir and --cni-bin-dir (with --cni-conflist)");
     read_masquerade(o);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
@@ -198,6 +215,7 @@ DaemonOptions parse_options(int argc, char** argv) {
   o.datapath.algorithm = o.algorithm == "random" ? Algorithm::kRandom : Algorithm::kMaglev;
   if (o.datapath.cgroup == "none") o.datapath.cgroup.clear();
   c.masquerade_annotation = o.masquerade_annotation == "on";
+  o.install.exclusive = o.cni_exclusive == "on";
   c.external_ips = o.external_ips == "on";
   c.reserved_ports = reserved_ports(o);
   o.server.socket = o.run_dir + "/sluice.sock";

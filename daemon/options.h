@@ -8,6 +8,7 @@
 #include "common/paths.h"
 #include "daemon/controller/controller.h"
 #include "daemon/datapath/datapath.h"
+#include "daemon/install/files.h"
 #include "daemon/server/server.h"
 
 namespace sluice {
@@ -28,10 +29,12 @@ struct DaemonOptions {
   std::string masquerade = "on";              // on | off
   std::string masquerade_annotation = "off";  // on | off
   std::string external_ips = "on";            // on | off
+  std::string cni_exclusive = "on";           // on | off
   std::string masquerade_ports;               // "61000-65535"; empty: these
   std::vector<std::string> non_masquerade;
   controller::Options controller;
   datapath::Options datapath;
+  install::Options install;
   server::ServerOptions server;
 };
 

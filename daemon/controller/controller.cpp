@@ -277,6 +277,7 @@ void Controller::reconcile_policy() {
     tell_left_out(applied->left_out);
     reasons_.clear();
     policy_dirty_ = false;
+    if (!policy_live_) look_at_node_at_ = Clock::now();  // for what waited until pods can be attached
     policy_live_ = true;
     backoff_ = 0ms;
   } else {
@@ -338,6 +339,7 @@ bool Controller::ready(std::string& why_not) {
 
 std::string Controller::not_ready() const {
   if (auto why_not = not_configured(); !why_not.empty()) return why_not;
+  if (!looked_) return "the node's files were not looked at yet";
   if (!not_put_back_.empty()) return "the node is not as Sluice needs it: " + not_put_back_;
   return "";
 }

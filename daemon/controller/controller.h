@@ -206,9 +206,10 @@ class Controller final : public source::Sink, public server::Api {
   bool listed_ = false;  // since memory was last given back
   std::optional<Clock::time_point> look_at_node_at_;
   std::vector<AlsoPutBack> also_put_back_;
+  bool looked_ = false;                    // at the node, since it is configured
   std::string not_put_back_;               // "": the node is as it has to be
   std::vector<std::string> found_before_;  // by the last look, if it could not put all back
-  bool policy_live_ = false;   // a ruleset of this daemon is in force
+  bool policy_live_ = false;               // a ruleset of this daemon is in force
   bool rules_before_ = false;  // a ruleset of the daemon before this one was in force when this one started
   bool services_dirty_ = true;
   std::vector<Prefix> service_ranges_;    // as the datapath is told

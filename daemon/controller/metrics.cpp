@@ -114,7 +114,7 @@ std::string Controller::metrics() {
   one("sluice_cni_add_total", "Attachments made.", MetricType::kCounter, number(adds_total_));
   one("sluice_cni_del_total", "Attachments given back by DEL.", MetricType::kCounter, number(dels_total_));
   one("sluice_put_back_total",
-      "What somebody else took from the node (interfaces, addresses, routes, rules) and Sluice put back.",
+      "What somebody else took from the node (interfaces, addresses, routes, rules, files) and Sluice put back.",
       MetricType::kCounter, number(put_back_total_));
   one("sluice_policy_apply_failures_total", "Rulesets that could not be made live.", MetricType::kCounter,
       number(apply_failures_));

@@ -55,6 +55,7 @@ void Controller::put_back() {
     result.found.push_back("the folder " + deletions_folder(options_.state_dir) + " is missing");
   const bool configured = not_configured().empty();
   for (const auto& look : also_put_back_) look(configured, result);
+  looked_ |= configured;
   auto& [found, problem] = result;
   if (problem != not_put_back_ && !problem.empty()) spdlog::error("{}; tried again in some seconds", problem);
   not_put_back_ = std::move(problem);

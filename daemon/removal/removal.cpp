@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "common/paths.h"
+#include "daemon/install/files.h"
 #include "daemon/removal/files.h"
 #include "daemon/removal/network.h"
 #include "daemon/removal/pinned.h"
@@ -68,6 +69,12 @@ Result<void> remove_all(const Places& places) {
   if (!locks) return tl::unexpected(locks.error());
 
   Report report;
+  // Before all: the runtime must not call a daemon that does not come back.
+  if (!places.cni_bin_dir.empty() && !places.cni_net_dir.empty()) {
+    const auto files = install::remove_node_files(places.cni_bin_dir, places.cni_net_dir);
+    if (!files) report.failed(files.error());
+    for (const auto& path : files.value_or(std::vector<std::string>())) report.removed(path);
+  }
   // First what leads processes of the node to backends that are about to lose their network.
   pinned.remove("sockets", report);
   auto netlink = NetlinkSocket::make();
@@ -89,7 +96,9 @@ Result<void> remove_all(const Places& places) {
   if (report.removals() == 0)
     spdlog::info("there was nothing to remove");
   else
-    spdlog::info("everything of Sluice's is removed, but for the files in the folders of CNI");
+    spdlog::info(
+        "everything of Sluice's is removed{}",
+        places.cni_net_dir.empty() ? ", but for the files in the folders of CNI (--cni-conf-dir)" : "");
   return {};
 }
 

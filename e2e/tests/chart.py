@@ -6,7 +6,7 @@ import subprocess
 from lib.cluster import CACHE, ROOT
 
 BAD_VALUES = ["mtu=12", "apiServer.port=0", "removal.timeLimitSeconds=0", "attach=xdp", "logLevel=verbose", "image.repository=", "unknown=1", "seccompProfile.type=None", "appArmorProfile.type=None",
-              "cni.version=2.0.0", "cni.bandwidth=1M", "cni.chainedPlugins[0].snat=true", "cni.chainedPlugins[0].type=bandwidth"]
+              "cni.version=2.0.0", "cni.bandwidth=1M", "cni.exclusive=all", "cni.chainedPlugins[0].snat=true", "cni.chainedPlugins[0].type=bandwidth"]
 
 
 def run(_cluster, report):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""`sluiced --remove` and `install-cni --remove`: a node is afterwards as it was before Sluice came, and Sluice can come again.
+"""`sluiced --remove`: a node is afterwards as it was before Sluice came, and Sluice can come again.
 
     removal_test.py BUILD_FOLDER [unittest options]
 """
@@ -8,12 +8,10 @@ import ctypes
 import json
 import os
 import platform
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
 import sluice_test  # noqa: E402
@@ -24,7 +22,6 @@ from traffic import Echo, tcp_reaches  # noqa: E402
 BUILD = ""
 NODE, WORLD = "192.0.2.1", "192.0.2.2"
 CLUSTER_IP = "10.96.0.7"
-SCRIPT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "scripts", "install-cni")
 
 
 def tree(folder):
@@ -250,49 +247,6 @@ class ClsactRemovalTest(RemovalTest):
         self.assert_clean()
         self.assertEqual([f"{self.node.home}/run/theirs"], tree(f"{self.node.home}/run"))
         self.forget(*pods)
-
-
-class CniFilesTest(sluice_test.SluiceTest):
-    """scripts/install-cni, as the image has it: beside the CNI binary."""
-
-    def setUp(self):
-        self.home = tempfile.mkdtemp(dir="/run")
-        for name in ("image", "bin", "net"):
-            os.mkdir(f"{self.home}/{name}")
-        shutil.copy(SCRIPT, f"{self.home}/image/install-cni")
-        self.write("image/sluice-cni", "plugin 1")
-        self.write("conflist", "{}")
-        self.write("bin/bridge", "theirs")
-        self.write("net/10-theirs.conflist", "theirs")
-        self.before = self.files()
-
-    def write(self, name, text):
-        with open(f"{self.home}/{name}", "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def files(self):
-        return tree(f"{self.home}/bin") + tree(f"{self.home}/net")
-
-    def call(self, *arguments):
-        run("sh", f"{self.home}/image/install-cni", *arguments,
-            env={**os.environ, "HOST_CNI_BIN": f"{self.home}/bin", "HOST_CNI_NET": f"{self.home}/net"})
-
-    def test_what_was_installed_goes(self):
-        self.call(f"{self.home}/conflist")
-        self.assertEqual(len(self.before) + 3, len(self.files()))
-        self.write("bin/.sluice-cni.7", "interrupted")
-        self.write("net/.05-sluice.conflist.7", "interrupted")
-        self.write("image/sluice-cni", "plugin 2, of the image that removes")
-        self.call("--remove")
-        self.assertEqual(self.before, self.files())
-        self.call("--remove")
-        self.assertEqual(self.before, self.files())
-
-    def test_the_nodes_own_loopback_stays(self):
-        self.write("bin/loopback", "theirs")
-        self.call(f"{self.home}/conflist")
-        self.call("--remove")
-        self.assertEqual(sorted([*self.before, f"{self.home}/bin/loopback"]), sorted(self.files()))
 
 
 if __name__ == "__main__":

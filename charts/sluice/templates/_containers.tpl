@@ -1,24 +1,4 @@
 {{- /* What containers may do and see, for those of daemonset.yaml and of the removal. */}}
-{{- define "sluice.ofFiles" -}}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  seccompProfile:
-    type: RuntimeDefault
-  {{- with .Values.seLinuxOptions }}
-  seLinuxOptions:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  capabilities:
-    drop: [ALL]
-    # The node's folders may belong to another user than root.
-    add: [DAC_OVERRIDE]
-resources:
-  requests:
-    cpu: 10m
-    memory: 16Mi
-{{- end }}
-
 {{- define "sluice.privileges" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -38,16 +18,15 @@ capabilities:
   drop: [ALL]
   add:
     {{- toYaml .Values.capabilities | nindent 4 }}
+    # The node's folders may belong to another user than root.
+    - DAC_OVERRIDE
 {{- end }}
 
-{{- define "sluice.mountsOfCni" -}}
+{{- define "sluice.mounts" -}}
 - name: cni-bin
   mountPath: /host/opt/cni/bin
 - name: cni-net
   mountPath: /host/etc/cni/net.d
-{{- end }}
-
-{{- define "sluice.mountsOfState" -}}
 - name: bpffs
   mountPath: /sys/fs/bpf
   mountPropagation: HostToContainer
