@@ -125,12 +125,12 @@ class Cluster:
     def kubectl(self, *arguments, **kwargs):
         return self.script("kubectl", *arguments, **kwargs)
 
-    def helm_upgrade(self, *more):
+    def helm_upgrade(self, *more, wait=True):
         return self.script(
             "helm", "upgrade", "--install", "sluice", os.path.join(ROOT, "charts", "sluice"), "-n", "kube-system",
             "--set", "image.repository=sluice", "--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
             "--set", f"apiServer.host={CP_ADDRESS}", "--set", "apiServer.port=6443", *self.capabilities(), *more,
-            "--wait", "--timeout", "180s")
+            *(("--wait", "--timeout", "180s") if wait else ()))
 
     @staticmethod
     def capabilities():

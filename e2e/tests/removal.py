@@ -8,6 +8,7 @@ import signal
 
 from lib.cluster import CACHE, wait_for
 from lib.footprint import differences, footprint
+from tests.cni_list import MESH, OTHER_LIST, NodeFiles
 
 NAMESPACE = "after"
 TIME_LIMIT = 20
@@ -98,7 +99,23 @@ def a_node_that_cannot_be_reached(cluster, report):
     check_bare(cluster, report, "once the node is back")
 
 
+def with_files_of_others(cluster, report):
+    """A service mesh has chained a plugin to Sluice's list, and another network's list was there before."""
+    node = next(iter(cluster.nodes))
+    place = NodeFiles(cluster, node)
+    place.add_plugin(MESH)
+    place.write("00-other.conflist", OTHER_LIST)
+    wait_for("the other list to be put aside", lambda: not os.path.exists(place.path("00-other.conflist")), 20)
+    report.check("the plugin is still chained", place.types() == ["sluice-cni", MESH["type"]], place.types())
+    uninstall(cluster)
+    told = cluster.script("on", node, "sh", "-c", "cat /etc/cni/net.d/00-other.conflist")
+    report.check("another network's list is back once Sluice is gone", json.loads(told) == OTHER_LIST, told)
+    place.forget("00-other.conflist")
+    check_bare(cluster, report, "with files of others")
+
+
 def run(cluster, report):
+    with_files_of_others(cluster, report)
     a_node_that_cannot_be_reached(cluster, report)
     for number in range(1, report.options.rounds + 1):
         cluster.helm_upgrade()
