@@ -5,14 +5,13 @@
 
 #include <charconv>
 #include <cstring>
+#include <optional>
 
 namespace sluice {
 
 namespace {
-constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-}
 
-namespace {
+constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 // Leading zeros say nothing, as to the API server: 192.0.002.0 is 192.0.2.0. inet_pton() knows no such
 // octets.
@@ -28,16 +27,36 @@ std::string without_leading_zeros(std::string_view dotted) {
   return text;
 }
 
+// "192.0.2.1"; zeros in front of an octet as above.
+std::optional<std::uint32_t> parse_v4(std::string_view text) {
+  std::uint32_t address = 0;
+  for (int octet = 0; octet < 4; ++octet) {
+    if (octet > 0) {
+      if (text.empty() || text.front() != '.') return std::nullopt;
+      text.remove_prefix(1);
+    }
+    std::uint32_t value = 0;
+    std::size_t digits = 0;
+    for (; digits < text.size() && text[digits] >= '0' && text[digits] <= '9'; ++digits) {
+      value = value * 10 + static_cast<std::uint32_t>(text[digits] - '0');
+      if (value > 255) return std::nullopt;
+    }
+    if (digits == 0) return std::nullopt;
+    text.remove_prefix(digits);
+    address = address << 8 | value;
+  }
+  return text.empty() ? std::optional(address) : std::nullopt;
+}
+
 }  // namespace
 
 Result<Address> Address::parse(std::string_view text) {
+  if (const auto v4 = parse_v4(text)) return from_v4(*v4);
   const auto dotted = text.find('.') == std::string_view::npos ? text.size() : text.rfind(':') + 1;
   const auto copy = std::string(text.substr(0, dotted)) + without_leading_zeros(text.substr(dotted));
-  in_addr v4{};
-  if (copy.find('\0') != std::string::npos) return failure("'{}' is not an IP address", text);
-  if (inet_pton(AF_INET, copy.c_str(), &v4) == 1) return from_v4_be(v4.s_addr);
   Address address;
-  if (inet_pton(AF_INET6, copy.c_str(), address.bytes_.data()) == 1) return address;
+  if (copy.find('\0') == std::string::npos && inet_pton(AF_INET6, copy.c_str(), address.bytes_.data()) == 1)
+    return address;
   return failure("'{}' is not an IP address", text);
 }
 

@@ -37,11 +37,27 @@ bool is_service_name(std::string_view name) {
          std::all_of(name.begin(), name.end(), [](char c) { return is_lower(c) || is_digit(c) || c == '-'; });
 }
 
-// A value in words, never its inside: dump() of a value nested very deeply would exhaust the stack.
-std::string describe(const nlohmann::json& value) {
-  if (value.is_string()) return "'" + printable(value.get_ref<const std::string&>()) + "'";
-  if (value.is_primitive()) return value.dump();
-  return value.is_array() ? "a list" : "a map";
+// A value in words, never its inside, which may be of any length.
+std::string describe(const Value& value) {
+  switch (value.type()) {
+    case Value::Type::kNull:
+      return "null";
+    case Value::Type::kBoolean:
+      return value.boolean() ? "true" : "false";
+    case Value::Type::kUnsigned:
+      return std::to_string(value.whole());
+    case Value::Type::kNegative:
+      return std::to_string(value.negative());
+    case Value::Type::kReal:
+      return nlohmann::json(value.real()).dump();
+    case Value::Type::kText:
+      return "'" + printable(value.text()) + "'";
+    case Value::Type::kList:
+      return "a list";
+    case Value::Type::kMap:
+      break;
+  }
+  return "a map";
 }
 
 }  // namespace
@@ -95,17 +111,17 @@ std::string Context::path(std::uint32_t step) const {
   }
 }
 
-Field::Field(Context& context, const nlohmann::json* value, std::string_view name)
+Field::Field(Context& context, const Value* value, std::string_view name)
     : Field(context, value, Context::Step{0, Context::Step::Kind::kRoot, 0, name}) {}
 
-Field::Field(Context& context, const nlohmann::json* value, const Context::Step& step)
+Field::Field(Context& context, const Value* value, const Context::Step& step)
     : context_(&context),
       value_(value != nullptr && value->is_null() ? nullptr : value),
       step_(static_cast<std::uint32_t>(context.steps.size())) {
   context.steps.push_back(step);
 }
 
-Field Field::entry(const std::string& key, const nlohmann::json& value) const {
+Field Field::entry(std::string_view key, const Value& value) const {
   return {*context_, &value, {step_, Context::Step::Kind::kEntry, 0, key}};
 }
 
@@ -126,30 +142,39 @@ bool Field::expect(bool type_is_right, const char* type) const {
 
 Field Field::at(std::string_view key) const {
   const Context::Step step{step_, Context::Step::Kind::kMember, 0, key};
-  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {*context_, nullptr, step};
-  const auto found = value_->find(key);
-  return {*context_, found == value_->end() ? nullptr : &*found, step};
+  if (value_ == nullptr || !expect(value_->is_map(), "a map")) return {*context_, nullptr, step};
+  return {*context_, value_->find(key), step};
 }
 
-std::vector<Field> Field::items() const {
-  std::vector<Field> fields;
-  if (value_ == nullptr || !expect(value_->is_array(), "a list")) return fields;
-  fields.reserve(value_->size());
-  for (std::uint32_t i = 0; i < value_->size(); ++i)
-    fields.push_back(Field(*context_, &(*value_)[i], {step_, Context::Step::Kind::kItem, i, {}}));
-  return fields;
+Items Field::items() const {
+  if (value_ == nullptr || !expect(value_->is_list(), "a list")) return {*this, {}};
+  return {*this, value_->items()};
 }
 
-std::vector<Field> Field::items(std::size_t most) const {
-  if (value_ == nullptr || !value_->is_array() || value_->size() <= most) return items();
-  fail(fmt::format("has {} items; {} is the most", value_->size(), most));
-  return {};
+Items Field::items(std::size_t most) const {
+  if (value_ == nullptr || !value_->is_list() || value_->items().size() <= most) return items();
+  fail(fmt::format("has {} items; {} is the most", value_->items().size(), most));
+  return {*this, {}};
 }
 
-std::string Field::text() const {
-  if (value_ == nullptr || !expect(value_->is_string(), "a string")) return {};
-  return value_->get<std::string>();
+Field Items::Iterator::operator*() const {
+  return {*items_->list_.context_,
+          &items_->values_[index_],
+          {items_->list_.step_, Context::Step::Kind::kItem, static_cast<std::uint32_t>(index_), {}}};
 }
+
+Items::Iterator& Items::Iterator::operator++() {
+  items_->list_.context_->steps.resize(steps_);
+  ++index_;
+  return *this;
+}
+
+std::string_view Field::view() const {
+  if (value_ == nullptr || !expect(value_->is_text(), "a string")) return {};
+  return value_->text();
+}
+
+std::string Field::text() const { return std::string(view()); }
 
 std::string Field::required_text() const {
   auto value = text();
@@ -159,12 +184,11 @@ std::string Field::required_text() const {
 
 bool Field::boolean(bool if_absent) const {
   if (value_ == nullptr || !expect(value_->is_boolean(), "true or false")) return if_absent;
-  return value_->get<bool>();
+  return value_->boolean();
 }
 
 bool Field::is_number_between(std::uint64_t least, std::uint64_t most) const {
-  return value_->is_number_integer() && (value_->is_number_unsigned() || value_->get<std::int64_t>() >= 0) &&
-         value_->get<std::uint64_t>() >= least && value_->get<std::uint64_t>() <= most;
+  return value_->type() == Value::Type::kUnsigned && value_->whole() >= least && value_->whole() <= most;
 }
 
 std::uint32_t Field::number(std::uint32_t least, std::uint32_t most) const {
@@ -172,7 +196,7 @@ std::uint32_t Field::number(std::uint32_t least, std::uint32_t most) const {
     fail("is missing");
     return least;
   }
-  if (is_number_between(least, most)) return value_->get<std::uint32_t>();
+  if (is_number_between(least, most)) return static_cast<std::uint32_t>(value_->whole());
   fail(fmt::format("{} is not a number from {} to {}", describe(*value_), least, most));
   return least;
 }
@@ -182,8 +206,8 @@ std::uint16_t Field::port_number() const {
     fail("is missing");
     return 0;
   }
-  return expect(is_number_between(1, 65535), "a port number from 1 to 65535") ? value_->get<std::uint16_t>()
-                                                                              : std::uint16_t{0};
+  if (!expect(is_number_between(1, 65535), "a port number from 1 to 65535")) return 0;
+  return static_cast<std::uint16_t>(value_->whole());
 }
 
 std::uint16_t Field::optional_port_number() const {
@@ -200,7 +224,7 @@ std::string Field::port_name() const {
 
 std::optional<Protocol> Field::protocol() const {
   if (value_ == nullptr) return Protocol::kTcp;
-  const auto name = text();
+  const auto name = view();
   if (name == "TCP") return Protocol::kTcp;
   if (name == "UDP") return Protocol::kUdp;
   if (name == "SCTP") return Protocol::kSctp;
@@ -209,21 +233,18 @@ std::optional<Protocol> Field::protocol() const {
 }
 
 std::optional<Address> Field::address() const {
-  const auto value = text();
+  const auto value = view();
   // inet_pton() stops at a NUL that JSON can carry.
-  if (value.find('\0') == std::string::npos) {
+  if (value.find('\0') == std::string_view::npos) {
     if (auto address = Address::parse(value)) return *address;
   }
   fail(fmt::format("'{}' is not an IP address", printable(value)));
   return std::nullopt;
 }
 
-std::optional<Prefix> Field::cidr() const { return cidr_of(text()); }
+std::optional<Prefix> Field::cidr() const { return cidr_of(view()); }
 
-std::optional<Prefix> Field::padded_cidr() const {
-  const auto value = text();
-  return cidr_of(trimmed(value));
-}
+std::optional<Prefix> Field::padded_cidr() const { return cidr_of(trimmed(view())); }
 
 std::optional<Prefix> Field::cidr_of(std::string_view value) const {
   // Prefix::parse() takes a bare address as well; the API does not.
@@ -236,8 +257,8 @@ std::optional<Prefix> Field::cidr_of(std::string_view value) const {
 
 Labels Field::labels() const {
   Labels::Map labels;
-  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return {};
-  for (const auto& [key, value] : value_->items()) {
+  if (value_ == nullptr || !expect(value_->is_map(), "a map")) return {};
+  for (const auto& [key, value] : value_->members()) {
     const Field field = entry(key, value);
     auto content = field.text();  // null is the empty value, as for the API server
     if (!is_label_key(key)) {
@@ -255,9 +276,9 @@ Labels Field::labels() const {
 }
 
 bool Field::has_unknown(std::initializer_list<std::string_view> known) const {
-  if (value_ == nullptr || !expect(value_->is_object(), "a map")) return false;
+  if (value_ == nullptr || !expect(value_->is_map(), "a map")) return false;
   bool unknown = false;
-  for (const auto& [key, value] : value_->items()) {
+  for (const auto& [key, value] : value_->members()) {
     if (value.is_null() || std::find(known.begin(), known.end(), key) != known.end()) continue;
     at(key).warn("this version of Sluice does not know the field; what it stands in admits nothing");
     unknown = true;

@@ -6,16 +6,18 @@
 // as it is to the API server.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/address.h"
 #include "daemon/model/objects.h"
+#include "daemon/model/tree.h"
 
 namespace sluice::model {
 
@@ -36,17 +38,19 @@ struct Context {
   [[nodiscard]] std::string path(std::uint32_t step) const;
 };
 
+class Items;
+
 class Field {
  public:
   // The value that the others are in. `name`: what their paths begin with; a literal.
-  Field(Context& context, const nlohmann::json* value, std::string_view name = "");
+  Field(Context& context, const Value* value, std::string_view name = "");
 
   [[nodiscard]] bool present() const { return value_ != nullptr; }
-  [[nodiscard]] bool is_text() const { return value_ != nullptr && value_->is_string(); }
+  [[nodiscard]] bool is_text() const { return value_ != nullptr && value_->is_text(); }
 
   // A member; absent if there is none. The key has to live as long as the context.
   [[nodiscard]] Field at(std::string_view key) const;
-  [[nodiscard]] std::vector<Field> items() const;          // of an array
+  [[nodiscard]] Items items() const;                       // of a list; none if absent
   [[nodiscard]] std::string text() const;                  // "" if absent
   [[nodiscard]] std::string required_text() const;         // an error if absent or empty
   [[nodiscard]] std::uint16_t port_number() const;         // an error unless a number from 1 to 65535
@@ -56,7 +60,7 @@ class Field {
   [[nodiscard]] std::optional<Prefix> cidr() const;        // none: an error was noted
   [[nodiscard]] Labels labels() const;                     // keys and values checked
 
-  [[nodiscard]] std::vector<Field> items(std::size_t most) const;  // an error if there are more
+  [[nodiscard]] Items items(std::size_t most) const;  // an error if there are more
   [[nodiscard]] bool boolean(bool if_absent = false) const;
   // An error if absent or out of bounds.
   [[nodiscard]] std::uint32_t number(std::uint32_t least, std::uint32_t most) const;
@@ -70,15 +74,49 @@ class Field {
   void warn(const std::string& what) const;
 
  private:
-  Field(Context& context, const nlohmann::json* value, const Context::Step& step);
-  [[nodiscard]] Field entry(const std::string& key, const nlohmann::json& value) const;
+  Field(Context& context, const Value* value, const Context::Step& step);
+  friend class Items;
+  [[nodiscard]] Field entry(std::string_view key, const Value& value) const;
+  [[nodiscard]] std::string_view view() const;  // as text()
   [[nodiscard]] std::optional<Prefix> cidr_of(std::string_view text) const;
   [[nodiscard]] bool is_number_between(std::uint64_t least, std::uint64_t most) const;
   bool expect(bool type_is_right, const char* type) const;
 
   Context* context_;
-  const nlohmann::json* value_;  // null: absent
-  std::uint32_t step_;           // of the context's
+  const Value* value_;  // null: absent
+  std::uint32_t step_;  // of the context's
+};
+
+// The items of a list, one after the other. An item, and each Field made while it is at hand, ends when the
+// next one comes: where they stand is forgotten then, since a list may have tens of thousands of items.
+class Items {
+ public:
+  class Iterator {
+   public:
+    using difference_type = std::ptrdiff_t;
+    using value_type = Field;
+    Field operator*() const;
+    Iterator& operator++();
+    bool operator==(const Iterator& other) const { return index_ == other.index_; }
+
+   private:
+    friend class Items;
+    Iterator(const Items& items, std::size_t index)
+        : items_(&items), index_(index), steps_(items.list_.context_->steps.size()) {}
+    const Items* items_;
+    std::size_t index_;
+    std::size_t steps_;  // of the context, before the first item
+  };
+
+  Items(const Field& list, std::span<const Value> values) : list_(list), values_(values) {}
+  [[nodiscard]] std::size_t size() const { return values_.size(); }
+  [[nodiscard]] bool empty() const { return values_.empty(); }
+  [[nodiscard]] Iterator begin() const { return {*this, 0}; }
+  [[nodiscard]] Iterator end() const { return {*this, size()}; }
+
+ private:
+  Field list_;
+  std::span<const Value> values_;
 };
 
 // A string from outside, fit to be quoted in a message: shortened, and ASCII only, since
@@ -93,7 +131,7 @@ class Field {
 // spec of a NetworkPolicy into `policy`, defaults applied (parse_policy.cpp).
 void parse_policy_spec(const Field& spec, NetworkPolicy& policy);
 // Of a spec that parse_policy_spec() refuses: whom it selects, and isolates, as widely as it may be meant.
-void close_policy_spec(const nlohmann::json& spec, NetworkPolicy& policy);
+void close_policy_spec(const Value* spec, NetworkPolicy& policy);
 
 // spec and status of a Service, and all but the metadata of an EndpointSlice (parse_service.cpp).
 void parse_service_body(const Field& root, Service& service);

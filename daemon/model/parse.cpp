@@ -225,7 +225,7 @@ Object parse_body(const Field& root, Kind kind) {
 }
 
 // "NetworkPolicy shop/x", as far as that can be told.
-std::string title(const nlohmann::json& json, Kind kind) {
+std::string title(const Value& json, Kind kind) {
   Context unheeded;
   const auto metadata = Field(unheeded, &json).at("metadata");
   const auto ns = printable(metadata.at("namespace").text());
@@ -235,10 +235,10 @@ std::string title(const nlohmann::json& json, Kind kind) {
                     : fmt::format("{} {}/{}", to_string(kind), ns, name);
 }
 
-Result<Parsed> parse_checked(const nlohmann::json& json, Kind kind) {
+Result<Parsed> parse_checked(const Value& json, Kind kind) {
   Context context;
   const Field root(context, &json);
-  if (!json.is_object()) return failure("{}: is not a map", to_string(kind));
+  if (!json.is_map()) return failure("{}: is not a map", to_string(kind));
   if (const auto own = root.at("kind").text(); !own.empty() && own != to_string(kind))
     root.at("kind").fail(fmt::format("'{}' is not {}", printable(own), to_string(kind)));
   auto object = parse_body(root, kind);
@@ -261,8 +261,8 @@ constexpr KnownKind kKnown[] = {{Kind::kNode, "v1", ""},
                                 {Kind::kEndpointSlice, "discovery.k8s.io/v1", "discovery.k8s.io"},
                                 {Kind::kServiceCidr, "networking.k8s.io/v1", "networking.k8s.io"}};
 
-Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
-  if (!json.is_object()) return failure("the object is not a map");
+Result<std::optional<Parsed>> parse_any(const Value& json) {
+  if (!json.is_map()) return failure("the object is not a map");
   Context context;
   const Field root(context, &json);
   const auto kind = root.at("kind").required_text();
@@ -289,20 +289,20 @@ Result<std::optional<Parsed>> parse_any(const nlohmann::json& json) {
 }  // namespace
 
 // The checks leave nothing that throws but memory; the handlers make that a promise.
-Result<std::optional<Parsed>> parse_object(const nlohmann::json& json) try {
+Result<std::optional<Parsed>> parse_object(const Value& json) try {
   return parse_any(json);
 } catch (const std::exception& error) {
   return failure("the object cannot be read: {}", error.what());
 }
 
-Result<Parsed> parse_object(const nlohmann::json& json, Kind kind) try {
+Result<Parsed> parse_object(const Value& json, Kind kind) try {
   return parse_checked(json, kind);
 } catch (const std::exception& error) {
   return failure("{}: cannot be read: {}", title(json, kind), error.what());
 }
 
-std::optional<Object> closed_policy(const nlohmann::json& json) try {
-  if (!json.is_object()) return std::nullopt;
+std::optional<Object> closed_policy(const Value& json) try {
+  if (!json.is_map()) return std::nullopt;
   Context context;
   const Field root(context, &json);
   auto metadata = parse_metadata(root, Kind::kNetworkPolicy);
@@ -311,8 +311,7 @@ std::optional<Object> closed_policy(const nlohmann::json& json) try {
   policy.ns = std::move(metadata.ns);
   policy.name = std::move(metadata.name);
   policy.uid = std::move(metadata.uid);
-  const auto spec = json.find("spec");
-  close_policy_spec(spec == json.end() ? nlohmann::json() : *spec, policy);
+  close_policy_spec(json.find("spec"), policy);
   return policy;
 } catch (const std::exception&) {
   return std::nullopt;  // out of memory

@@ -3,13 +3,13 @@
 // first).
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/result.h"
 #include "daemon/model/objects.h"
+#include "daemon/model/tree.h"
 
 namespace sluice::model {
 
@@ -23,13 +23,13 @@ struct Parsed {
 // An object of a kind that Sluice does not use (a Deployment in the YAML folder) is no error: no value.
 // An error names the object and the field, e.g. "NetworkPolicy shop/x: spec.ingress[0].ports[1].port: 70000
 // is not …". Never throws; garbage of any shape gives an error.
-[[nodiscard]] Result<std::optional<Parsed>> parse_object(const nlohmann::json& json);
-[[nodiscard]] Result<Parsed> parse_object(const nlohmann::json& json, Kind kind);
+[[nodiscard]] Result<std::optional<Parsed>> parse_object(const Value& json);
+[[nodiscard]] Result<Parsed> parse_object(const Value& json, Kind kind);
 
 // Stands in for a NetworkPolicy that cannot be used and of which nothing was known before: the pods that it
 // selects are isolated and nothing is admitted. Where it does not say readably which pods or directions, it
 // is all of its namespace and both. None: not even whose it is can be read.
-[[nodiscard]] std::optional<Object> closed_policy(const nlohmann::json& json);
+[[nodiscard]] std::optional<Object> closed_policy(const Value& json);
 inline constexpr const char* kClosedPolicy =
     "; until it is corrected, the pods that it selects are isolated and it admits nothing";
 inline constexpr const char* kKeepsEarlier = "; what was known of it before stays in force";

@@ -113,7 +113,8 @@ PolicyPeer parse_peer(const Field& field) {
   }
   if (understood && !pods.present() && !namespaces.present() && !block.present())
     field.fail("a peer needs podSelector, namespaceSelector or ipBlock");
-  return understood ? peer : PolicyPeer{};
+  if (!understood) return {};
+  return peer;
 }
 
 // none: it has a field that is not known.
@@ -147,8 +148,9 @@ std::optional<PolicyPort> parse_port(const Field& field) {
 std::optional<PolicyRule> parse_rule(const Field& field, const char* peers_name) {
   const bool unknown = field.has_unknown({peers_name, "ports"});
   PolicyRule rule;
-  for (const auto& item : field.at(peers_name).items()) rule.peers.push_back(parse_peer(item));
-  rule.peers.shrink_to_fit();
+  const auto peers = field.at(peers_name).items();
+  rule.peers.reserve(peers.size());
+  for (const auto& item : peers) rule.peers.push_back(parse_peer(item));
   const auto ports = field.at("ports").items();
   for (const auto& item : ports) {
     if (auto port = parse_port(item)) rule.ports.push_back(std::move(*port));
@@ -210,12 +212,12 @@ void parse_policy_spec(const Field& spec, NetworkPolicy& policy) {
   }
 }
 
-void close_policy_spec(const nlohmann::json& spec, NetworkPolicy& policy) {
+void close_policy_spec(const Value* spec, NetworkPolicy& policy) {
   Context selector_context;
-  auto selector = parse_selector(Field(selector_context, &spec, "spec").at("podSelector"));
+  auto selector = parse_selector(Field(selector_context, spec, "spec").at("podSelector"));
   policy.pod_selector = selector_context.failed() ? LabelSelector() : std::move(selector.selector);
   Context types_context;
-  parse_policy_types(Field(types_context, &spec, "spec"), policy);
+  parse_policy_types(Field(types_context, spec, "spec"), policy);
   if (types_context.failed()) policy.isolates_ingress = policy.isolates_egress = true;
 }
 

@@ -90,18 +90,22 @@ std::vector<ServicePort> parse_service_ports(const Field& field) {
 
 // none: headless.
 std::optional<std::vector<Address>> parse_cluster_ips(const Field& spec) {
-  auto items = spec.at("clusterIPs").items(kServiceAddressesMost);
-  if (items.empty()) items.push_back(spec.at("clusterIP"));
   std::vector<Address> addresses;
-  for (const auto& item : items) {
-    const auto text = item.text();
-    if (text == "None") return std::nullopt;
-    if (text.empty()) continue;
-    const auto address = item.address();
-    if (!address) continue;
-    if (is_unspecified(*address)) item.fail(fmt::format("{} is unspecified", address->to_string()));
+  // False: headless.
+  const auto take = [&](const Field& field) {
+    const auto text = field.text();
+    if (text == "None") return false;
+    if (text.empty()) return true;
+    const auto address = field.address();
+    if (!address) return true;
+    if (is_unspecified(*address)) field.fail(fmt::format("{} is unspecified", address->to_string()));
     addresses.push_back(*address);
-  }
+    return true;
+  };
+  const auto items = spec.at("clusterIPs").items(kServiceAddressesMost);
+  if (items.empty() && !take(spec.at("clusterIP"))) return std::nullopt;
+  for (const auto& item : items)
+    if (!take(item)) return std::nullopt;
   return addresses;
 }
 

@@ -70,8 +70,8 @@ void check_ranges(const nlohmann::json& json, const Service& service) {
   check(service.source_ranges.size() == json.at(path).size());
 }
 
-void read(const nlohmann::json& json, Kind kind) {
-  const auto parsed = parse_object(json, kind);
+void read(const nlohmann::json& json, const Value& object, Kind kind) {
+  const auto parsed = parse_object(object, kind);
   if (!parsed) {
     const auto& message = parsed.error().message;
     check(message.starts_with(to_string(kind)) && message.size() < 2000);
@@ -79,7 +79,7 @@ void read(const nlohmann::json& json, Kind kind) {
     return;
   }
   check(parsed->object);
-  check(parse_object(json, kind)->object == parsed->object);
+  check(parse_object(Tree(json).root(), kind)->object == parsed->object);
   if (const auto* service = std::get_if<Service>(&parsed->object)) check_ranges(json, *service);
 }
 
@@ -88,9 +88,12 @@ void read(const nlohmann::json& json, Kind kind) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace sluice::model;
-  const auto json = nlohmann::json::parse(data, data + size, nullptr, false);
-  if (json.is_discarded()) return 0;
-  for (std::size_t kind = 0; kind < kKinds; ++kind) read(json, static_cast<Kind>(kind));
-  if (const auto any = parse_object(json); any && *any) sluice::model::check((*any)->object);
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto tree = Tree::parse(text, size);
+  sluice::model::check(tree.has_value() != json.is_discarded());
+  if (!tree) return 0;
+  for (std::size_t kind = 0; kind < kKinds; ++kind) read(json, tree->root(), static_cast<Kind>(kind));
+  if (const auto any = parse_object(tree->root()); any && *any) sluice::model::check((*any)->object);
   return 0;
 }

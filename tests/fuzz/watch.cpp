@@ -33,14 +33,14 @@ Read read(std::string_view text, std::size_t piece) {
   return read;
 }
 
-void understand(const nlohmann::json& json) {
-  (void)status_message(json);
-  (void)text_at(json, "metadata", "resourceVersion");
+void understand(const model::Value& object) {
+  (void)status_message(object);
+  (void)text_at(object, "metadata", "resourceVersion");
   for (std::size_t i = 0; i < model::kKinds; ++i) {
     const auto kind = static_cast<model::Kind>(i);
-    const auto parsed = model::parse_object(json, kind);
+    const auto parsed = model::parse_object(object, kind);
     // A DELETED event, and an object that cannot be used, are known by this key.
-    if (parsed && model::key_of(parsed->object) != key_of(json, kind)) std::abort();
+    if (parsed && model::key_of(parsed->object) != key_of(object, kind)) std::abort();
   }
 }
 
@@ -54,14 +54,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto pieces = read(text, size == 0 ? 1 : 1 + data[0] % 16);
   if (whole.lines != pieces.lines && whole.end == pieces.end) std::abort();
   for (const auto& line : whole.lines) {
-    const auto json = decode(line);
-    if (!json) continue;
-    understand(*json);
-    if (!json->is_object()) continue;
-    if (const auto object = json->find("object"); object != json->end()) understand(*object);
-    const auto items = json->find("items");
-    if (items != json->end() && items->is_array())
-      for (const auto& item : *items) understand(item);
+    const auto tree = decode_object(line);
+    if (!tree) continue;
+    understand(tree->root());
+    if (const auto* object = tree->root().find("object")) understand(*object);
+    if (const auto* items = tree->root().find("items"); items != nullptr && items->is_list())
+      for (const auto& item : items->items()) understand(item);
   }
   return 0;
 }

@@ -85,11 +85,13 @@ TEST(ListItems, TheNameOfAnObjectIsReadFromItsBeginning) {
   const std::string text =
       R"({"kind":"P","metadata":{"name":"n","namespace":"s","labels":{"name":"x"},"managedFields":[{"name":"y"}]},"spec":{"name":"z"}})";
   for (const auto length : {text.size() - 1, text.find("managed"), text.find("spec")}) {
-    const auto key = key_of(decode_identity(text.substr(0, length)), model::Kind::kNetworkPolicy);
+    const auto key =
+        key_of(model::Tree(decode_identity(text.substr(0, length))).root(), model::Kind::kNetworkPolicy);
     EXPECT_EQ(key.ns, "s");
     EXPECT_EQ(key.name, "n");
   }
-  EXPECT_EQ(key_of(decode_identity(R"({"spec":{"name":"z","x)"), model::Kind::kNetworkPolicy).name, "");
+  const model::Tree none(decode_identity(R"({"spec":{"name":"z","x)"));
+  EXPECT_EQ(key_of(none.root(), model::Kind::kNetworkPolicy).name, "");
 }
 
 }  // namespace

@@ -116,7 +116,7 @@ TEST(MalformedObject, EachFileGivesItsError) {
     SCOPED_TRACE(file);
     left.erase(file);
     const auto source = object_of(file);
-    const auto parsed = parse_object(source);
+    const auto parsed = parse_object(Tree(source).root());
     ASSERT_FALSE(parsed);
     EXPECT_NE(parsed.error().message.find(error), std::string::npos) << parsed.error().message;
     EXPECT_TRUE(parsed.error().message.starts_with(source.at("kind").get<std::string>() + " "))
@@ -129,7 +129,7 @@ TEST(MalformedObject, EachFileGivesItsError) {
 TEST(MalformedObject, AnUnknownFieldAdmitsNothingAndIsTold) {
   for (const auto& file : corpus::files("api", "unknown-")) {
     SCOPED_TRACE(file);
-    const auto parsed = parse_object(object_of(file), Kind::kNetworkPolicy);
+    const auto parsed = parse_object(Tree(object_of(file)).root(), Kind::kNetworkPolicy);
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_EQ(parsed->warnings.size(), 1u);
     EXPECT_NE(parsed->warnings[0].find("this version of Sluice does not know the field"), std::string::npos);
@@ -143,7 +143,7 @@ TEST(MalformedObject, AnUnknownFieldAdmitsNothingAndIsTold) {
 }
 
 TEST(MalformedObject, NullsAreAbsentFields) {
-  const auto parsed = parse_object(object_of("good-policy-nulls.json"), Kind::kNetworkPolicy);
+  const auto parsed = parse_object(Tree(object_of("good-policy-nulls.json")).root(), Kind::kNetworkPolicy);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto& policy = std::get<NetworkPolicy>(parsed->object);
   EXPECT_TRUE(policy.isolates_ingress && !policy.isolates_egress && policy.ingress.empty());
@@ -154,18 +154,18 @@ TEST(MalformedObject, AHugeObjectIsReadInBoundedTime) {
   auto& peers = policy["spec"]["ingress"][0]["from"];
   for (int i = 0; i < 50'000; ++i)
     peers.push_back({{"ipBlock", {{"cidr", fmt::format("10.{}.{}.0/24", i / 250, i % 250)}}}});
-  const auto parsed = parse_object(policy, Kind::kNetworkPolicy);
+  const auto parsed = parse_object(Tree(policy).root(), Kind::kNetworkPolicy);
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(std::get<NetworkPolicy>(parsed->object).ingress[0].peers.size(), 50'002u);
   policy["spec"]["ingress"][0]["from"][50'001]["ipBlock"]["cidr"] = "x";
-  const auto bad = parse_object(policy, Kind::kNetworkPolicy);
+  const auto bad = parse_object(Tree(policy).root(), Kind::kNetworkPolicy);
   ASSERT_FALSE(bad);
   EXPECT_NE(bad.error().message.find("from[50001].ipBlock.cidr: 'x'"), std::string::npos);
 }
 
 // ---- what stands in for a NetworkPolicy that cannot be used -----------------------------------------------
 NetworkPolicy closed(const std::string& file) {
-  const auto object = closed_policy(object_of(file));
+  const auto object = closed_policy(Tree(object_of(file)).root());
   EXPECT_TRUE(object) << file;
   return object ? std::get<NetworkPolicy>(*object) : NetworkPolicy();
 }
@@ -175,7 +175,7 @@ TEST(ClosedPolicy, IsolatesThePodsThatItSelectsAndAdmitsNothing) {
     const auto source = object_of(file);
     if (source.at("kind") != "NetworkPolicy") continue;
     SCOPED_TRACE(file);
-    const auto object = closed_policy(source);
+    const auto object = closed_policy(Tree(source).root());
     if (file == "bad-name.json" || file == "bad-namespace.json") {
       EXPECT_FALSE(object) << "it cannot be told whose it is";
       continue;
@@ -191,11 +191,11 @@ TEST(ClosedPolicy, IsolatesThePodsThatItSelectsAndAdmitsNothing) {
 TEST(ClosedPolicy, TakesSelectorAndDirectionsWhereTheyCanBeRead) {
   auto source = object_of("bad-port-0.json");
   source["spec"]["podSelector"] = {{"matchLabels", {{"app", "web"}}}};
-  auto policy = std::get<NetworkPolicy>(*closed_policy(source));
+  auto policy = std::get<NetworkPolicy>(*closed_policy(Tree(source).root()));
   EXPECT_EQ(policy.pod_selector.to_string(), "app=web");
   EXPECT_TRUE(policy.isolates_ingress && !policy.isolates_egress);
   source["spec"]["policyTypes"] = {"Egress"};
-  policy = std::get<NetworkPolicy>(*closed_policy(source));
+  policy = std::get<NetworkPolicy>(*closed_policy(Tree(source).root()));
   EXPECT_TRUE(!policy.isolates_ingress && policy.isolates_egress);
 }
 
@@ -205,8 +205,8 @@ TEST(ClosedPolicy, IsForAllPodsAndBothDirectionsWhereTheyCannot) {
   EXPECT_TRUE(closed("bad-policy-types.json").isolates_egress);
   EXPECT_TRUE(closed("bad-spec-text.json").isolates_egress);
   EXPECT_EQ(closed("bad-spec-text.json").pod_selector, LabelSelector());
-  EXPECT_FALSE(closed_policy(json::parse("[]")));
-  EXPECT_FALSE(closed_policy(json::parse("null")));
+  EXPECT_FALSE(closed_policy(Tree(json::parse("[]")).root()));
+  EXPECT_FALSE(closed_policy(Tree(json::parse("null")).root()));
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ json slice(const std::string& fields, const std::string& labels = R"({"kubernete
 
 template <typename Wanted>
 Wanted good(const json& object, std::size_t warnings = 0) {
-  const auto parsed = parse_object(object);
+  const auto parsed = parse_object(Tree(object).root());
   EXPECT_TRUE(parsed && *parsed) << (parsed ? "of no kind" : parsed.error().message);
   if (!parsed || !*parsed) return {};
   EXPECT_EQ((*parsed)->warnings.size(), warnings);
@@ -41,7 +41,7 @@ EndpointSlice good_slice(const std::string& fields) { return good<EndpointSlice>
 
 // "accepted", else the error without the object's name.
 std::string error_of(const json& object, const std::string& title) {
-  const auto parsed = parse_object(object);
+  const auto parsed = parse_object(Tree(object).root());
   if (parsed) return "accepted";
   EXPECT_TRUE(parsed.error().message.starts_with(title + ": ")) << parsed.error().message;
   return parsed.error().message.substr(std::min(title.size() + 2, parsed.error().message.size()));

@@ -21,7 +21,7 @@ json pod(const std::string& spec, const std::string& status = "{}") {
 }
 
 NetworkPolicy good(const std::string& spec, std::size_t warnings = 0) {
-  auto parsed = parse_object(policy(spec), Kind::kNetworkPolicy);
+  auto parsed = parse_object(Tree(policy(spec)).root(), Kind::kNetworkPolicy);
   EXPECT_TRUE(parsed) << (parsed ? "" : parsed.error().message);
   if (!parsed) return {};
   EXPECT_EQ(parsed->warnings.size(), warnings) << (parsed->warnings.empty() ? "" : parsed->warnings.front());
@@ -29,7 +29,7 @@ NetworkPolicy good(const std::string& spec, std::size_t warnings = 0) {
 }
 
 std::string error_of(const json& object, Kind kind) {
-  const auto parsed = parse_object(object, kind);
+  const auto parsed = parse_object(Tree(object).root(), kind);
   return parsed ? "accepted" : parsed.error().message;
 }
 
@@ -203,11 +203,12 @@ TEST(ParsePolicy, NamesWhatIsWrongAndWhere) {
 
 TEST(ParsePod, ReadsItsFields) {
   const auto parsed = parse_object(
-      pod(R"({"nodeName":"n1","hostNetwork":true,
+      Tree(pod(R"({"nodeName":"n1","hostNetwork":true,
               "containers":[{"ports":[{"name":"http","containerPort":8080},{"containerPort":9}]},{"ports":null},{}],
               "initContainers":[{"restartPolicy":"Always","ports":[{"name":"mesh","containerPort":15,"protocol":"UDP"}]},
                                 {"ports":[{"name":"gone","containerPort":16}]}]})",
-          R"({"phase":"Running","podIP":"10.0.0.9","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]})"),
+               R"({"phase":"Running","podIP":"10.0.0.9","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]})"))
+          .root(),
       Kind::kPod);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto& got = std::get<Pod>(parsed->object);
@@ -225,7 +226,7 @@ TEST(ParsePod, KnowsByItsAnnotationWhetherWhatItSendsIsToBeLimited) {
   const auto limited = [](const char* annotations) {
     auto object = pod("{}", "{}");
     object["metadata"]["annotations"] = json::parse(annotations);
-    const auto parsed = parse_object(object, Kind::kPod);
+    const auto parsed = parse_object(Tree(object).root(), Kind::kPod);
     return parsed && std::get<Pod>(parsed->object).egress_limited;
   };
   EXPECT_TRUE(limited(R"({"kubernetes.io/egress-bandwidth":"10M"})"));
@@ -234,11 +235,13 @@ TEST(ParsePod, KnowsByItsAnnotationWhetherWhatItSendsIsToBeLimited) {
 }
 
 TEST(ParsePod, TakesPodIpWherePodIpsAreAbsentAndNothingWhereThereIsNothing) {
-  const auto one = parse_object(pod("{}", R"({"podIP":"10.0.0.9","phase":"Succeeded"})"), Kind::kPod);
+  const auto one =
+      parse_object(Tree(pod("{}", R"({"podIP":"10.0.0.9","phase":"Succeeded"})")).root(), Kind::kPod);
   ASSERT_TRUE(one);
   EXPECT_EQ(std::get<Pod>(one->object).ips, (std::vector{Address::parse("10.0.0.9").value()}));
   EXPECT_TRUE(std::get<Pod>(one->object).finished);
-  const auto none = parse_object(json::parse(R"({"metadata":{"namespace":"a","name":"b"}})"), Kind::kPod);
+  const auto none =
+      parse_object(Tree(json::parse(R"({"metadata":{"namespace":"a","name":"b"}})")).root(), Kind::kPod);
   ASSERT_TRUE(none) << none.error().message;
   EXPECT_TRUE(std::get<Pod>(none->object).ips.empty());
 }
@@ -262,11 +265,12 @@ TEST(ParsePod, NamesWhatIsWrong) {
 }
 
 TEST(ParseNode, ReadsCidrsAndInternalAddresses) {
-  const auto parsed = parse_object(json::parse(R"({"metadata":{"name":"n1.example","labels":{"a":""}},
+  const auto parsed = parse_object(Tree(json::parse(R"({"metadata":{"name":"n1.example","labels":{"a":""}},
     "spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.1.0.0/24","fd00:1::/64"]},
     "status":{"addresses":[{"type":"Hostname","address":"n1"},{"type":"InternalIP","address":"192.0.2.1"},
                            {"type":"ExternalIP","address":"198.51.100.1"},
-                           {"type":"InternalIP","address":"nonsense"}]}})"),
+                           {"type":"InternalIP","address":"nonsense"}]}})"))
+                                        .root(),
                                    Kind::kNode);
   ASSERT_TRUE(parsed) << parsed.error().message;
   const auto& node = std::get<Node>(parsed->object);
@@ -274,8 +278,8 @@ TEST(ParseNode, ReadsCidrsAndInternalAddresses) {
   EXPECT_EQ(node.addresses, (std::vector{Address::parse("192.0.2.1").value()}));
   EXPECT_EQ(node.external_addresses, (std::vector{Address::parse("198.51.100.1").value()}));
   EXPECT_EQ(parsed->warnings.size(), 1U);
-  const auto single =
-      parse_object(json::parse(R"({"metadata":{"name":"n"},"spec":{"podCIDR":"10.9.0.0/24"}})"), Kind::kNode);
+  const auto single = parse_object(
+      Tree(json::parse(R"({"metadata":{"name":"n"},"spec":{"podCIDR":"10.9.0.0/24"}})")).root(), Kind::kNode);
   ASSERT_TRUE(single);
   EXPECT_EQ(std::get<Node>(single->object).pod_cidrs, (std::vector{cidr("10.9.0.0/24")}));
 }
@@ -285,7 +289,7 @@ TEST(ParseNode, TakesSixteenInternalAddresses) {
     json node{{"metadata", {{"name", "n"}}}};
     for (int i = 0; i < 3000; ++i)
       node["status"]["addresses"].push_back({{"type", "InternalIP"}, {"address", text}});
-    const auto parsed = parse_object(node, Kind::kNode);
+    const auto parsed = parse_object(Tree(node).root(), Kind::kNode);
     ASSERT_TRUE(parsed) << parsed.error().message;
     EXPECT_LE(std::get<Node>(parsed->object).addresses.size(), 16U);
     EXPECT_LE(parsed->warnings.size(), 17U) << "nor is the log flooded";
@@ -296,7 +300,7 @@ TEST(ParseNode, TakesSixteenInternalAddresses) {
 
 TEST(ParseObject, FindsTheKind) {
   const auto kind_of = [](const char* text) -> std::string {
-    const auto parsed = parse_object(json::parse(text));
+    const auto parsed = parse_object(Tree(json::parse(text)).root());
     if (!parsed) return parsed.error().message;
     return *parsed ? to_string(key_of((*parsed)->object)) : "none";
   };
@@ -360,13 +364,13 @@ TEST(ParseObject, SurvivesGarbage) {
                                     json::object(), json(std::string(1 << 20, 'x'))}) {
           json broken = base;
           broken[pointer] = garbage;
-          const auto parsed = parse_object(broken);
+          const auto parsed = parse_object(Tree(broken).root());
           EXPECT_TRUE(parsed || parsed.error().message.size() < 500);
           ++tried;
         }
         json broken = base;
         broken[pointer].swap(deep);
-        EXPECT_FALSE(parse_object(broken)) << pointer.to_string();
+        EXPECT_FALSE(parse_object(Tree(broken).root())) << pointer.to_string();
         broken[pointer].swap(deep);
         if (pointer.empty()) break;
       }

@@ -215,9 +215,10 @@ Result<Connection::Response> Connection::call(const char* method, const std::str
   if (!result && (response.status == 0 || response.status == 200))
     return failure("{}: {}", config_.url(), describe_failure(static_cast<int>(result.error())));
   if (response.status != 200) {
-    const auto json = decode(error_body);
-    response.error = fmt::format("{}: HTTP {}{}{}", config_.url(), response.status,
-                                 json ? status_message(*json) : std::string(), advice(response.status));
+    const auto status = decode_object(error_body);
+    response.error =
+        fmt::format("{}: HTTP {}{}{}", config_.url(), response.status,
+                    status ? status_message(status->root()) : std::string(), advice(response.status));
   }
   return response;
 }

@@ -30,13 +30,22 @@ bool is_too_deep(std::string_view text) {
   return false;
 }
 
+tl::unexpected<Error> too_deep() { return failure("the JSON is nested deeper than {}", kJsonDepthMost); }
+tl::unexpected<Error> no_json() { return failure("the answer is not JSON"); }
+
 }  // namespace
 
+Result<model::Tree> decode_object(std::string_view text) {
+  if (auto tree = model::Tree::parse(text, kJsonDepthMost)) return std::move(*tree);
+  if (is_too_deep(text)) return too_deep();
+  return no_json();
+}
+
 Result<nlohmann::json> decode(std::string_view text) {
-  if (is_too_deep(text)) return failure("the JSON is nested deeper than {}", kJsonDepthMost);
+  if (is_too_deep(text)) return too_deep();
   // Without a callback: for each object that ends in an array nlohmann's parser with one walks that array.
   auto json = nlohmann::json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return failure("the answer is not JSON");
+  if (json.is_discarded()) return no_json();
   return json;
 }
 
@@ -65,16 +74,15 @@ std::string text_at(const nlohmann::json& json, const char* outer, const char* i
   return member != found->end() && member->is_string() ? member->get<std::string>() : std::string();
 }
 
-model::ObjectKey key_of(const nlohmann::json& json, model::Kind kind) {
-  return {kind, model::is_namespaced(kind) ? text_at(json, "metadata", "namespace") : std::string(),
-          text_at(json, "metadata", "name")};
+model::ObjectKey key_of(const model::Value& object, model::Kind kind) {
+  return {kind, model::is_namespaced(kind) ? text_at(object, "metadata", "namespace") : std::string(),
+          text_at(object, "metadata", "name")};
 }
 
-std::string status_message(const nlohmann::json& status) {
-  if (!status.is_object()) return {};
-  const auto message = status.find("message");
-  if (message == status.end() || !message->is_string()) return {};
-  return ": " + ascii(message->get<std::string>().substr(0, kMessageMost));
+std::string status_message(const model::Value& status) {
+  const auto* message = status.find("message");
+  if (message == nullptr || !message->is_text()) return {};
+  return ": " + ascii(std::string(message->text().substr(0, kMessageMost)));
 }
 
 }  // namespace sluice::source

@@ -113,9 +113,9 @@ Result<std::optional<model::Pod>> KubeSource::get_pod(const std::string& ns, con
   if (!response) return with_context(response.error(), context);
   if (response->status == 404) return std::nullopt;
   if (response->status != 200) return failure("{}: {}", context, response->error);
-  const auto json = decode(body);
-  if (!json) return with_context(json.error(), context);
-  auto parsed = model::parse_object(*json, model::Kind::kPod);
+  const auto tree = decode_object(body);
+  if (!tree) return with_context(tree.error(), context);
+  auto parsed = model::parse_object(tree->root(), model::Kind::kPod);
   if (!parsed) return tl::unexpected(parsed.error());
   return std::get<model::Pod>(std::move(parsed->object));
 } catch (const std::exception& error) {

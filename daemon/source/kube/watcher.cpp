@@ -60,9 +60,9 @@ void log_warnings(const std::vector<std::string>& warnings) {
 // Kubernetes has ServiceCIDRs since v1.33.
 bool may_be_absent(model::Kind kind) { return kind == model::Kind::kServiceCidr; }
 
-int status_code(const nlohmann::json& status) {
-  const auto code = status.find("code");
-  return code != status.end() && code->is_number_integer() ? code->get<int>() : 0;
+bool is_gone(const model::Value& status) {
+  const auto* code = status.find("code");
+  return code != nullptr && code->type() == model::Value::Type::kUnsigned && code->whole() == kGone;
 }
 
 }  // namespace
@@ -167,15 +167,15 @@ Watcher::Outcome Watcher::list_page(Connection& connection, Listed& listed, std:
   if (response->status != 200)
     return {.error = "list: " + response->error, .retry_after = response->retry_after};
 
-  const auto json = decode(items.envelope());
-  if (!json) return {.error = "list: " + json.error().message};
-  listed.version = text_at(*json, "metadata", "resourceVersion");
-  continue_token = text_at(*json, "metadata", "continue");
-  const auto array = json->is_object() ? json->find("items") : json->end();
+  const auto envelope = decode_object(items.envelope());
+  if (!envelope) return {.error = "list: " + envelope.error().message};
+  const auto& list = envelope->root();
+  listed.version = text_at(list, "metadata", "resourceVersion");
+  continue_token = text_at(list, "metadata", "continue");
+  const auto* array = list.find("items");
   // Items that are left in it are such that nobody was told of.
-  if (listed.version.empty() || array == json->end() || !(array->is_array() || array->is_null()) ||
-      !array->empty())
-    return {.error = "list: " + no_list()};
+  const bool empty = array != nullptr && (array->is_null() || (array->is_list() && array->items().empty()));
+  if (listed.version.empty() || !empty) return {.error = "list: " + no_list()};
   return {};
 }
 
@@ -192,14 +192,15 @@ std::string Watcher::no_list() const {
 
 Result<void> Watcher::list_item(std::string_view text, bool whole, Listed& listed) {
   if (!whole) return list_long_item(text, listed);
-  const auto item = decode(text);
-  if (!item) return tl::unexpected(item.error());
-  auto parsed = model::parse_object(*item, kind_);
+  const auto tree = decode_object(text);
+  if (!tree) return tl::unexpected(tree.error());
+  const auto& item = tree->root();
+  auto parsed = model::parse_object(item, kind_);
   if (parsed) {
     log_warnings(parsed->warnings);
     listed.objects.push_back(std::move(parsed->object));
   } else {
-    listed.rejected.insert_or_assign(key_of(*item, kind_), reject(*item, parsed.error()));
+    listed.rejected.insert_or_assign(key_of(item, kind_), reject(item, parsed.error()));
   }
   return {};
 }
@@ -207,15 +208,16 @@ Result<void> Watcher::list_item(std::string_view text, bool whole, Listed& liste
 // It is rejected alone. What it says is not known but for its name, so that a policy isolates all that it
 // could select: its namespace.
 Result<void> Watcher::list_long_item(std::string_view beginning, Listed& listed) {
-  auto item = decode_identity(beginning.substr(0, kBeginning));
-  const auto key = key_of(item, kind_);
+  auto identity = decode_identity(beginning.substr(0, kBeginning));
+  identity["spec"] = {{"podSelector", nlohmann::json::object()}, {"policyTypes", {"Ingress", "Egress"}}};
+  const model::Tree item(identity);
+  const auto key = key_of(item.root(), kind_);
   if (key.name.empty())
     return failure("an object exceeds {} bytes and does not begin with its name", kObjectMost);
-  item["spec"] = {{"podSelector", nlohmann::json::object()}, {"policyTypes", {"Ingress", "Egress"}}};
   const Error error{fmt::format("{} is longer than {} bytes of JSON; make several of it",
                                 model::to_string(key), kObjectMost),
                     0};
-  listed.rejected.insert_or_assign(key, reject(item, error));
+  listed.rejected.insert_or_assign(key, reject(item.root(), error));
   return {};
 }
 
@@ -223,7 +225,7 @@ bool Watcher::keeps_earlier(const model::ObjectKey& key) const {
   return known_.contains(key) && !closed_.contains(key);
 }
 
-Watcher::Rejected Watcher::reject(const nlohmann::json& object, const Error& error) {
+Watcher::Rejected Watcher::reject(const model::Value& object, const Error& error) {
   Rejected rejected{error.message, std::nullopt};
   if (keeps_earlier(key_of(object, kind_))) {
     rejected.why += model::kKeepsEarlier;
@@ -314,20 +316,19 @@ Watcher::Outcome Watcher::watch() {
 // One line of a watch: {"type": …, "object": …}. False ends the watch, with the reason in `outcome`.
 bool Watcher::handle(std::string_view line, Outcome& outcome) {
   if (stopping()) return false;
-  const auto json = decode(line);
-  const auto type = json && json->is_object() ? json->find("type") : nlohmann::json::const_iterator();
-  const auto object = json && json->is_object() ? json->find("object") : nlohmann::json::const_iterator();
-  if (!json || !json->is_object() || type == json->end() || !type->is_string() || object == json->end() ||
-      !object->is_object()) {
+  const auto event = decode_object(line);
+  const auto* type = event ? event->root().find("type") : nullptr;
+  const auto* object = event ? event->root().find("object") : nullptr;
+  if (type == nullptr || !type->is_text() || object == nullptr || !object->is_map()) {
     // What it was to say is unknown, so the state is.
     outcome.lose("an event is not to be understood");
     return false;
   }
   progress_.event();
-  return handle_object(type->get<std::string>(), *object, outcome);
+  return handle_object(type->text(), *object, outcome);
 }
 
-void Watcher::put(const nlohmann::json& object) {
+void Watcher::put(const model::Value& object) {
   auto parsed = model::parse_object(object, kind_);
   const auto key = parsed ? model::key_of(parsed->object) : key_of(object, kind_);
   if (parsed) {
@@ -346,10 +347,10 @@ void Watcher::put(const nlohmann::json& object) {
   sink_.upsert(std::move(*rejected.closed));
 }
 
-bool Watcher::handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome) {
+bool Watcher::handle_object(std::string_view type, const model::Value& object, Outcome& outcome) {
   if (type == "ERROR") {
-    const bool gone = status_code(object) == kGone;
-    outcome.lose((gone ? "the version watched from is gone" : "the server gave up") + status_message(object));
+    outcome.lose((is_gone(object) ? "the version watched from is gone" : "the server gave up") +
+                 status_message(object));
     return false;
   }
   const auto version = text_at(object, "metadata", "resourceVersion");

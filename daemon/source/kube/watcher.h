@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <random>
 #include <set>
@@ -14,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/model/tree.h"
 #include "daemon/source/kube/backoff.h"
 #include "daemon/source/kube/connection.h"
 #include "daemon/source/kube/progress.h"
@@ -58,10 +58,10 @@ class Watcher {
   void tell(Listed listed);
   Outcome watch();
   bool handle(std::string_view line, Outcome& outcome);
-  bool handle_object(const std::string& type, const nlohmann::json& object, Outcome& outcome);
+  bool handle_object(std::string_view type, const model::Value& object, Outcome& outcome);
   [[nodiscard]] bool keeps_earlier(const model::ObjectKey& key) const;
-  Rejected reject(const nlohmann::json& object, const Error& error);
-  void put(const nlohmann::json& object);
+  Rejected reject(const model::Value& object, const Error& error);
+  void put(const model::Value& object);
   void pause(std::chrono::milliseconds duration);
   bool stopping();
 

@@ -98,7 +98,8 @@ std::optional<std::string> File::keep_or_close(const json& object, int line,
     entries.insert(*earlier);
     return model::kKeepsEarlier;
   }
-  auto closed = kind == model::Kind::kNetworkPolicy ? model::closed_policy(object) : std::nullopt;
+  auto closed =
+      kind == model::Kind::kNetworkPolicy ? model::closed_policy(model::Tree(object).root()) : std::nullopt;
   if (!closed) return kind == model::Kind::kNetworkPolicy ? std::nullopt : std::optional<std::string>("");
   entries.try_emplace(*key, Entry{std::move(*closed), line, true});
   return model::kClosedPolicy;
@@ -119,7 +120,7 @@ void File::parse() {
   for (auto& [object, line] : *documents) {
     const auto kind = kind_of(object);
     if (kind) apply_defaults(object, *kind);
-    auto parsed = model::parse_object(object);
+    auto parsed = model::parse_object(model::Tree(object).root());
     const auto problem = [&, at = line](const std::string& what) {
       problems_.push_back(fmt::format("{}:{}: {}", name_, at, what));
     };
