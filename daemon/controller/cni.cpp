@@ -54,23 +54,24 @@ Answer Controller::cni_add(const json& body) {
   remover_.pause();
   auto future = request->answer.get_future();
 
-  // Not known, or known under another UID: ask the API server now instead of waiting for the watch.
-  std::optional<model::Object> fresh;
-  if (!wanted.pod_name.empty() && lookup_) {
-    const auto known = on_thread([&] {
-      const auto* pod = state_.pod(wanted.pod_namespace, wanted.pod_name);
-      return Answer{pod != nullptr && pod->has_uid(wanted.pod_uid) ? 200 : 404, {}};
-    });
-    if (known.http == 404) {
-      auto asked = lookup_(wanted.pod_namespace, wanted.pod_name);
-      if (asked && *asked) fresh = std::move(**asked);
-    }
-  }
-  const auto queued = on_thread([&] {
-    if (fresh) state_.apply(std::move(*fresh));
+  const auto queue = [&] {
+    request->policies_told = intake_.last_of(wanted.pod_namespace);
     adds_.push_back(request);
     return Answer{};
+  };
+  // Not known, or known under another UID: ask the API server now instead of waiting for the watch.
+  auto queued = on_thread([&] {
+    const auto* pod = state_.pod(wanted.pod_namespace, wanted.pod_name);
+    const bool known = pod != nullptr && pod->has_uid(wanted.pod_uid);
+    return known || wanted.pod_name.empty() || !lookup_ ? queue() : Answer{404, {}};
   });
+  if (queued.http == 404) {
+    auto asked = lookup_(wanted.pod_namespace, wanted.pod_name);
+    queued = on_thread([&] {
+      if (asked && *asked) state_.apply(std::move(**asked));
+      return queue();
+    });
+  }
   if (queued.http != 200) return queued;
   return future.get();
 }
@@ -92,6 +93,8 @@ void Controller::progress_adds() {
                 (pod == nullptr ? "" : " (an object of that name has UID " + pod->uid + ")") +
                 ", so neither are its rules; the runtime tries again. Is the API server reachable? With a "
                 "YAML folder: is there a Pod object with that UID, or without one?";
+    else if (intake_.waits(wanted.pod_namespace, request->policies_told))
+      missing = "NetworkPolicies of namespace " + wanted.pod_namespace + " are not in force yet";
     else if (!wanted.host_ports.empty() && !state_.services_synced())
       missing = "not all Services are known yet, so neither is whether the pod's host ports are free";
     else if (!late && !retired_.empty() && !ipam_.next_free()) {

@@ -15,6 +15,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// As many items of policies may wait to come into force. Then who tells of a large one waits, or a tenant
+// that changes its policies faster than rules are made would take all memory.
+constexpr std::size_t kMostItemsWaiting = 500'000;
 constexpr auto kFirstBackoff = 100ms;
 constexpr auto kMostSilence = 30s;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
@@ -94,6 +97,7 @@ void Controller::stop() {
   }
   wake_.notify_all();
   stopped_.notify_all();
+  room_.notify_all();
   for (auto* thread : {&thread_, &connections_thread_})
     if (thread->joinable()) thread->join();
   qdisc_watch_.reset();
@@ -105,8 +109,12 @@ void Controller::stop() {
 }
 
 void Controller::push(Event event) {
+  const auto items = policy_items(event);
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (items > Intake::kFewItems)
+      room_.wait(lock, [&] { return stopping_ || items_told_ + items_waiting_ < kMostItemsWaiting; });
+    items_told_ += items;
     events_.push_back(std::move(event));
   }
   wake_.notify_all();
@@ -191,7 +199,7 @@ void Controller::loop() {
     {
       std::unique_lock lock(mutex_);
       const auto pending = [this] {
-        return stopping_ || !events_.empty() || !jobs_.empty() || !gone_.empty();
+        return stopping_ || !events_.empty() || !jobs_.empty() || !gone_.empty() || intake_.waiting();
       };
       auto until = housekeeping_at_;
       if (policy_dirty_) until = std::min(until, retry_at_);
@@ -202,13 +210,15 @@ void Controller::loop() {
       wake_.wait_until(lock, until, pending);
       events.swap(events_);
       jobs.swap(jobs_);
+      items_waiting_ = intake_.items() + std::exchange(items_told_, 0);
       heartbeat_ = Clock::now();
       if (stopping_) break;
     }
     for (auto& event : events) {
       listed_ |= std::holds_alternative<source::FullState>(event);
-      state_.apply(std::move(event));
+      intake_.add(std::move(event));
     }
+    intake_.advance(!events.empty() || !jobs.empty(), Clock::now());
     for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));
     if (!reasons_.empty()) policy_dirty_ = true;
     if (state_.take_nodes_changed()) node_dirty_ = node_view_dirty_ = true;
@@ -246,6 +256,8 @@ void Controller::loop() {
     }
     auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
+    items_waiting_ = intake_.items();
+    room_.notify_all();
     not_ready_ = std::move(why_not);
     taking_over_ = rules_before_ && !policy_live_;
     pods_cut_off_ = !rules_before_ && !policy_live_ && !ipam_.attachments().empty();

@@ -22,6 +22,7 @@
 #include "common/netlink_watch.h"
 #include "common/paths.h"
 #include "daemon/controller/cluster_state.h"
+#include "daemon/controller/intake.h"
 #include "daemon/controller/link_mover.h"
 #include "daemon/controller/link_remover.h"
 #include "daemon/controller/missing_namespaces.h"
@@ -96,6 +97,7 @@ class Controller final : public source::Sink, public server::Api {
   struct PendingAdd {
     ipam::Attachment wanted;
     Clock::time_point deadline;
+    std::uint64_t policies_told = 0;  // Intake::last_of() its namespace when it came
     std::promise<server::Answer> answer;
   };
   struct Added {  // attached, waiting for its rules
@@ -187,6 +189,7 @@ class Controller final : public source::Sink, public server::Api {
   policy::Compiler compiler_;
   service::Compiler service_compiler_;
   ClusterState state_;
+  Intake intake_{state_};
   std::set<std::uint32_t> not_recorded_;  // endpoints whose pod could not be written to their record
   source::Source* source_ = nullptr;
   PodLookup lookup_;
@@ -238,8 +241,10 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point housekeeping_at_{};
 
   mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_, stopped_;
+  std::condition_variable wake_, stopped_, room_;
   std::deque<Event> events_;
+  std::size_t items_told_ = 0;     // of the policies in events_
+  std::size_t items_waiting_ = 0;  // of those that the thread has taken and that are not in the state
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::uint64_t put_back_total_ = 0;

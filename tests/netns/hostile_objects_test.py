@@ -233,13 +233,44 @@ class HostileObjectsTest(sluice_test.SluiceTest):
             self.effect("a policy", lambda d=denies: self.api.push("networkpolicies", self.policy(d)),
                         lambda d=denies: self.reaches(self.pods["client"], self.pods["guarded"]) != d)
 
+    def test_a_new_pod_waits_for_the_policies_of_its_namespace(self):
+        """They come one after the other, the one that denies it behind large ones."""
+        def events():
+            return self.node.get("/v1/status")["source"]["events"]
+
+        def policy(name, app, ingress):
+            return {"metadata": metadata(name, "good"), "spec": {"podSelector": {"matchLabels": {"app": app}},
+                                                                 "policyTypes": ["Ingress"], "ingress": ingress}}
+        self.begin, before, count = time.monotonic(), events(), 15
+        for n in range(count):
+            blocks = [{"ipBlock": {"cidr": f"{20 + n}.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32"}} for i in range(20000)]
+            self.api.push("networkpolicies", policy(f"large{n}", "b1", [{"from": blocks}]))
+        self.api.push("networkpolicies", policy("deny", "fresh", []))
+        self.api.push("networkpolicies", self.policy(False))
+        wait_for("all of them to be read", lambda: events() >= before + count + 2, PATIENCE)
+        fresh = self.pods["fresh"] = Pod(self.node, "good", "fresh")
+
+        def attached():
+            try:
+                self.node.attach(fresh)
+            except CniError as error:
+                self.assertIn("are not in force yet", str(error))
+                return False
+            return True
+        wait_for("the pod to be attached", attached, PATIENCE)
+        self.echoes.append(Named(fresh))
+        client = self.pods["client"]
+        self.assertFalse(any(self.reaches(client, fresh) for _ in range(3)), "it is open")
+        self.effect("an allow", lambda: self.api.push("networkpolicies", policy("deny", "fresh", [{}])),
+                    lambda: self.reaches(client, fresh))
+
     @staticmethod
-    def reaches(client, guarded):
+    def reaches(client, server):
         def ask():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
                 s.settimeout(0.1)
-                s.sendto(b"?", (guarded.address, PORT))
-                return s.recv(16) == b"guarded"
+                s.sendto(b"?", (server.address, PORT))
+                return s.recv(16) == server.pod.encode()
         try:
             return in_namespace(client.path, ask)
         except OSError:

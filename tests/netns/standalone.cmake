@@ -30,4 +30,5 @@ standalone_test(host_port_test.py HostPortTest)
 standalone_test(claimed_ports_test.py ClaimedPortsTest)
 standalone_test(node_service_test.py SocketNodeServicesTest PacketNodeServicesTest)
 # The rest of it takes minutes and memory, by name.
-standalone_test(hostile_objects_test.py HostileObjectsTest.test_policies_take_effect_while_the_node_cannot_be_configured)
+standalone_test(hostile_objects_test.py HostileObjectsTest.test_policies_take_effect_while_the_node_cannot_be_configured
+  HostileObjectsTest.test_a_new_pod_waits_for_the_policies_of_its_namespace)
