@@ -9,21 +9,26 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* The MAC that stands for the requested address. None: nobody's, or the asker's own (RFC 5227 probes). */
+/*
+ * The MAC that stands for the requested address. None: nobody's, or the asker's own (RFC 5227 probes). The node, which has the
+ * gateway's address, and other nodes are behind the gateway: the segment of a podCIDR of before may reach to them.
+ */
 static __always_inline bool arp_owner(const struct sluice_packet *pkt, __u8 *mac)
 {
 	const struct sluice_config *cfg = config_get();
 	const struct sluice_endpoint *endpoint;
+	struct sluice_route route;
 	__u32 id;
 
-	if (cfg && addr_equal(&pkt->dst, &cfg->gateway_ipv4)) {
-		mac_copy(mac, cfg->gateway_mac);
-		return true;
-	}
 	endpoint = local_endpoint(&pkt->dst, &id);
-	if (!endpoint || id == pkt->src_endpoint)
+	if (endpoint) {
+		mac_copy(mac, endpoint->mac);
+		return id != pkt->src_endpoint;
+	}
+	route_get(&pkt->dst, &route);
+	if (!cfg || (route.kind != SLUICE_ROUTE_HOST && route.kind != SLUICE_ROUTE_NODE && route.kind != SLUICE_ROUTE_TUNNEL))
 		return false;
-	mac_copy(mac, endpoint->mac);
+	mac_copy(mac, cfg->gateway_mac);
 	return true;
 }
 

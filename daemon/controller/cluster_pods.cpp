@@ -251,6 +251,13 @@ const model::Pod* ClusterState::peer_at(const Address& address) const {
   return nullptr;
 }
 
+bool ClusterState::has_pods_in(const Prefix& range, const std::string& node) const {
+  return std::ranges::any_of(claims_, [&](const auto& claim) {
+    const auto& pod = *claim.second;
+    return range.contains(claim.first) && (pod.node_name.empty() || pod.node_name == node);
+  });
+}
+
 const model::Pod* ClusterState::pod_at(const Address& address, const std::string& node) const {
   const model::Pod* best = nullptr;
   std::size_t living = 0;

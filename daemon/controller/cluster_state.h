@@ -69,6 +69,9 @@ class ClusterState {
   // The one that has the address by what its object says; none: no pod, or more than one that lives.
   [[nodiscard]] const model::Pod* pod_at(const Address& address, const std::string& node) const;
 
+  // Has a pod of the node an address in the range, by what its object says?
+  [[nodiscard]] bool has_pods_in(const Prefix& range, const std::string& node) const;
+
   // What changed since the last call, in words ("NetworkPolicy shop/db changed"), of very many the first;
   // empty: nothing that rules depend on.
   [[nodiscard]] std::vector<std::string> take_changes();

@@ -209,14 +209,16 @@ bool Controller::keeps_source(const model::Pod* pod) const {
 }
 
 Answer Controller::attachment_answer(const ipam::Attachment& attachment, const Mac& host_mac) const {
-  const auto cidr = std::find_if(node_config_->pod_cidrs.begin(), node_config_->pod_cidrs.end(),
-                                 [&](const Prefix& p) { return p.contains(attachment.ipv4); });
-  // An attachment from before a change of the podCIDR keeps its address; it is a segment of its own then.
-  const unsigned length = cidr == node_config_->pod_cidrs.end() ? 32 : cidr->length();
-  const auto& base = cidr == node_config_->pod_cidrs.end() ? node_config_->pod_cidrs.front() : *cidr;
+  const auto& cidrs = node_config_->pod_cidrs;
+  const auto now = std::ranges::find_if(cidrs, [&](const Prefix& p) { return p.contains(attachment.ipv4); });
+  // A pod of another podCIDR that the node had before keeps its segment and its gateway. If the record does
+  // not tell them, the pod is a segment of its own.
+  const auto segment =
+      attachment.pod_cidr.value_or(now != cidrs.end() ? *now : Prefix::host(attachment.ipv4));
+  const auto& base = segment.length() < 32 ? segment : cidrs.front();
   return {200,
-          {{"address", attachment.ipv4.to_string() + "/" + std::to_string(length)},
-           {"gateway", Address::from_v4(base.address().v4() + 1).to_string()},
+          {{"address", attachment.ipv4.to_string() + "/" + std::to_string(segment.length())},
+           {"gateway", datapath::gateway_in(base).to_string()},
            {"mac", Mac::of_pod(attachment.ipv4).to_string()},
            {"mtu", node_config_->pod_mtu},
            {"hostIfname", attachment.host_ifname},

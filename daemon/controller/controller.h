@@ -26,6 +26,7 @@
 #include "daemon/controller/link_mover.h"
 #include "daemon/controller/link_remover.h"
 #include "daemon/controller/missing_namespaces.h"
+#include "daemon/controller/node_addresses.h"
 #include "daemon/datapath/datapath.h"
 #include "daemon/ipam/ipam.h"
 #include "daemon/policy/compiler.h"
@@ -138,6 +139,9 @@ class Controller final : public source::Sink, public server::Api {
   server::Answer on_thread(std::function<server::Answer()> work);
 
   void reconcile_node();
+  void find_former_pods(datapath::NodeConfig& config) const;
+  void record_pod_cidrs(const std::vector<Prefix>& cidrs);
+  void forget_ranges();
   void reconcile_policy();
   void tell_refused(const policy::RefusedPolicies& refused);
   void tell_left_out(std::size_t left_out);
@@ -203,6 +207,7 @@ class Controller final : public source::Sink, public server::Api {
   std::map<std::uint32_t, Clock::time_point> links_of_nobody_;  // by ifindex: since when
   std::optional<datapath::NodeConfig> node_config_;
   std::vector<std::string> node_addresses_refused_;  // of other nodes, as told last
+  std::optional<FormerRanges> ranges_of_nodes_;      // ... and those that the other nodes have now
   std::vector<std::string> reasons_;                 // changes not applied yet
   bool policy_dirty_ = true;
   bool node_dirty_ = true;

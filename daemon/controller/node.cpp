@@ -68,6 +68,7 @@ void Controller::reconcile_node() {
       config.node_addresses.push_back(here.address);
   }
   std::sort(config.node_addresses.begin(), config.node_addresses.end());
+  find_former_pods(config);
 
   if (!options_.uplink.empty() && std::ranges::find(*links, options_.uplink, &Link::name) == links->end())
     return retry("uplink " + options_.uplink + " does not exist (--uplink, chart value `uplink`)");
@@ -91,14 +92,18 @@ void Controller::reconcile_node() {
                    : uplinks.mtu == 0              ? kMtuWithoutUplink
                    : uplinks.mtu > kTunnelOverhead ? uplinks.mtu - kTunnelOverhead
                                                    : uplinks.mtu;
+  forget_ranges();
   using Remotes = std::vector<datapath::NodeConfig::Remote>;
-  auto others = other_nodes(state_.nodes(), options_.node_name, config.node_addresses,
-                            state_.service_ranges(), node_config_ ? node_config_->remotes : Remotes{});
+  auto others =
+      other_nodes(state_.nodes(), options_.node_name, config.node_addresses, state_.service_ranges(),
+                  node_config_ ? node_config_->remotes : Remotes{}, *ranges_of_nodes_);
   config.remotes = std::move(others.remotes);
   for (const auto& refused : others.refused)
     if (std::ranges::find(node_addresses_refused_, refused) == node_addresses_refused_.end())
       spdlog::warn("{}", refused);
   node_addresses_refused_ = std::move(others.refused);
+  for (const auto& remote : config.remotes)
+    (*ranges_of_nodes_)[remote.name].insert(remote.pod_cidrs.begin(), remote.pod_cidrs.end());
 
   config.non_masquerade = options_.non_masquerade;
 
@@ -115,6 +120,7 @@ void Controller::reconcile_node() {
   }
   if (auto done = datapath_->configure(config); !done) return retry(done.error().message);
   node_problem_.clear();
+  record_pod_cidrs(config.pod_cidrs);
   ipam_.set_pod_cidrs(config.pod_cidrs);
   state_.set_pod_cidrs(config.pod_cidrs);
   for (auto& reason : state_.take_changes()) reasons_.push_back(std::move(reason));

@@ -26,17 +26,28 @@ class GivenRanges {
     ranges_.emplace(range.address(), std::pair(range, node));
     return std::nullopt;
   }
+  static bool overlap(const Prefix& a, const Prefix& b) { return a.contains(b) || b.contains(a); }
 
  private:
-  static bool overlap(const Prefix& a, const Prefix& b) { return a.contains(b) || b.contains(a); }
   std::map<Address, std::pair<Prefix, std::string>> ranges_;  // none overlaps another
 };
+
+// Once all have what they have now.
+void add_former(datapath::NodeConfig::Remote& remote, const std::set<Prefix>& had, const model::Node& node,
+                const std::vector<Prefix>& service_ranges, GivenRanges& given) {
+  for (const auto& range : had) {
+    const auto of_services = [&](const Prefix& each) { return GivenRanges::overlap(each, range); };
+    if (std::ranges::find(node.pod_cidrs, range) == node.pod_cidrs.end() &&
+        std::ranges::none_of(service_ranges, of_services) && !given.give(range, remote.name))
+      remote.pod_cidrs.push_back(range);
+  }
+}
 
 }  // namespace
 
 OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                        const std::vector<Address>& addresses, const std::vector<Prefix>& service_ranges,
-                       const std::vector<datapath::NodeConfig::Remote>& before) {
+                       const std::vector<datapath::NodeConfig::Remote>& before, const FormerRanges& former) {
   std::map<Address, std::string> owners;  // of each address, the node that has it
   for (const auto& address : addresses) owners.emplace(address, own);
   for (const auto& remote : before) {
@@ -77,7 +88,7 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
           kept.emplace(remote.name, range);
   OtherNodes others;
   for (const auto& [name, node] : nodes) {
-    if (name == own || node.pod_cidrs.empty()) continue;
+    if (name == own || (node.pod_cidrs.empty() && !former.contains(name))) continue;
     datapath::NodeConfig::Remote remote{name, {}, {}};
     for (const auto& range : node.pod_cidrs) {
       const auto owner = kept.contains({name, range}) ? std::nullopt : given.give(range, name);
@@ -97,6 +108,9 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
     }
     if (!remote.addresses.empty()) others.remotes.push_back(std::move(remote));
   }
+  for (auto& remote : others.remotes)
+    if (const auto had = former.find(remote.name); had != former.end())
+      add_former(remote, had->second, nodes.at(remote.name), service_ranges, given);
   return others;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@
 
 namespace sluice::controller {
 
+// By node, podCIDRs that it had and in which pods of it still have addresses.
+using FormerRanges = std::map<std::string, std::set<Prefix>>;
+
 struct OtherNodes {
   std::vector<datapath::NodeConfig::Remote> remotes;  // by name, without those that have no address left
   std::vector<std::string> refused;  // one sentence for each address or podCIDR that is not believed
@@ -20,11 +24,12 @@ struct OtherNodes {
 
 // `own` is this node, whose `addresses` are those of its interfaces. `service_ranges` are the ServiceCIDRs.
 // Of two nodes with one address or with podCIDRs that overlap the one has it that had it `before`, else the
-// first by name; this node before all.
+// first by name; this node before all, and every podCIDR of now before the `former` ones.
 [[nodiscard]] OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                                      const std::vector<Address>& addresses,
                                      const std::vector<Prefix>& service_ranges,
-                                     const std::vector<datapath::NodeConfig::Remote>& before);
+                                     const std::vector<datapath::NodeConfig::Remote>& before,
+                                     const FormerRanges& former);
 
 // Why the node cannot work with these interfaces to other nodes (or the one that was `named`), with the
 // remedy; "": it can.

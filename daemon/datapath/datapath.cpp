@@ -153,6 +153,7 @@ class KernelDatapath final : public Datapath {
     return endpoints_.verify(ground_.netlink, endpoint);
   }
 
+  Result<std::vector<std::pair<Prefix, Address>>> remote_ranges() override { return node_.remote_ranges(); }
   Result<Numbers> first_numbers() override { return firewall_.first_numbers(); }
   Result<Applied> apply(std::shared_ptr<const policy::Ruleset> ruleset, const std::string& reason,
                         const std::function<CheckPackets()>& check) override {

@@ -54,6 +54,8 @@ struct Options {
 // `config`. Idempotent.
 struct NodeConfig {
   std::vector<Prefix> pod_cidrs;        // of this node; the first address after the network's is the gateway
+  std::vector<Address> former_pods;     // of this node, with addresses of podCIDRs that it had before
+  std::vector<Address> former_gateways;  // theirs
   std::vector<Address> node_addresses;  // every address of this node that pods reach as "the node itself"
   std::optional<Address> node_ipv4;     // by which other nodes know it: the tunnel's end
   struct Uplink {                       // an interface by which packets leave the node, and answers come
@@ -79,9 +81,14 @@ struct NodeConfig {
     }
     bool operator==(const Remote&) const = default;
   };
-  std::vector<Remote> remotes;
+  std::vector<Remote> remotes;  // their podCIDRs are also those of before, where pods still have addresses
   bool operator==(const NodeConfig&) const = default;
 };
+
+// By which the pods of a podCIDR know the node.
+[[nodiscard]] inline Address gateway_in(const Prefix& pod_cidr) {
+  return Address::from_v4(pod_cidr.address().v4() + 1);
+}
 
 struct Endpoint {
   std::uint32_t id = 0;  // 1 … SLUICE_MAX_ENDPOINTS - 1
@@ -236,6 +243,9 @@ class Datapath {
   // routes have changed.
   [[nodiscard]] virtual Result<void> refresh_tunnel() = 0;
   [[nodiscard]] virtual TunnelStatus tunnel() const = 0;
+  // podCIDRs of other nodes as the programs know them, and the node's address that packets go to. A daemon
+  // that starts finds what the one before it configured.
+  [[nodiscard]] virtual Result<std::vector<std::pair<Prefix, Address>>> remote_ranges() = 0;
   // The endpoints that leave the cluster under their own address, of all there are. For new connections.
   [[nodiscard]] virtual Result<void> set_keeps_source(const std::set<std::uint32_t>& ids) = 0;
   // What CHECK asks: interface, map entries, attached program's id all as they should be; the error says

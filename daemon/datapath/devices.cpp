@@ -79,12 +79,22 @@ Result<Link> vxlan(NetlinkSocket& netlink, std::uint16_t port) {
   return netlink.link(kVxlanDevice);
 }
 
-Result<void> keep_only_gateway_address(NetlinkSocket& netlink, int index, const Address& gateway) {
-  if (auto done = netlink.add_address({index, gateway, 32}); !done) return done;
+// Of sluice_host: by these pods know the node.
+std::vector<Address> gateways(const NodeConfig& config, const Address& gateway) {
+  std::vector<Address> all{gateway};
+  all.insert(all.end(), config.former_gateways.begin(), config.former_gateways.end());
+  return all;
+}
+
+Result<void> keep_only_addresses(NetlinkSocket& netlink, int index, const std::vector<Address>& wanted) {
+  for (const auto& address : wanted)
+    if (auto done = netlink.add_address({index, address, 32}); !done) return done;
   auto addresses = netlink.addresses();
   if (!addresses) return tl::unexpected(addresses.error());
   for (const auto& each : *addresses) {
-    if (each.index != index || !each.address.is_v4() || each.address == gateway) continue;
+    if (each.index != index || !each.address.is_v4() ||
+        std::ranges::find(wanted, each.address) != wanted.end())
+      continue;
     if (auto done = netlink.delete_address(each); !done && done.error().code != EADDRNOTAVAIL) return done;
   }
   return {};
@@ -102,6 +112,7 @@ std::vector<Route> wanted_routes(const NodeConfig& config, const Devices& device
     routes.push_back(route);
   };
   for (const auto& prefix : config.pod_cidrs) add(prefix, gateway);
+  for (const auto& address : config.former_pods) add(Prefix::host(address), gateway);
   for (const auto& remote : config.remotes)
     for (const auto& prefix : remote.pod_cidrs) add(prefix, gateway);
   // A UDP server that is bound to no address answers by the one that its route names: it must be the
@@ -168,7 +179,7 @@ Result<Address> gateway_of(const NodeConfig& config) {
     return failure("the node has no IPv4 podCIDR (IPv6 alone is not built yet)");
   if (cidr->length() > 30)
     return failure("podCIDR {} has no room for a gateway and a pod", cidr->to_string());
-  return Address::from_v4(cidr->address().v4() + 1);
+  return gateway_in(*cidr);
 }
 
 Address local_snat_of(const Address& gateway) { return Address::from_v4(gateway.v4() - 1); }
@@ -209,7 +220,7 @@ Result<void> start_devices(NetlinkSocket& netlink, const NodeConfig& config, con
   change.arp = false;
   const int host = static_cast<int>(devices.host_ifindex);
   if (auto done = netlink.change_link(host, change); !done) return done;
-  if (auto done = keep_only_gateway_address(netlink, host, *gateway); !done) return done;
+  if (auto done = keep_only_addresses(netlink, host, gateways(config, *gateway)); !done) return done;
   return set_routes(netlink, wanted_routes(config, devices, *gateway));
 }
 
@@ -240,18 +251,16 @@ Result<void> audit_devices(NetlinkSocket& netlink, const NodeConfig& config, con
     else if (static_cast<std::uint32_t>(uplink->index) != wanted.ifindex)
       differences.push_back(fmt::format("interface {} (an uplink) is another one", wanted.name));
   }
-  bool has_gateway = false;
+  auto missing = gateways(config, *gateway);
   for (const auto& each : *addresses) {
     if (static_cast<std::uint32_t>(each.index) != made.host_ifindex || !each.address.is_v4()) continue;
-    if (each.address == *gateway)
-      has_gateway = true;
-    else
+    if (std::erase(missing, each.address) == 0)
       differences.push_back(
           fmt::format("interface {} has address {}, too", kHostDevice, each.address.to_string()));
   }
-  if (!has_gateway)
+  for (const auto& address : missing)
     differences.push_back(
-        fmt::format("interface {} has lost its address {}", kHostDevice, gateway->to_string()));
+        fmt::format("interface {} has lost its address {}", kHostDevice, address.to_string()));
   Devices devices;
   devices.host_ifindex = made.host_ifindex;
   const auto routes = compare_routes(netlink, wanted_routes(config, devices, *gateway));

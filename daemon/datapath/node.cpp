@@ -58,8 +58,11 @@ RouteTable route_table(const NodeConfig& config, const Address& gateway) {
   // Later ones win: whatever another Node object claims, this node's own addresses are its own.
   for (const auto& prefix : config.pod_cidrs)
     table.insert_or_assign(prefix, sluice_route{SLUICE_ROUTE_PODS, 0});
-  for (const auto& address : config.node_addresses)
-    table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_HOST, 0});
+  for (const auto& address : config.former_pods)
+    table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_PODS, 0});
+  for (const auto* addresses : {&config.node_addresses, &config.former_gateways})
+    for (const auto& address : *addresses)
+      table.insert_or_assign(Prefix::host(address), sluice_route{SLUICE_ROUTE_HOST, 0});
   table.insert_or_assign(Prefix::host(gateway), sluice_route{SLUICE_ROUTE_HOST, 0});
   return table;
 }
@@ -132,6 +135,16 @@ Result<void> Node::write_routes(const RouteTable& wanted) const {
   for (const auto& key : stale)
     if (auto done = maps_.routes.erase(key); !done) return tl::unexpected(done.error());
   return {};
+}
+
+Result<std::vector<std::pair<Prefix, Address>>> Node::remote_ranges() const {
+  auto present = maps_.routes.entries();
+  if (!present) return tl::unexpected(present.error());
+  std::vector<std::pair<Prefix, Address>> ranges;
+  for (const auto& [key, route] : *present)
+    if (route.kind == SLUICE_ROUTE_TUNNEL)
+      ranges.emplace_back(prefix_of(key), Address::from_v4(ntohl(route.tunnel_be)));
+  return ranges;
 }
 
 Result<std::vector<Node::Hook>> Node::hooks() const {

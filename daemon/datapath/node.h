@@ -40,6 +40,8 @@ class Node {
   [[nodiscard]] Result<void> refresh_hooks() const;
   // Later on: the same for those that have lost theirs.
   [[nodiscard]] Result<void> restore_hooks() const;
+  // podCIDRs of other nodes in `routes`, and the address that they lead to.
+  [[nodiscard]] Result<std::vector<std::pair<Prefix, Address>>> remote_ranges() const;
   // Differences between the node's interfaces, addresses and routes and what configure() made, in words.
   [[nodiscard]] Result<void> audit_host(NetlinkSocket& netlink, const NodeConfig& config,
                                         std::vector<std::string>& differences) const;

@@ -60,8 +60,8 @@ std::string describe(const std::vector<Prefix>& cidrs) {
 
 bool Attachment::operator==(const Attachment& other) const {
   const auto parts = [](const Attachment& a) {
-    return std::tie(a.key, a.endpoint, a.ipv4, a.netns, a.host_ifname, a.host_ifindex, a.pod_namespace,
-                    a.pod_name, a.pod_uid, a.network, a.host_ports);
+    return std::tie(a.key, a.endpoint, a.ipv4, a.pod_cidr, a.netns, a.host_ifname, a.host_ifindex,
+                    a.pod_namespace, a.pod_name, a.pod_uid, a.network, a.host_ports);
   };
   const bool same_pod =
       last_pod && other.last_pod ? *last_pod == *other.last_pod : last_pod == other.last_pod;
@@ -170,6 +170,8 @@ Result<Attachment> Ipam::allocate(Attachment wanted) {
   if (!free) return tl::unexpected(free.error());
   wanted.ipv4 = free->ipv4;
   wanted.endpoint = free->endpoint;
+  wanted.pod_cidr =
+      *std::ranges::find_if(pool_.cidrs(), [&](const Prefix& cidr) { return cidr.contains(wanted.ipv4); });
   const auto path = folder_ + "/" + record_name(wanted);
   if (auto done = write_file(path, encode(wanted)); !done)
     return with_context(done.error(), "record the attachment");

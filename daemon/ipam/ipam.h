@@ -36,6 +36,7 @@ struct Attachment {
   AttachmentKey key;
   std::uint32_t endpoint = 0;  // endpoint id of the datapath
   Address ipv4;
+  std::optional<Prefix> pod_cidr;  // of the node when the pod got the address; none: the record does not tell
   std::string netns;
   std::string host_ifname;
   std::uint32_t host_ifindex = 0;

@@ -119,6 +119,7 @@ std::string encode(const Attachment& attachment) {
                       {"podUID", attachment.pod_uid},
                       {"network", attachment.network},
                       {"hostPorts", host_ports_json(attachment.host_ports)}};
+  if (attachment.pod_cidr) json["podCIDR"] = attachment.pod_cidr->to_string();
   if (attachment.last_pod) json["pod"] = pod_json(*attachment.last_pod);
   // Bytes that are not UTF-8 cannot come back as they were; the escaped form keeps the record readable.
   const auto line = json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
@@ -155,6 +156,12 @@ Result<Attachment> decode(const std::string& content) {
     auto address = Address::parse(json.at("address").get<std::string>());
     if (!address) return tl::unexpected(address.error());
     attachment.ipv4 = *address;
+    if (json.contains("podCIDR")) {
+      const auto cidr = Prefix::parse(json.at("podCIDR").get<std::string>());
+      if (!cidr) return tl::unexpected(cidr.error());
+      if (!cidr->contains(attachment.ipv4)) return failure("its address is not in its podCIDR");
+      attachment.pod_cidr = *cidr;
+    }
     const bool good = attachment.ipv4.is_v4() && attachment.endpoint > 0 &&
                       attachment.endpoint < SLUICE_MAX_ENDPOINTS && attachment.host_ifindex > 0 &&
                       !attachment.key.container_id.empty() && !attachment.key.ifname.empty();

@@ -51,6 +51,7 @@ TEST_F(Bridge, AnswersArp) {
     change(arp);
     return arp;
   };
+  add_route("10.9.0.1", 32, SLUICE_ROUTE_HOST);
   const Row rows[] = {
       {"for the gateway", ask, "answered", "gateway>podA arp 2 10.1.0.1 at gateway for 10.1.0.2 at podA"},
       {"for a pod of this node", changed([](Arp& a) { a.target_ip = "10.1.0.3"; }), "answered",
@@ -59,6 +60,12 @@ TEST_F(Bridge, AnswersArp) {
        "gateway>podA arp 2 10.1.0.1 at gateway for 10.1.0.2 at podA"},
       {"for the asker's own address: it is looking for another that has it",
        changed([](Arp& a) { a.target_ip = "10.1.0.2"; }), "dropped ARP_UNANSWERED", nullptr},
+      {"for the gateway of a podCIDR that the node had before, which is the node's",
+       changed([](Arp& a) { a.target_ip = "10.9.0.1"; }), "answered",
+       "gateway>podA arp 2 10.9.0.1 at gateway for 10.1.0.2 at podA"},
+      {"for another node's pod, which was in the segment of a podCIDR of before",
+       changed([](Arp& a) { a.target_ip = "10.2.0.7"; }), "answered",
+       "gateway>podA arp 2 10.2.0.7 at gateway for 10.1.0.2 at podA"},
       {"for an address without a pod", changed([](Arp& a) { a.target_ip = "10.1.0.200"; }),
        "dropped ARP_UNANSWERED", nullptr},
       {"that is a reply", changed([](Arp& a) { a.operation = 2; }), "dropped ARP_UNANSWERED", nullptr},

@@ -375,6 +375,8 @@ TEST_P(IpamSequence, KeepsItsPromises) {
           }
         request.ipv4 = given->ipv4;
         request.endpoint = given->endpoint;
+        for (const auto& cidr : cidrs)
+          if (Prefix::parse(cidr)->contains(given->ipv4)) request.pod_cidr = *Prefix::parse(cidr);
         ASSERT_EQ(*given, request);
         model[given->key] = *given;
         break;

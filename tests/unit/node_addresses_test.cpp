@@ -22,12 +22,13 @@ model::Node node(const char* cidr, std::initializer_list<const char*> addresses)
 class OtherNodesTest : public testing::Test {
  protected:
   [[nodiscard]] OtherNodes told() const {
-    return other_nodes(nodes, "here", {ip("192.0.2.1")}, service_ranges, before);
+    return other_nodes(nodes, "here", {ip("192.0.2.1")}, service_ranges, before, former);
   }
   std::map<std::string, model::Node> nodes{{"here", node("10.0.1.0/24", {"192.0.2.1"})},
                                            {"there", node("10.0.2.0/24", {"192.0.2.2"})}};
   std::vector<Prefix> service_ranges;
   std::vector<datapath::NodeConfig::Remote> before;
+  FormerRanges former;
 };
 
 TEST_F(OtherNodesTest, AnAddressOfItsOwnIsBelieved) {
@@ -84,6 +85,26 @@ TEST_F(OtherNodesTest, OfTwoWithOnePodCidrTheFirstKnownKeepsIt) {
       others.refused,
       ElementsAre("Node a-newcomer: its podCIDR 10.0.0.0/16 is ignored: it overlaps 10.0.1.0/24 of Node here",
                   "Node thief: its podCIDR 10.0.1.0/25 is ignored: it overlaps 10.0.1.0/24 of Node here"));
+}
+
+TEST_F(OtherNodesTest, AFormerPodCidrIsTheNodesWhileItIsNobodyElses) {
+  former = {{"there",
+             {*Prefix::parse("10.0.9.0/24"), *Prefix::parse("10.0.2.0/24"), *Prefix::parse("10.0.1.0/25")}}};
+  EXPECT_THAT(told().remotes.at(0).pod_cidrs,
+              ElementsAre(*Prefix::parse("10.0.2.0/24"), *Prefix::parse("10.0.9.0/24")))
+      << "but for what is this node's";
+  nodes["later"] = node("10.0.9.0/24", {"192.0.2.3"});
+  EXPECT_THAT(told().remotes.at(1).pod_cidrs, ElementsAre(*Prefix::parse("10.0.2.0/24")));
+  EXPECT_THAT(told().refused, IsEmpty());
+  nodes.erase("later");
+  service_ranges = {*Prefix::parse("10.0.8.0/22")};
+  EXPECT_THAT(told().remotes.at(0).pod_cidrs, ElementsAre(*Prefix::parse("10.0.2.0/24")));
+  service_ranges.clear();
+  nodes.erase("there");
+  EXPECT_THAT(told().remotes, IsEmpty());
+  nodes["there"] = node("10.0.2.0/24", {"192.0.2.2"});
+  nodes["there"].pod_cidrs.clear();
+  EXPECT_EQ(told().remotes.at(0).pod_cidrs.size(), 2U) << "made anew, it has none for a moment";
 }
 
 TEST(WhyUnusable, AnUplinkThatSluiceCannotReadOrWhoseSubnetPodsWouldTake) {
