@@ -107,7 +107,8 @@ enum sluice_hook {
 	SLUICE_HOOK_UPLINK = 3,		/* an uplink of the node, ingress */
 	SLUICE_HOOK_PROBE = 4,		/* BPF_PROG_TEST_RUN of a candidate generation */
 	SLUICE_HOOK_ANSWER = 5,		/* none: an ICMP error of this node, in the place of the packet that it is about */
-	SLUICE_HOOK_COUNT = 6,
+	SLUICE_HOOK_BARE = 6,		/* an uplink without Ethernet headers, ingress; its packets are UPLINK's */
+	SLUICE_HOOK_COUNT = 7,
 };
 
 /* ---- drop reasons: each has a line in docs/drop-reasons.md ---------------------------- */

@@ -334,16 +334,11 @@ static __always_inline bool is_forged_tunnel(const struct sluice_packet *pkt, co
 	return to.kind == SLUICE_ROUTE_HOST;
 }
 
-SEC("tc")
-int entry_uplink(struct __sk_buff *skb)
+static __always_inline int from_wire(struct __sk_buff *skb, struct sluice_packet *pkt, const struct sluice_config *cfg)
 {
-	struct sluice_packet *pkt = packet_arrived();
-	const struct sluice_config *cfg = config_get();
 	struct ipv4_rest rest;
 	__be32 node_be;
 
-	if (!pkt || !cfg)
-		return TC_ACT_SHOT;
 	node_be = tunnel_strip(skb, cfg, pkt->now_ns);
 	if (node_be) {
 		packet_begin(pkt, SLUICE_HOOK_OVERLAY);
@@ -357,4 +352,45 @@ int entry_uplink(struct __sk_buff *skb)
 		return to_stack(pkt);
 	}
 	return pass_on(skb, pkt, from_uplink(pkt));
+}
+
+SEC("tc")
+int entry_uplink(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_arrived();
+	const struct sluice_config *cfg = config_get();
+
+	if (!pkt || !cfg)
+		return TC_ACT_SHOT;
+	return from_wire(skb, pkt, cfg);
+}
+
+/* Every module counts on an Ethernet header, and so does the interface that the packet is sent to next. Where it goes to the
+ * stack, that begins at the network header. */
+static __always_inline bool ethernet_push(struct __sk_buff *skb)
+{
+	struct ethhdr *eth;
+
+	if (bpf_skb_change_head(skb, ETH_HLEN, 0))
+		return false;
+	eth = frame_start(skb);
+	if ((void *)(eth + 1) > frame_end(skb))
+		return false;
+	eth->h_proto = skb->protocol;
+	return true;
+}
+
+SEC("tc")
+int entry_bare(struct __sk_buff *skb)
+{
+	struct sluice_packet *pkt = packet_arrived();
+	const struct sluice_config *cfg = config_get();
+
+	if (!pkt || !cfg)
+		return TC_ACT_SHOT;
+	if (!ethernet_push(skb)) {
+		packet_begin(pkt, SLUICE_HOOK_UPLINK);
+		return drop(skb, pkt, SLUICE_MODULE_ENTRY, SLUICE_DROP_REWRITE_FAILED);
+	}
+	return from_wire(skb, pkt, cfg);
 }

@@ -69,6 +69,7 @@ std::optional<Link> parse_link(nlmsghdr* header) {
   link.up = (info->ifi_flags & IFF_UP) != 0;
   link.arp = (info->ifi_flags & IFF_NOARP) == 0;
   link.ethernet = info->ifi_type == ARPHRD_ETHER;
+  link.bare = info->ifi_type == ARPHRD_NONE || info->ifi_type == ARPHRD_PPP || info->ifi_type == ARPHRD_RAWIP;
   link.ipv4_forwarding = ipv4_setting(attributes[IFLA_AF_SPEC], IPV4_DEVCONF_FORWARDING) != 0;
   link.mtu = u32_of(attributes[IFLA_MTU]);
   link.peer_index = static_cast<int>(u32_of(attributes[IFLA_LINK]));

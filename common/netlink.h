@@ -35,6 +35,7 @@ struct Link {
   bool up = false;  // IFF_UP
   bool arp = true;  // not IFF_NOARP
   bool ethernet = false;
+  bool bare = false;             // no headers before the network's: WireGuard, tun, PPP, modems
   int peer_index = 0;            // IFLA_LINK: veth peer's ifindex, in its own namespace
   std::string qdisc;             // kind of the root queueing discipline: "noqueue", "tbf", …
   bool ipv4_forwarding = false;  // of this interface

@@ -86,7 +86,6 @@ void Controller::reconcile_node() {
   }
   if (uplinks.all.empty()) config.node_ipv4.reset();
   if (!uplinks.underlay.empty()) told_no_interface_ = false;
-  std::erase_if(uplinks.all, [](const auto& uplink) { return !uplink.ethernet; });
   config.uplinks = std::move(uplinks.all);
   config.pod_mtu = options_.mtu != 0               ? options_.mtu
                    : uplinks.mtu == 0              ? kMtuWithoutUplink

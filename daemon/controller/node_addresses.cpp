@@ -119,11 +119,11 @@ std::string why_unusable(const std::vector<Prefix>& pod_cidrs, const std::vector
   for (const auto& name : underlay) {
     const auto uplink = std::ranges::find(links, name, &Link::name);
     if (uplink == links.end()) continue;
-    if (!uplink->ethernet)
+    if (!uplink->ethernet && !uplink->bare)
       return fmt::format(
-          "uplink {} is no Ethernet interface, as those of WireGuard, tailscale, tun and PPP are none, and "
-          "Sluice reads Ethernet headers: give the node an InternalIP of another interface, or name one "
-          "(--uplink, chart value `uplink`)",
+          "uplink {} has other headers than Ethernet's (an InfiniBand or GRE interface, say), which Sluice "
+          "does not read: give the node an InternalIP of another interface, or name one (--uplink, chart "
+          "value `uplink`)",
           name);
     for (const auto& each : addresses) {
       if (each.index != uplink->index || !each.address.is_v4() || each.length == 0) continue;

@@ -43,9 +43,9 @@ class Planner {
     if (links.size() > SLUICE_MAX_UPLINKS) links.resize(SLUICE_MAX_UPLINKS);
     FoundUplinks found;
     for (const auto* link : links) {
-      found.all.push_back(
-          {link->name, static_cast<std::uint32_t>(link->index), source_of(*link), link->mtu, link->ethernet,
-           is_underlay(*link)});
+      if (link->ethernet || link->bare)
+        found.all.push_back({link->name, static_cast<std::uint32_t>(link->index), source_of(*link), link->mtu,
+                             link->ethernet, is_underlay(*link)});
       if (!is_underlay(*link)) continue;
       found.underlay.push_back(link->name);
       found.mtu = found.mtu == 0 ? link->mtu : std::min(found.mtu, link->mtu);

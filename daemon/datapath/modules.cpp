@@ -180,6 +180,7 @@ Result<Modules> Modules::load(const Pins& pins, const ObjectOptions& options) {
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_HOST], "entry_host"); })
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_OVERLAY], "entry_overlay"); })
                   .and_then([&] { return take(modules.entry[SLUICE_HOOK_UPLINK], "entry_uplink"); })
+                  .and_then([&] { return take(modules.entry[SLUICE_HOOK_BARE], "entry_bare"); })
                   .and_then([&] { return take(modules.probe, "probe"); })
                   .and_then([&] { return take(modules.sweep, "sweep"); });
   for (std::size_t i = 0; done && i < kSocketPrograms.size(); ++i)

@@ -53,11 +53,12 @@ struct ProgramInfo {
   std::uint32_t module;  // enum sluice_module of the object that it comes from
   std::optional<std::uint32_t> slot;
 };
-inline constexpr std::array<ProgramInfo, 20> kPrograms{{
+inline constexpr std::array<ProgramInfo, 21> kPrograms{{
     {"entry_pod", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_host", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_overlay", SLUICE_MODULE_ENTRY, std::nullopt},
     {"entry_uplink", SLUICE_MODULE_ENTRY, std::nullopt},
+    {"entry_bare", SLUICE_MODULE_ENTRY, std::nullopt},
     {"bridge", SLUICE_MODULE_BRIDGE, SLUICE_MODULE_BRIDGE},
     {"router", SLUICE_MODULE_ROUTER, SLUICE_MODULE_ROUTER},
     {"nat_commit", SLUICE_MODULE_NAT, SLUICE_MODULE_NAT_COMMIT},

@@ -7,8 +7,8 @@ namespace sluice::datapath {
 
 namespace {
 
-constexpr std::array<const char*, SLUICE_HOOK_COUNT> kHooks{"pod",    "host",  "overlay",
-                                                            "uplink", "probe", "answer"};
+constexpr std::array<const char*, SLUICE_HOOK_COUNT> kHooks{"pod",   "host",   "overlay", "uplink",
+                                                            "probe", "answer", "bare"};
 constexpr std::array<const char*, SLUICE_MODULE_COUNT> kModuleNames{
     "entry",     "nat",   "bridge",  "router", "firewall", "nat_commit", "deliver",
     "candidate", "probe", "nat_new", "refuse", "socket",   "sweep"};

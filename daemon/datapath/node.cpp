@@ -30,6 +30,8 @@ void warn_of_shared_ports(const Options& options) {
         options.snat_port_min, options.snat_port_max, local.first, local.last);
 }
 
+sluice_hook hook_of(bool ethernet) { return ethernet ? SLUICE_HOOK_UPLINK : SLUICE_HOOK_BARE; }
+
 Prefix prefix_of(const sluice_route_key& key) { return {Address::from_abi(key.addr), key.prefix_len}; }
 
 }  // namespace
@@ -106,7 +108,7 @@ Result<void> Node::configure(NetlinkSocket& netlink, const NodeConfig& config) {
   SLUICE_FAILURE_POINT("node.configured");
   std::vector<Hook> wanted{{devices->net_ifindex, SLUICE_HOOK_HOST},
                            {devices->vxlan_ifindex, SLUICE_HOOK_OVERLAY}};
-  for (const auto& uplink : config.uplinks) wanted.push_back({uplink.ifindex, SLUICE_HOOK_UPLINK});
+  for (const auto& uplink : config.uplinks) wanted.push_back({uplink.ifindex, hook_of(uplink.ethernet)});
   if (done = attach_hooks(*hooks_before, wanted); !done) return done;
   SLUICE_FAILURE_POINT("node.hooks_attached");
   if (done = start_devices(netlink, config, *devices); !done) return done;
@@ -155,7 +157,8 @@ Result<std::vector<Node::Hook>> Node::hooks() const {
   std::vector<Hook> all;
   if (config->net_ifindex != 0) all.push_back({config->net_ifindex, SLUICE_HOOK_HOST});
   if (config->vxlan_ifindex != 0) all.push_back({config->vxlan_ifindex, SLUICE_HOOK_OVERLAY});
-  for (const auto ifindex : *uplinks) all.push_back({ifindex, SLUICE_HOOK_UPLINK});
+  for (const auto& uplink : *uplinks)
+    all.push_back({uplink.ifindex, hook_of((uplink.flags & SLUICE_UPLINK_ETHERNET) != 0)});
   return all;
 }
 
@@ -165,7 +168,7 @@ Result<void> Node::attach_hooks(const std::vector<Hook>& before, const std::vect
   for (const auto& old : before) {
     if (std::ranges::find(wanted, old.ifindex, &Hook::ifindex) != wanted.end()) continue;
     if (auto done = attacher_.detach(old.ifindex); !done) return done;
-    if (old.hook == SLUICE_HOOK_UPLINK)
+    if (old.hook == SLUICE_HOOK_UPLINK || old.hook == SLUICE_HOOK_BARE)
       if (auto done = uplinks_.forget(old.ifindex); !done) return done;
   }
   return {};

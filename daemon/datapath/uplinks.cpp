@@ -73,14 +73,14 @@ Result<Uplinks::Numbers> Uplinks::write(const NodeConfig& config, const Address&
   return result;
 }
 
-Result<std::vector<std::uint32_t>> Uplinks::present() const {
-  std::vector<std::uint32_t> found;
-  auto done = maps_.uplinks.visit([&](std::uint32_t ifindex, const sluice_uplink&) -> Result<void> {
-    found.push_back(ifindex);
+Result<std::vector<sluice_uplink>> Uplinks::present() const {
+  std::vector<sluice_uplink> found;
+  auto done = maps_.uplinks.visit([&](std::uint32_t, const sluice_uplink& uplink) -> Result<void> {
+    found.push_back(uplink);
     return {};
   });
   if (!done) return tl::unexpected(done.error());
-  std::ranges::sort(found);
+  std::ranges::sort(found, {}, &sluice_uplink::ifindex);
   return found;
 }
 

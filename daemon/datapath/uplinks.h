@@ -28,8 +28,8 @@ class Uplinks {
   };
   // Writes the uplinks of `config`; others stay until forget(), since their hooks may still be attached.
   [[nodiscard]] Result<Numbers> write(const NodeConfig& config, const Address& local);
-  // Interfaces that the programs know as uplinks, in order.
-  [[nodiscard]] Result<std::vector<std::uint32_t>> present() const;
+  // Those that the programs know, by ifindex.
+  [[nodiscard]] Result<std::vector<sluice_uplink>> present() const;
   [[nodiscard]] Result<void> forget(std::uint32_t ifindex) const;
   // How the map differs from what was written last, in words.
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;

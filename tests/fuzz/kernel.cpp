@@ -163,7 +163,10 @@ Departure run(Program first, const Arrival& arrival) {
     std::memcpy(&protocol_be, &arrival.frame[12], sizeof protocol_be);
     skb.protocol = protocol_be;
   }
-  packet.place(std::min(arrival.linear, static_cast<std::uint32_t>(arrival.frame.size())));
+  if (arrival.bare)
+    packet.frame.erase(packet.frame.begin(),
+                       packet.frame.begin() + std::min<std::ptrdiff_t>(14, std::ssize(packet.frame)));
+  packet.place(std::min(arrival.linear, static_cast<std::uint32_t>(packet.frame.size())));
   const int slot = setjmp(packet.next);
   const Program program = slot == 0 ? first : slots.at(static_cast<std::size_t>(slot));
   ++packet.programs;
@@ -256,6 +259,12 @@ long bpf_skb_change_tail(__sk_buff*, __u32 length, __u64) {
   current->take_back();
   current->frame.resize(length);
   current->place(std::min(current->linear, length));
+  return 0;
+}
+long bpf_skb_change_head(__sk_buff*, __u32 more, __u64) {
+  current->take_back();
+  current->frame.insert(current->frame.begin(), more, 0);
+  current->place(current->linear + more);
   return 0;
 }
 // Behind the Ethernet header.

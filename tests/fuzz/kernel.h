@@ -27,6 +27,7 @@ struct Arrival {
   std::uint32_t linear = 0;  // bytes that can be read directly at first
   bool vlan = false;
   bool other_host = false;
+  bool bare = false;  // without its Ethernet header, of which only the protocol is told
   std::uint32_t tunnel_source = 0, tunnel_vni = 0;  // host order; 0: no tunnel metadata
 };
 

@@ -23,6 +23,7 @@ int entry_pod(__sk_buff*);
 int entry_host(__sk_buff*);
 int entry_overlay(__sk_buff*);
 int entry_uplink(__sk_buff*);
+int entry_bare(__sk_buff*);
 int nat(__sk_buff*);
 int nat_new(__sk_buff*);
 int nat_commit(__sk_buff*);
@@ -56,6 +57,7 @@ struct Control {
         strange_tunnel(bits & 32),
         closed_pod(bits & 64),
         strange_interface(bits & 128) {}
+  [[nodiscard]] bool bare() const { return hook == SLUICE_HOOK_UPLINK && closed_pod; }
 };
 
 [[noreturn]] void broken(const char* what) {
@@ -214,9 +216,16 @@ bool of_the_tunnel(const Bytes& frame) {
          get16(frame, 36) == 4789 && frame[42] == 8 && frame[48] == kVni && get16(frame, 62) == 0x0800;
 }
 
+// An Ethernet header that it came without is put before it.
+bool same_packet(const Bytes& left, const Arrival& arrival) {
+  if (!arrival.bare) return left == arrival.frame;
+  const auto header = std::min<std::ptrdiff_t>(14, std::ssize(arrival.frame));
+  return std::equal(left.begin() + 14, left.end(), arrival.frame.begin() + header, arrival.frame.end());
+}
+
 void check_fate(const Arrival& arrival, const Departure& left, const Control& control, bool answered) {
   const auto& seen = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->packet;
-  if (left.action == TC_ACT_UNSPEC) check(left.frame == arrival.frame, "the stack's packet was changed");
+  if (left.action == TC_ACT_UNSPEC) check(same_packet(left.frame, arrival), "the stack's packet was changed");
   if (left.action != TC_ACT_REDIRECT) return;
   if (control.hook == SLUICE_HOOK_POD)
     check(!must_drop(arrival.frame, control), "passed, though it must not");
@@ -245,12 +254,13 @@ void send(const Control& control, std::uint8_t linear, Bytes frame) {
   arrival.ifindex = control.strange_interface                               ? 99
                     : control.closed_pod && control.hook == SLUICE_HOOK_POD ? kClosedIf
                                                                             : interfaces[control.hook];
+  arrival.bare = control.bare();
   arrival.vlan = control.vlan;
   arrival.other_host = control.other_host;
   arrival.tunnel_source = control.no_tunnel ? 0 : kOtherNode;
   arrival.tunnel_vni = control.strange_tunnel ? kVni + 1 : kVni;
   const auto before = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
-  const auto left = run(hooks[control.hook], arrival);
+  const auto left = run(control.bare() ? entry_bare : hooks[control.hook], arrival);
   const auto& after = get<sluice_cpu>(&packet, BPF_MAP_TYPE_PERCPU_ARRAY, 0)->stats;
   check_counters(before, after, control, left.action);
   const bool answered = after.answered != before.answered;

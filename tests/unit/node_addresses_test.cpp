@@ -121,7 +121,8 @@ TEST(WhyUnusable, AnUplinkThatSluiceCannotReadOrWhoseSubnetPodsWouldTake) {
   EXPECT_THAT(why_unusable(pods, {"up0"}, {uplink}, addresses),
               HasSubstr("podCIDR 10.0.1.0/24 overlaps 10.0.0.0/16"));
   uplink.ethernet = false;
-  EXPECT_THAT(why_unusable(pods, {"up0"}, {uplink}, {}), HasSubstr("uplink up0 is no Ethernet interface"));
+  EXPECT_THAT(why_unusable(pods, {"up0"}, {uplink}, {}),
+              HasSubstr("uplink up0 has other headers than Ethernet's"));
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 offset, const void *from, 
 long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 size);
 long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags);
 long bpf_skb_change_tail(struct __sk_buff *skb, __u32 length, __u64 flags);
+long bpf_skb_change_head(struct __sk_buff *skb, __u32 length, __u64 flags);
 long bpf_skb_adjust_room(struct __sk_buff *skb, __s32 more, __u32 mode, __u64 flags);
 long bpf_csum_level(struct __sk_buff *skb, __u64 level);
 __u32 bpf_get_hash_recalc(struct __sk_buff *skb);
