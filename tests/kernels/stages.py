@@ -104,6 +104,10 @@ def apparmor(build, log, parts):
     return unittests(build, log, "kernels/apparmor_test.py", *parts)
 
 
+def uplinks(build, log, parts):
+    return unittests(build, log, "kernels/vlan_wireguard_test.py", *parts)
+
+
 def main():
     build = os.path.realpath(sys.argv[1])
     for stage, *parts in (argument.split(":") for argument in sys.argv[2:]):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Two nodes whose InternalIPs are on interfaces of some kind (tests/lib/wires.py), which join them: here tun devices, which
-have no Ethernet headers, as those of WireGuard and PPP have none.
+have no Ethernet headers, as those of WireGuard and PPP have none. tests/kernels/vlan_wireguard_test.py has others.
 
     uplink_kinds_test.py BUILD_FOLDER [unittest options]
 """
