@@ -241,6 +241,7 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point retry_at_{};    // of the policies
   Clock::time_point node_retry_at_{};
   bool told_no_interface_ = false;
+  std::string strict_filters_told_;
   std::string node_problem_;  // why the node is not configured, as told last; empty: none
   std::chrono::milliseconds backoff_{0};
   Clock::time_point housekeeping_at_{};

@@ -3,10 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/netlink.h"
 #include "daemon/controller/controller.h"
 #include "daemon/controller/node_addresses.h"
+#include "daemon/controller/path_filters.h"
 #include "daemon/controller/uplinks.h"
 
 namespace sluice::controller {
@@ -87,6 +89,9 @@ void Controller::reconcile_node() {
   if (uplinks.all.empty()) config.node_ipv4.reset();
   if (!uplinks.underlay.empty()) told_no_interface_ = false;
   config.uplinks = std::move(uplinks.all);
+  if (auto strict = strict_filters(config.uplinks, path_filter);
+      std::exchange(strict_filters_told_, strict) != strict && !strict.empty())
+    spdlog::warn("{}", strict);
   config.pod_mtu = options_.mtu != 0               ? options_.mtu
                    : uplinks.mtu == 0              ? kMtuWithoutUplink
                    : uplinks.mtu > kTunnelOverhead ? uplinks.mtu - kTunnelOverhead

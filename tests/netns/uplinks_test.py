@@ -192,6 +192,17 @@ class ChangingUplinksTest(SeveralUplinks):
         wait_for("the hook", lambda: os.path.exists(os.path.join(pins, str(index))))
         self.assertEqual(self.STORAGE, self.seen_by("filer"))
 
+    def test_a_strict_reverse_path_filter_is_told(self):
+        self.node.run("sysctl", "-qw", "net.ipv4.conf.storage.rp_filter=1")
+        self.addCleanup(self.node.run, "sysctl", "-qw", "net.ipv4.conf.storage.rp_filter=0")
+
+        def told():
+            with open(self.node.log, encoding="utf-8") as log:
+                return [line for line in log if "reverse path filters are strict on storage: " in line]
+        wait_for("the warning", told)
+        self.assertEqual(1, len(told()))
+        self.assertIn("sysctl -w net/ipv4/conf/storage/rp_filter=2", told()[0])
+
     def test_an_interface_comes_changes_its_address_and_goes(self):
         late = Namespace("late")
         self.addCleanup(late.delete)
