@@ -42,6 +42,12 @@ std::array<Address, 3> addresses_of(const Found& found) {
           Address::from_abi(found.entry.nat.addr)};
 }
 
+// Of the masquerade address of a connection; 0: it has none.
+std::uint8_t masquerade_number(const Found& found) {
+  const auto flags = found.entry.nat.flags;
+  return flags & SLUICE_CT_MASQUERADE ? static_cast<std::uint8_t>(flags >> SLUICE_CT_NUMBER_SHIFT) : 0;
+}
+
 bool over(const Found& found, std::uint64_t now) { return left_ns(found.key, found.entry, now) < 0; }
 
 bool over_where_room_is_short(const Found& found, std::uint64_t now) {
@@ -264,13 +270,21 @@ Result<void> Conntrack::give(const Address& address) {
   return {};
 }
 
+Result<std::set<std::uint8_t>> Conntrack::masquerade_numbers() const {
+  std::set<std::uint8_t> numbers;
+  const auto now = now_ns();
+  auto done = table_.visit([&](const Found& found) -> Result<void> {
+    if (const auto number = masquerade_number(found); number != 0 && !over(found, now))
+      numbers.insert(number);
+    return {};
+  });
+  if (!done) return tl::unexpected(done.error());
+  return numbers;
+}
+
 Result<void> Conntrack::end_masqueraded(std::uint8_t number) const {
-  return table_.sweep(
-      [&](const Found& found) {
-        return found.entry.nat.flags & SLUICE_CT_MASQUERADE &&
-               found.entry.nat.flags >> SLUICE_CT_NUMBER_SHIFT == number;
-      },
-      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
+  return table_.sweep([&](const Found& found) { return masquerade_number(found) == number; },
+                      ConntrackTable::Renewed::kGo, [](const Found&, bool) {});
 }
 
 Result<void> Conntrack::forget_strangers(const std::vector<Prefix>& pod_cidrs,

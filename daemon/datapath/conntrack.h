@@ -43,6 +43,8 @@ class Conntrack {
   // The pod with the address is gone for good: no entry is made for it any more. collect() removes those that
   // there are, again and again if whoever knew the pod keeps them alive.
   void pod_gone(const Address& address);
+  // Of the masquerade addresses that living connections have.
+  [[nodiscard]] Result<std::set<std::uint8_t>> masquerade_numbers() const;
   // Before the number of a masquerade address becomes another address's.
   [[nodiscard]] Result<void> end_masqueraded(std::uint8_t number) const;
   // Before another pod gets the address: it inherits no entry, neither of connections that the pod before it

@@ -27,12 +27,12 @@ using RouteTable = std::map<Prefix, sluice_route>;
 class Node {
  public:
   Node(const Maps& maps, const Settings& settings, const Attacher& attacher, const Options& options,
-       Uplinks::EndConnections end_connections)
+       Uplinks::Masqueraded connections)
       : maps_(maps),
         settings_(settings),
         attacher_(attacher),
         options_(options),
-        uplinks_(maps, std::move(end_connections)) {}
+        uplinks_(maps, std::move(connections)) {}
 
   [[nodiscard]] Result<void> configure(NetlinkSocket& netlink, const NodeConfig& config);
   // After a start: the interfaces configured before get this build's entry programs. A hook whose interface

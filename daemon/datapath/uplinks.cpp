@@ -2,45 +2,37 @@
 #include "daemon/datapath/uplinks.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <set>
 
 namespace sluice::datapath {
 
 namespace {
 
-constexpr std::size_t kNumbers = SLUICE_MAX_MASQUERADE_ADDRESSES;
-
 bool equal(const sluice_uplink& a, const sluice_uplink& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 }  // namespace
 
-// An address keeps the number that it once had: connections of before may refer to it. If none is free, one
-// is taken from an address that is not among these, and its connections end.
+// An address keeps the number that it once had: connections of before may refer to it.
 Result<std::vector<std::uint8_t>> Uplinks::numbers_of(const std::vector<Address>& addresses) const {
-  std::array<Address, kNumbers> known;
+  Addresses known;
   auto done =
       maps_.masquerade_addresses.visit([&](std::uint32_t number, const sluice_addr& addr) -> Result<void> {
         known.at(number) = Address::from_abi(addr);
         return {};
       });
   if (!done) return tl::unexpected(done.error());
-  const std::set<Address> wanted(addresses.begin(), addresses.end());
   const auto first = known.begin() + 1;  // 0 is no number
   std::vector<std::uint8_t> numbers;
   for (const auto& address : addresses) {
     auto found = std::find(first, known.end(), address);
     if (found == known.end()) {
       found = std::find(first, known.end(), Address());
-      const bool taken = found == known.end();
-      if (taken)
-        found = std::find_if(first, known.end(), [&](const Address& each) { return !wanted.contains(each); });
-      if (found == known.end())
-        return failure("the node masquerades under more than {} addresses", kNumbers - 1);
-      const auto number = static_cast<std::uint8_t>(found - known.begin());
-      if (taken)
-        if (auto ended = end_connections_(number); !ended) return tl::unexpected(ended.error());
+      if (found == known.end()) {
+        const auto taken = number_taken_from(known, addresses);
+        if (!taken) return tl::unexpected(taken.error());
+        found = known.begin() + *taken;
+      }
+      const auto number = static_cast<std::uint32_t>(found - known.begin());
       if (auto written = maps_.masquerade_addresses.update(number, address.abi()); !written)
         return tl::unexpected(written.error());
       *found = address;
@@ -48,6 +40,26 @@ Result<std::vector<std::uint8_t>> Uplinks::numbers_of(const std::vector<Address>
     numbers.push_back(static_cast<std::uint8_t>(found - known.begin()));
   }
   return numbers;
+}
+
+// From an address that is not wanted any more, and that no connection has.
+Result<std::uint8_t> Uplinks::number_taken_from(const Addresses& known,
+                                                const std::vector<Address>& wanted) const {
+  const auto in_use = connections_.numbers();
+  if (!in_use) return tl::unexpected(in_use.error());
+  for (std::size_t i = 1; i < known.size(); ++i) {
+    const auto number = static_cast<std::uint8_t>(i);
+    if (in_use->contains(number) || std::ranges::find(wanted, known.at(i)) != wanted.end()) continue;
+    // Until just now its address may have been an uplink's: what began meanwhile must not change to another
+    // one.
+    if (auto ended = connections_.end(number); !ended) return tl::unexpected(ended.error());
+    return number;
+  }
+  return failure(
+      "each of {} addresses that the node had since it booted has uplinks or connections of pods, and one "
+      "more "
+      "has no room: take addresses from interfaces, or wait until connections have ended",
+      known.size() - 1);
 }
 
 Result<Uplinks::Numbers> Uplinks::write(const NodeConfig& config, const Address& local) {

@@ -2,8 +2,10 @@
 // The ways out of the node as the programs know them: `uplinks` and `masquerade_addresses`.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,10 +19,12 @@ namespace sluice::datapath {
 
 class Uplinks {
  public:
-  // Ends the masqueraded connections that refer to the number.
-  using EndConnections = std::function<Result<void>(std::uint8_t number)>;
-  Uplinks(const Maps& maps, EndConnections end_connections)
-      : maps_(maps), end_connections_(std::move(end_connections)) {}
+  // Connections, which refer to the number of their address.
+  struct Masqueraded {
+    std::function<Result<std::set<std::uint8_t>>()> numbers;  // of those that there are
+    std::function<Result<void>(std::uint8_t number)> end;
+  };
+  Uplinks(const Maps& maps, Masqueraded connections) : maps_(maps), connections_(std::move(connections)) {}
 
   struct Numbers {
     std::uint8_t node = 0, local = 0;  // of the node's address and of the one for its own backends
@@ -35,10 +39,13 @@ class Uplinks {
   [[nodiscard]] Result<void> audit(std::vector<std::string>& differences) const;
 
  private:
+  using Addresses = std::array<Address, SLUICE_MAX_MASQUERADE_ADDRESSES>;  // by number
   [[nodiscard]] Result<std::vector<std::uint8_t>> numbers_of(const std::vector<Address>& addresses) const;
+  [[nodiscard]] Result<std::uint8_t> number_taken_from(const Addresses& known,
+                                                       const std::vector<Address>& wanted) const;
 
   const Maps& maps_;
-  EndConnections end_connections_;
+  Masqueraded connections_;
   std::vector<sluice_uplink> written_;
 };
 

@@ -4,8 +4,10 @@
 
     uplinks_test.py BUILD_FOLDER [unittest options]
 """
+import json
 import os
 import signal
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
@@ -202,6 +204,45 @@ class ChangingUplinksTest(SeveralUplinks):
         wait_for("the warning", told)
         self.assertEqual(1, len(told()))
         self.assertIn("sysctl -w net/ipv4/conf/storage/rp_filter=2", told()[0])
+
+    def test_an_address_gets_no_number_that_a_connection_has(self):
+        """All 255 numbers are given, and a connection goes on under an address that the node has no more."""
+        pin = os.path.join(self.node.bpffs, "sluice", "v1", "masquerade_addresses")
+
+        def addresses():
+            return {int.from_bytes(octets(entry["key"]), "little"): octets(entry["value"])
+                    for entry in json.loads(self.node.run("bpftool", "-j", "map", "dump", "pinned", pin))}
+
+        def octets(digits):
+            return bytes(int(each, 16) for each in digits)
+        own, other = socket.inet_aton(self.STORAGE), socket.inet_aton("10.7.0.77")
+        number, mapped = next((n, value[:-4]) for n, value in addresses().items() if value[-4:] == own)
+        mac = json.loads(self.node.ip("-j", "link", "show", "dev", "storage"))[0]["address"]
+        self.hosts["filer"].ip("neigh", "replace", self.STORAGE, "lladdr", mac, "dev", "eth0", "nud", "permanent")
+        stream = TcpStream(self.pod, self.PEERS["filer"], PORT)
+        try:
+            wait_for("the first answer", lambda: stream.rounds > 3)
+            for n, value in addresses().items():
+                if n > 0 and not any(value):
+                    self.node.run("bpftool", "map", "update", "pinned", pin, "key", *map(str, n.to_bytes(4, "little")),
+                                  "value", *map(str, mapped + bytes([198, 18, 0, n])))
+            self.node.ip("addr", "add", "10.7.0.77/24", "dev", "storage")
+            self.node.ip("addr", "del", f"{self.STORAGE}/24", "dev", "storage")
+            self.node.ip("addr", "replace", "10.7.0.77/24", "dev", "storage")
+            wait_for("its number", lambda: any(value[-4:] == other for value in addresses().values()))
+            self.assertEqual(own, addresses()[number][-4:])
+            rounds = stream.rounds
+            wait_for("the connection to go on", lambda: stream.rounds > rounds + 3)
+            self.assertTrue(tcp_reaches(self.pod, self.PEERS["filer"], PORT))
+            self.assertEqual("10.7.0.77", self.echoes["filer"].peers[-1])
+        finally:
+            result = stream.end()
+            self.node.ip("addr", "add", f"{self.STORAGE}/24", "dev", "storage")
+            self.node.ip("addr", "del", "10.7.0.77/24", "dev", "storage")
+            self.node.ip("addr", "replace", f"{self.STORAGE}/24", "dev", "storage")
+        self.assertEqual(0, result["resets"])
+        wait_for("the address of before", lambda: tcp_reaches(self.pod, self.PEERS["filer"], PORT, 0.3) and
+                 self.echoes["filer"].peers[-1] == self.STORAGE)
 
     def test_an_interface_comes_changes_its_address_and_goes(self):
         late = Namespace("late")
