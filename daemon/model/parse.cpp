@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <ctime>
 #include <exception>
+#include <map>
+#include <utility>
 
 #include "daemon/model/field.h"
 
@@ -91,14 +93,17 @@ Namespace parse_namespace(Metadata metadata) {
   return {std::move(metadata.name), std::move(metadata.labels)};
 }
 
-void parse_container_ports(const Field& container, std::vector<ContainerPort>& ports) {
+using NumbersByName = std::map<std::pair<std::string, Protocol>, std::uint16_t>;
+
+// Kubernetes wants port names to be unique within a pod, but rejects a duplicate only within a container. A
+// Service's targetPort then means the first container's number, and so do rules here: otherwise whoever
+// writes a pod could make a name of others' rules stand for thousands of numbers.
+void parse_container_ports(const Field& container, NumbersByName& ports) {
   for (const auto& item : container.at("ports").items()) {
-    ContainerPort port;
-    port.protocol = item.at("protocol").protocol().value_or(Protocol::kTcp);
-    port.port = item.at("containerPort").port_number();
+    const auto protocol = item.at("protocol").protocol().value_or(Protocol::kTcp);
+    const auto number = item.at("containerPort").port_number();
     if (item.at("name").text().empty()) continue;
-    port.name = item.at("name").port_name();
-    ports.push_back(std::move(port));
+    ports.try_emplace({item.at("name").port_name(), protocol}, number);
   }
 }
 
@@ -141,12 +146,14 @@ Pod parse_pod(const Field& root, Metadata metadata) {
   if (!pod.node_name.empty() && !is_dns_subdomain(pod.node_name))
     spec.at("nodeName").fail(fmt::format("'{}' is not the name of a node", printable(pod.node_name)));
   pod.host_network = spec.at("hostNetwork").boolean();
-  ContainerPorts::List ports;
-  for (const auto& container : spec.at("containers").items()) parse_container_ports(container, ports);
+  NumbersByName numbers;
+  for (const auto& container : spec.at("containers").items()) parse_container_ports(container, numbers);
   for (const auto& container : spec.at("initContainers").items()) {
     // A sidecar: it runs as long as the pod does.
-    if (container.at("restartPolicy").text() == "Always") parse_container_ports(container, ports);
+    if (container.at("restartPolicy").text() == "Always") parse_container_ports(container, numbers);
   }
+  ContainerPorts::List ports;
+  for (const auto& [name, number] : numbers) ports.push_back({name.first, name.second, number});
   pod.ports = std::move(ports);
 
   const auto status = root.at("status");

@@ -222,6 +222,19 @@ TEST(ParsePod, ReadsItsFields) {
             (std::vector<ContainerPort>{{"http", Protocol::kTcp, 8080}, {"mesh", Protocol::kUdp, 15}}));
 }
 
+// The API server warns of it and takes it; a Service's targetPort means the first, too.
+TEST(ParsePod, OfPortsWithOneNameTheFirstContainersCounts) {
+  const auto parsed = parse_object(
+      pod(R"({"initContainers":[{"restartPolicy":"Always","ports":[{"name":"http","containerPort":1}]}],
+              "containers":[{"ports":[{"name":"http","containerPort":8080},{"name":"http","containerPort":7,"protocol":"UDP"}]},
+                            {"ports":[{"name":"http","containerPort":80},{"name":"more","containerPort":81}]}]})"),
+      Kind::kPod);
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(std::get<Pod>(parsed->object).ports,
+            (ContainerPorts{
+                {"http", Protocol::kTcp, 8080}, {"http", Protocol::kUdp, 7}, {"more", Protocol::kTcp, 81}}));
+}
+
 TEST(ParsePod, KnowsByItsAnnotationWhetherWhatItSendsIsToBeLimited) {
   const auto limited = [](const char* annotations) {
     auto object = pod("{}", "{}");
