@@ -134,7 +134,12 @@ Result<Prefix> Prefix::parse(std::string_view text) {
 
 unsigned Prefix::length() const { return is_v4() ? bits_ - SLUICE_V4_PREFIX_BITS : bits_; }
 
-bool Prefix::contains(const Address& address) const { return Prefix(address, bits_).address_ == address_; }
+bool Prefix::contains(const Address& address) const {
+  const unsigned whole = bits_ / 8, rest = bits_ % 8;
+  const auto &own = address_.bytes(), &other = address.bytes();
+  return std::memcmp(own.data(), other.data(), whole) == 0 &&
+         (rest == 0 || (own[whole] ^ other[whole]) >> (8 - rest) == 0);
+}
 
 bool Prefix::contains(const Prefix& other) const { return other.bits_ >= bits_ && contains(other.address_); }
 

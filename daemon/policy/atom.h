@@ -42,4 +42,8 @@ using AtomSet = std::vector<AtomId>;  // sorted, distinct
 
 inline constexpr AtomId kEveryone = 0;  // true of every peer; in no set
 
+[[nodiscard]] inline bool is_list(AtomId atom, const Atoms& atoms) {
+  return atom != kEveryone && std::holds_alternative<Blocks>(atoms.content(atom));
+}
+
 }  // namespace sluice::policy

@@ -7,7 +7,8 @@
 #include <set>
 
 #include "bpf/abi.h"
-#include "daemon/policy/blocks.h"
+#include "daemon/policy/block_walk.h"
+#include "daemon/policy/sort_runs.h"
 
 namespace sluice::policy {
 
@@ -35,7 +36,7 @@ void add_peer(Peers& peers, const model::PolicyPeer& peer, const std::string& ns
 }
 
 void sort_and_dedupe(auto& list) {
-  std::ranges::sort(list);
+  sort_runs(list);
   list.erase(std::unique(list.begin(), list.end()), list.end());
 }
 
@@ -105,9 +106,32 @@ bool CompiledPolicy::isolates(int direction) const {
   return direction == SLUICE_INGRESS ? source->isolates_ingress : source->isolates_egress;
 }
 
+// All that it names are distinct prefixes at most, which is as good an answer where it is few enough.
+std::uint64_t CompiledPolicy::count_prefixes(std::uint64_t most) const {
+  const auto for_each = [&](auto&& visit) {
+    for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
+      if (!isolates(direction)) continue;
+      for (const auto& rule : direction == SLUICE_INGRESS ? source->ingress : source->egress)
+        for (const auto& peer : rule.peers)
+          if (peer.ip_block && !visit(*peer.ip_block)) return;
+    }
+  };
+  std::uint64_t named = 0;
+  for_each([&](const model::IpBlock& block) {
+    named += 1 + block.except.size();
+    return true;
+  });
+  if (named <= most) return named;
+  PrefixCounter counter(most);
+  for_each([&](const model::IpBlock& block) { return counter.add(block); });
+  return counter.prefixes().size();
+}
+
 void CompiledPolicy::enter(Atoms& atoms, const Limits& limits) {
   in_force = true;
-  AtomSet blocks;
+  demand.prefixes = count_prefixes(limits.prefixes);
+  if (demand.prefixes > limits.prefixes) return;
+  AtomSet lists;
   for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS}) {
     if (!isolates(direction)) continue;
     rules[direction] =
@@ -116,13 +140,13 @@ void CompiledPolicy::enter(Atoms& atoms, const Limits& limits) {
       demand.peer_ports += rule.peers.size() * std::max<std::size_t>(1, rule.ports.spans.size());
       demand.named_ports += rule.peers.size() * rule.ports.names.size();
       for (const AtomId peer : rule.peers)
-        if (peer != kEveryone && std::holds_alternative<Blocks>(atoms.content(peer))) blocks.push_back(peer);
+        if (is_list(peer, atoms)) lists.push_back(peer);
     }
   }
-  sort_and_dedupe(blocks);
-  const auto cost = BlockIndex::cost(blocks, atoms, {limits.prefixes, limits.memberships});
-  demand.prefixes = cost.prefixes;
-  demand.memberships = cost.memberships;
+  sort_and_dedupe(lists);
+  demand.memberships = demand.prefixes * lists.size();
+  if (demand.memberships > limits.memberships)
+    demand.memberships = count_memberships(lists, atoms, limits.memberships);
   if (demand.named_ports > limits.named_ports) return;
   for (const int direction : {SLUICE_INGRESS, SLUICE_EGRESS})
     name_uses[direction] = name_uses_of(rules[direction], direction);

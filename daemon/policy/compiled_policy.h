@@ -42,7 +42,7 @@ using NameUse = std::pair<AtomId, PortName>;
 struct Demand {
   std::uint64_t peer_ports = 0;
   std::uint64_t named_ports = 0;
-  // Counted until they are more than a policy may have.
+  // At most so many; exact where that were too many. Counted until they are more than a policy may have.
   std::uint64_t prefixes = 0;
   std::uint64_t memberships = 0;
 };
@@ -53,7 +53,7 @@ struct CompiledPolicy {
   std::uint32_t serial = 0;    // of this state of the policy; never given twice
   std::uint32_t selected = 0;  // number of this node's identities that it selects
   bool in_force = false;       // it selects any, as of the last update; see Policies
-  // [sluice_direction]; nothing where it does not isolate.
+  // [sluice_direction]; nothing where it does not isolate, or names too many prefixes.
   std::array<std::vector<CompiledRule>, 2> rules;
   std::array<std::vector<NameUse>, 2> name_uses;  // of the rules, unless they are too many; sorted, distinct
   Demand demand;
@@ -63,6 +63,9 @@ struct CompiledPolicy {
   [[nodiscard]] bool isolates(int direction) const;
   void enter(Atoms& atoms, const Limits& limits);
   void leave();
+
+ private:
+  [[nodiscard]] std::uint64_t count_prefixes(std::uint64_t most) const;
 };
 
 }  // namespace sluice::policy

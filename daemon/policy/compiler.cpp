@@ -93,7 +93,7 @@ void Compiler::State::forget_endpoint(std::map<std::uint32_t, KnownEndpoint>::it
 bool Compiler::State::follow_in_force() {
   const auto changes = policies.update(atoms);
   peers.identities().change_predicates(changes.removed_predicates, changes.added_predicates, atoms);
-  if (changes.blocks) peers.set_blocks(policies.blocks());
+  if (changes.blocks) peers.follow_blocks();
   if (!changes.name_uses.empty()) peers.set_name_uses(policies.name_uses(), changes.name_uses);
   const bool classes = peers.update();
   return changes.rules || changes.blocks || !changes.name_uses.empty() || classes;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "daemon/policy/atom.h"
+#include "daemon/policy/blocks.h"
 #include "daemon/policy/compiler.h"
 #include "daemon/policy/identities.h"
 #include "daemon/policy/limits.h"
@@ -31,8 +32,8 @@ struct Compiler::State {
 
   State(const FirstNumbers& first, const Limits& most)
       : limits(most),
-        peers(atoms, first.peer_class),
-        policies(limits),
+        peers(atoms, blocks, first.peer_class),
+        policies(limits, blocks),
         tables(first.table, first.port_table, limits) {}
 
   void follow(const Cluster& cluster, const Changes& changes);
@@ -48,6 +49,7 @@ struct Compiler::State {
 
   const Limits limits;
   Atoms atoms{kEveryone + 1};
+  BlockIndex blocks;
   PeerPods peers;
   Policies policies;
   Tables tables;

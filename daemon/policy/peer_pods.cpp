@@ -2,7 +2,6 @@
 #include "daemon/policy/peer_pods.h"
 
 #include <algorithm>
-#include <array>
 #include <iterator>
 #include <utility>
 
@@ -13,11 +12,6 @@ namespace sluice::policy {
 namespace {
 
 bool is_peer(const model::Pod& pod) { return !pod.host_network && !pod.finished && !pod.ips.empty(); }
-
-const AtomSet& set_at(const BlockIndex& blocks, const Prefix& prefix) {
-  const auto found = longest_match(blocks.prefixes(), prefix);
-  return blocks.blocks(found == blocks.prefixes().end() ? 0 : found->second);
-}
 
 // Whether what has `use` is for the identity to tell: does it have such a port, and may it be such a peer?
 bool concerns(const NameUse& use, const Identity& identity, const Atoms& atoms) {
@@ -80,40 +74,64 @@ void PeerPods::mark(const Identity& identity) {
     dirty_.insert(dirty_.end(), pod->source->ips.begin(), pod->source->ips.end());
 }
 
-// The addresses of which `prefix` is the longest of `borders`.
-void PeerPods::mark_between(const Prefix& prefix, const std::map<Prefix, bool>& borders) {
+// The addresses in `prefix` that no longer prefix contains.
+void PeerPods::mark_within(const Prefix& prefix) {
   for (auto it = addresses_.lower_bound(prefix.address());
        it != addresses_.end() && prefix.contains(it->first);) {
-    const Prefix& longest = longest_match(borders, it->first)->first;
-    if (longest == prefix) {
+    const Prefix* longest = blocks_.longest(it->first);
+    if (longest == nullptr || longest->bits() <= prefix.bits()) {
       dirty_.push_back(it->first);
       ++it;
     } else {
-      it = addresses_.upper_bound(last_of(longest));
+      it = addresses_.upper_bound(last_of(*longest));
     }
   }
 }
 
-void PeerPods::set_blocks(const AtomSet& in_force) {
-  BlockIndex now;
-  now.set(in_force, atoms_);
-  std::map<Prefix, bool> borders;  // -> is it in other blocks now?
-  for (const auto* index : std::array<const BlockIndex*, 2>{&blocks_, &now})
-    for (const auto& [prefix, set] : index->prefixes())
-      borders.try_emplace(prefix, set_at(blocks_, prefix) != set_at(now, prefix));
-  for (const auto& [prefix, changed] : borders)
-    if (changed) mark_between(prefix, borders);
-  blocks_ = std::move(now);
+void PeerPods::follow_blocks() {
   ++revision_;
-
-  for (const auto& [prefix, peer_class] : block_classes_) use(peer_class, -1);
-  block_classes_.clear();
-  for (const auto& [prefix, set] : blocks_.prefixes()) {
-    const AtomSet& members = blocks_.blocks(set);
-    const auto peer_class = members.empty() ? 0 : classes_.number(members);
-    block_classes_.emplace_hint(block_classes_.end(), prefix, peer_class);
-    use(peer_class, 1);
-  }
+  auto& classes = block_classes_.own();
+  // Of those next to each other most go from one class to one other.
+  std::unordered_map<std::uint32_t, std::uint32_t> class_of_set{{0, 0}};
+  std::uint32_t last_set = 0, last_class = 0;
+  const auto class_of = [&](std::uint32_t set) {
+    if (set == last_set) return last_class;
+    const auto [found, is_new] = class_of_set.try_emplace(set);
+    if (is_new) found->second = classes_.number(blocks_.lists(set));
+    last_set = set;
+    return last_class = found->second;
+  };
+  struct Uses {
+    std::uint32_t peer_class = 0;
+    int by = 0;
+  } came, went;
+  const auto count = [&](Uses& uses, std::uint32_t peer_class, int by) {
+    if (uses.peer_class != peer_class) {
+      if (uses.by != 0) use(uses.peer_class, uses.by);
+      uses = {peer_class, 0};
+    }
+    uses.by += by;
+  };
+  auto place = classes.begin();
+  blocks_.for_each_changed([&](const Prefix& prefix, const std::uint32_t* set) {
+    mark_within(prefix);
+    if (place == classes.end() || place->first != prefix) place = classes.lower_bound(prefix);
+    const bool known = place != classes.end() && place->first == prefix;
+    if (known) count(went, place->second, -1);
+    if (set == nullptr) {
+      if (known) place = classes.erase(place);
+      return;
+    }
+    const auto now = class_of(*set);
+    count(came, now, 1);
+    if (known)
+      place->second = now;
+    else
+      place = classes.emplace_hint(place, prefix, now);
+    ++place;
+  });
+  for (const auto& uses : {came, went})
+    if (uses.by != 0) use(uses.peer_class, uses.by);
 }
 
 void PeerPods::set_name_uses(const std::map<PortName, AtomSet>& in_force,
@@ -164,7 +182,7 @@ std::uint32_t PeerPods::class_of(Identity& identity, std::uint32_t block_set) {
       std::ranges::find(identity.classes, block_set, &std::pair<std::uint32_t, std::uint32_t>::first);
   if (known != identity.classes.end()) return known->second;
   AtomSet set;
-  std::ranges::merge(identity.atoms, blocks_.blocks(block_set), std::back_inserter(set));
+  std::ranges::merge(identity.atoms, blocks_.lists(block_set), std::back_inserter(set));
   AtomSet named;
   for (const auto& port : identity.ports) {
     const auto protocol = static_cast<std::uint8_t>(port.protocol);

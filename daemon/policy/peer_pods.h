@@ -13,6 +13,7 @@
 
 #include "daemon/model/by_name.h"
 #include "daemon/policy/atom.h"
+#include "daemon/policy/block_classes.h"
 #include "daemon/policy/blocks.h"
 #include "daemon/policy/identities.h"
 #include "daemon/policy/peer_map.h"
@@ -24,7 +25,8 @@ namespace sluice::policy {
 // concerns, not those that there are.
 class PeerPods {
  public:
-  PeerPods(Atoms& atoms, std::uint32_t first_class) : atoms_(atoms), classes_(first_class) {}
+  PeerPods(Atoms& atoms, BlockIndex& blocks, std::uint32_t first_class)
+      : atoms_(atoms), classes_(first_class), blocks_(blocks) {}
 
   [[nodiscard]] Identities& identities() { return identities_; }
 
@@ -34,15 +36,15 @@ class PeerPods {
   void for_each_key(Visit&& visit) const {
     for (const auto& pod : pods_) visit(pod.source->ns + "/" + pod.source->name);
   }
-  // The blocks in force (sorted), of all policies.
-  void set_blocks(const AtomSet& in_force);
+  // The blocks are others than before.
+  void follow_blocks();
   // The egress rules' ports by name in force, and which of them came or went.
   void set_name_uses(const std::map<PortName, AtomSet>& in_force, const std::vector<NameUse>& changes);
 
   // Makes the classes what they are after all that was set. True: others are in use than before.
   bool update();
   [[nodiscard]] const PeerMap& map() const { return map_; }
-  [[nodiscard]] const std::map<Prefix, std::uint32_t>& blocks() const { return block_classes_; }
+  [[nodiscard]] const BlockClasses& blocks() const { return block_classes_; }
   [[nodiscard]] const ClassIndex& index() const { return index_; }
   [[nodiscard]] const AtomSet& content(std::uint32_t peer_class) const {
     return classes_.content(peer_class);
@@ -58,7 +60,7 @@ class PeerPods {
   void add(const KnownPod& pod);
   void take_away(const KnownPod& pod);
   void mark(const Identity& identity);
-  void mark_between(const Prefix& prefix, const std::map<Prefix, bool>& borders);
+  void mark_within(const Prefix& prefix);
   void refresh(const Address& address);
   [[nodiscard]] const KnownPod* holder_of(const Address& address) const;
   [[nodiscard]] std::uint32_t class_of(Identity& identity, std::uint32_t block_set);
@@ -70,12 +72,12 @@ class PeerPods {
   Identities identities_;
   std::unordered_set<KnownPod, model::HashByName<NameOf>, model::EqualByName<NameOf>> pods_;
   std::multimap<Address, const KnownPod*> addresses_;  // of pods_, as far as they are peers
-  BlockIndex blocks_;
+  BlockIndex& blocks_;
   std::map<PortName, AtomSet> name_uses_;
   std::uint64_t revision_ =
       0;  // of blocks_, name_uses_ and classes_: with another, identities' classes are void
   PeerMap map_;
-  std::map<Prefix, std::uint32_t> block_classes_;
+  BlockClasses block_classes_;
   std::unordered_map<std::uint32_t, std::uint32_t> uses_{
       {0, 1}};  // class -> by how many addresses and blocks
   ClassIndex index_{{0}, {}};

@@ -2,9 +2,9 @@
 #include "daemon/policy/policies.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string_view>
 #include <utility>
-
-#include "daemon/policy/blocks.h"
 
 namespace sluice::policy {
 
@@ -97,18 +97,14 @@ void Policies::settle(AtomId atom, const Atoms& atoms, InForce& changes) {
   const auto uses = atom_uses_.find(atom);
   const bool now = uses->second > 0;
   if (!now) atom_uses_.erase(uses);
-  const bool predicate = std::holds_alternative<PodPredicate>(atoms.content(atom));
-  AtomSet& in_force = predicate ? predicates_ : blocks_;
-  const auto place = std::ranges::lower_bound(in_force, atom);
-  if ((place != in_force.end() && *place == atom) == now) return;
+  if (!std::holds_alternative<PodPredicate>(atoms.content(atom))) return;  // blocks: see has_room()
+  const auto place = std::ranges::lower_bound(predicates_, atom);
+  if ((place != predicates_.end() && *place == atom) == now) return;
   if (now)
-    in_force.insert(place, atom);
+    predicates_.insert(place, atom);
   else
-    in_force.erase(place);
-  if (predicate)
-    (now ? changes.added_predicates : changes.removed_predicates).push_back(atom);
-  else
-    changes.blocks = true;
+    predicates_.erase(place);
+  (now ? changes.added_predicates : changes.removed_predicates).push_back(atom);
 }
 
 void Policies::settle(const NameUse& use, InForce& changes) {
@@ -148,28 +144,46 @@ bool Policies::exceeds(const Usage& usage, std::uint64_t most, const std::string
   return true;
 }
 
-bool Policies::has_room(const Atoms& atoms) {
-  std::set<AtomId> now(blocks_.begin(), blocks_.end());
-  for (const AtomId atom : touched_atoms_) {
-    if (!std::holds_alternative<Blocks>(atoms.content(atom))) continue;
-    if (atom_uses_.at(atom) > 0)
-      now.insert(atom);
-    else
-      now.erase(atom);
-  }
-  const AtomSet blocks_now(now.begin(), now.end());
-  if (blocks_now == blocks_) return true;
-  const auto cost = BlockIndex::cost(blocks_now, atoms, {limits_.prefixes, limits_.memberships});
-  Usage prefixes, memberships;
+AtomsByNamespace Policies::peers_by_namespace() const {
+  std::map<std::string_view, std::set<AtomId>> sets;
   for (const auto& [key, policy] : in_force_) {
     if (policy->refused) continue;
-    prefixes.by_namespace[policy->source->ns] += policy->demand.prefixes;
-    memberships.by_namespace[policy->source->ns] += policy->demand.memberships;
+    for (const auto& rules : policy->rules)
+      for (const auto& rule : rules) sets[policy->source->ns].insert(rule.peers.begin(), rule.peers.end());
   }
-  prefixes.total = cost.prefixes;
-  memberships.total = cost.memberships;
-  return !refusals_.exceeds(prefixes, limits_.prefixes, "CIDRs and exceptions") &&
-         !refusals_.exceeds(memberships, limits_.memberships,
+  AtomsByNamespace peers;
+  for (auto& [ns, set] : sets) {
+    set.erase(kEveryone);
+    peers.emplace(ns, AtomSet(set.begin(), set.end()));
+  }
+  return peers;
+}
+
+bool Policies::has_room(const Atoms& atoms, InForce& changes) {
+  AtomSet removed, added;
+  for (const AtomId atom : touched_atoms_) {
+    if (!is_list(atom, atoms)) continue;
+    const bool now = atom_uses_.at(atom) > 0;
+    if (std::ranges::binary_search(lists_, atom) != now) (now ? added : removed).push_back(atom);
+  }
+  if (removed.empty() && added.empty()) return true;
+  const auto cost = blocks_.change(removed, added, atoms, {limits_.prefixes, limits_.memberships});
+  if (cost.prefixes <= limits_.prefixes && cost.memberships <= limits_.memberships) {
+    changes.blocks = true;
+    AtomSet kept;
+    std::ranges::set_difference(lists_, removed, std::back_inserter(kept));
+    lists_.clear();
+    std::ranges::merge(kept, added, std::back_inserter(lists_));
+    return true;
+  }
+  AtomsByNamespace lists = peers_by_namespace();
+  for (auto& [ns, peers] : lists) std::erase_if(peers, [&](AtomId atom) { return !is_list(atom, atoms); });
+  if (cost.prefixes > limits_.prefixes) {
+    Usage usage = charge_prefixes(lists, atoms, limits_);
+    usage.total = cost.prefixes;  // there may be one more: see BlockIndex
+    return !refusals_.exceeds(usage, limits_.prefixes, "CIDRs and exceptions");
+  }
+  return !refusals_.exceeds(charge_memberships(lists, atoms, limits_), limits_.memberships,
                             "CIDRs and exceptions, each as often as lists of blocks hold it");
 }
 
@@ -190,7 +204,7 @@ Policies::InForce Policies::update(Atoms& atoms) {
       policy->counted = !policy->refused;
       count(*policy, policy->counted ? 1 : -1);
     }
-  } while (!has_room(atoms));
+  } while (!has_room(atoms, changes));
   for (const AtomId atom : std::exchange(touched_atoms_, {})) settle(atom, atoms, changes);
   for (const auto& use : std::exchange(touched_name_uses_, {})) settle(use, changes);
   return changes;

@@ -6,11 +6,14 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "daemon/policy/atom.h"
+#include "daemon/policy/blocks.h"
+#include "daemon/policy/charges.h"
 #include "daemon/policy/compiled_policy.h"
 #include "daemon/policy/identities.h"
 #include "daemon/policy/limits.h"
@@ -22,7 +25,7 @@ namespace sluice::policy {
 // says anything of peers. A change costs what it concerns on this node, not what there is.
 class Policies {
  public:
-  explicit Policies(const Limits& limits) : limits_(limits), refusals_(limits) {}
+  Policies(const Limits& limits, BlockIndex& blocks) : limits_(limits), refusals_(limits), blocks_(blocks) {}
 
   // The policy under that key ("namespace/name") as it is now; nullptr: there is none.
   void set(const std::string& key, const std::shared_ptr<const model::NetworkPolicy>& now);
@@ -42,9 +45,10 @@ class Policies {
   };
   // What is other in force than at the last call.
   [[nodiscard]] InForce update(Atoms& atoms);
-  [[nodiscard]] const AtomSet& blocks() const { return blocks_; }
   // Of egress rules: the peers that each port with a name is said of.
   [[nodiscard]] const std::map<PortName, AtomSet>& name_uses() const { return name_uses_; }
+  // What the policies in force of each namespace say of peers.
+  [[nodiscard]] AtomsByNamespace peers_by_namespace() const;
   // See Refusals. If it does, update() is to be called again.
   [[nodiscard]] bool exceeds(const Usage& usage, std::uint64_t most, const std::string& what);
   [[nodiscard]] const RefusedPolicies& refused() const { return refusals_.reasons(); }
@@ -62,12 +66,13 @@ class Policies {
   void select(CompiledPolicy& policy);
   void count(const CompiledPolicy& policy, int by);
   void enter_and_leave(Atoms& atoms);
-  [[nodiscard]] bool has_room(const Atoms& atoms);
+  [[nodiscard]] bool has_room(const Atoms& atoms, InForce& changes);
   void settle(AtomId atom, const Atoms& atoms, InForce& changes);
   void settle(const NameUse& use, InForce& changes);
 
   const Limits& limits_;
   Refusals refusals_;
+  BlockIndex& blocks_;
   bool refused_more_ = false;  // since the last update
   std::map<std::string, std::unique_ptr<CompiledPolicy>> policies_;
   std::map<std::string, CompiledPolicy*> in_force_;  // of policies_
@@ -78,7 +83,7 @@ class Policies {
   std::map<NameUse, std::uint32_t> counted_name_uses_;
   std::set<AtomId> touched_atoms_;
   std::set<NameUse> touched_name_uses_;
-  AtomSet predicates_, blocks_;
+  AtomSet predicates_, lists_;  // in force; lists are in blocks_
   std::map<PortName, AtomSet> name_uses_;
   bool rules_changed_ = false;
   std::uint32_t next_serial_ = 1;

@@ -7,7 +7,7 @@ namespace sluice::policy {
 
 std::uint32_t Ruleset::class_of(const Address& address) const {
   if (const auto* peer = peers.find(address)) return *peer;
-  const auto block = longest_match(blocks, address);
+  const auto block = longest_match(blocks.map(), address);
   return block == blocks.end() ? 0 : block->second;
 }
 

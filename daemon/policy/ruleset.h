@@ -13,6 +13,7 @@
 
 #include "bpf/abi.h"
 #include "common/address.h"
+#include "daemon/policy/block_classes.h"
 #include "daemon/policy/cluster.h"
 #include "daemon/policy/peer_map.h"
 #include "daemon/policy/port_classes.h"
@@ -52,8 +53,8 @@ struct EndpointPolicy {                  // struct sluice_policy
 };
 
 struct Ruleset {
-  PeerMap peers;                           // every address of a known pod -> class (0 too)
-  std::map<Prefix, std::uint32_t> blocks;  // longest prefix decides, for addresses not in peers
+  PeerMap peers;        // every address of a known pod -> class (0 too)
+  BlockClasses blocks;  // longest prefix decides, for addresses not in peers
   std::map<RowKey, Row> rows;
   std::map<PortKey, std::uint32_t> port_classes;
   std::map<std::uint32_t, EndpointPolicy> endpoints;  // by endpoint id
