@@ -7,7 +7,6 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <string_view>
 
 #include "daemon/policy/atom.h"
 #include "daemon/policy/blocks.h"
@@ -16,6 +15,7 @@
 #include "daemon/policy/limits.h"
 #include "daemon/policy/peer_pods.h"
 #include "daemon/policy/policies.h"
+#include "daemon/policy/row_charges.h"
 #include "daemon/policy/tables.h"
 
 namespace sluice::policy {
@@ -27,8 +27,6 @@ struct Compiler::State {
     std::shared_ptr<Identity> identity;
     bool is_pod = false;  // without an identity: a pod that is not known, which is closed
   };
-
-  using Sharers = std::map<std::uint32_t, std::string_view>;  // table or port table -> namespace that has it
 
   State(const FirstNumbers& first, const Limits& most)
       : limits(most),
@@ -43,7 +41,9 @@ struct Compiler::State {
   [[nodiscard]] bool follow_in_force();
   [[nodiscard]] Tables::NamedPorts named_ports_of_peers() const;
   [[nodiscard]] bool add_tables(Ruleset& ruleset);
-  [[nodiscard]] bool add_rows(const Sharers& by_table, const Sharers& by_port_table, Ruleset& ruleset);
+  [[nodiscard]] bool add_rows(const NamespaceOfTable& by_table, Ruleset& ruleset);
+  [[nodiscard]] bool add_port_classes(const NamespaceOfTable& by_port_table, Ruleset& ruleset);
+  [[nodiscard]] AtomsByNamespace atoms_by_namespace() const;
   [[nodiscard]] std::shared_ptr<const Ruleset> make_ruleset(bool rules_changed);
   void sweep(const Ruleset& ruleset, unsigned kept);
 

@@ -49,7 +49,7 @@ Tables::NamedPorts Compiler::State::named_ports_of_peers() const {
 // False: they would take too much, and some policy is refused from now on.
 bool Compiler::State::add_tables(Ruleset& ruleset) {
   const Tables::NamedPorts of_peers = named_ports_of_peers();
-  Sharers by_table, by_port_table;
+  NamespaceOfTable by_table, by_port_table;
   Usage words;
   tables.begin();
   for (const auto& [id, endpoint] : endpoints) {
@@ -80,27 +80,43 @@ bool Compiler::State::add_tables(Ruleset& ruleset) {
     }
   }
   if (policies.exceeds(words, limits.table_words, "words of ports by peers")) return false;
-  return add_rows(by_table, by_port_table, ruleset);
+  return add_rows(by_table, ruleset) && add_port_classes(by_port_table, ruleset);
 }
 
-bool Compiler::State::add_rows(const Sharers& by_table, const Sharers& by_port_table, Ruleset& ruleset) {
-  const ClassIndex& index = peers.index();
-  Usage admissions;
-  for (const auto& [table, ns] : by_table) admissions.add(ns, tables.admissions(table, index));
-  if (policies.exceeds(admissions, limits.admissions, "admissions of classes of peers")) return false;
-  Usage rows, port_classes;
-  for (const auto& [table, ns] : by_table) {
-    const std::size_t before = ruleset.rows.size();
-    tables.add_rows(table, index, ruleset.rows);
-    rows.add(ns, ruleset.rows.size() - before);
+AtomsByNamespace Compiler::State::atoms_by_namespace() const {
+  AtomsByNamespace by_namespace = policies.peers_by_namespace();
+  for (const auto& [ns, names] : policies.names_by_namespace()) {
+    AtomSet& of_ns = by_namespace[ns];
+    for (const auto& [atom, with_atom] : peers.index().with_atom) {
+      const auto* port = std::get_if<NamedPort>(&atoms.content(atom));
+      if (port != nullptr && names.contains({port->name, port->protocol})) of_ns.push_back(atom);
+    }
+    std::ranges::sort(of_ns);
   }
+  return by_namespace;
+}
+
+bool Compiler::State::add_rows(const NamespaceOfTable& by_table, Ruleset& ruleset) {
+  const ClassIndex& index = peers.index();
+  const auto charges = [&] { return RowCharges(by_table, atoms_by_namespace(), index); };
+  std::uint64_t admissions = 0;
+  for (const auto& [table, ns] : by_table) admissions += tables.admissions(table, index);
+  if (admissions > limits.admissions &&
+      policies.exceeds(charges().admissions(tables), limits.admissions, "admissions of classes of peers"))
+    return false;
+  for (const auto& [table, ns] : by_table) tables.add_rows(table, index, ruleset.rows);
+  return ruleset.rows.size() <= limits.rows ||
+         !policies.exceeds(charges().rows(ruleset.rows), limits.rows, "rows");
+}
+
+bool Compiler::State::add_port_classes(const NamespaceOfTable& by_port_table, Ruleset& ruleset) {
+  Usage usage;
   for (const auto& [table, ns] : by_port_table) {
     const std::size_t before = ruleset.port_classes.size();
     tables.add_port_classes(table, ruleset.port_classes);
-    port_classes.add(ns, ruleset.port_classes.size() - before);
+    usage.add(ns, ruleset.port_classes.size() - before);
   }
-  return !policies.exceeds(rows, limits.rows, "rows") &&
-         !policies.exceeds(port_classes, limits.port_classes, "classes of ports");
+  return !policies.exceeds(usage, limits.port_classes, "classes of ports");
 }
 
 void Compiler::State::sweep(const Ruleset& ruleset, unsigned kept) {

@@ -159,6 +159,15 @@ AtomsByNamespace Policies::peers_by_namespace() const {
   return peers;
 }
 
+std::map<std::string_view, std::set<PortName>> Policies::names_by_namespace() const {
+  std::map<std::string_view, std::set<PortName>> names;
+  for (const auto& [key, policy] : in_force_) {
+    if (policy->refused) continue;
+    for (const auto& [peer, name] : policy->name_uses[SLUICE_EGRESS]) names[policy->source->ns].insert(name);
+  }
+  return names;
+}
+
 bool Policies::has_room(const Atoms& atoms, InForce& changes) {
   AtomSet removed, added;
   for (const AtomId atom : touched_atoms_) {

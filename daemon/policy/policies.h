@@ -47,8 +47,10 @@ class Policies {
   [[nodiscard]] InForce update(Atoms& atoms);
   // Of egress rules: the peers that each port with a name is said of.
   [[nodiscard]] const std::map<PortName, AtomSet>& name_uses() const { return name_uses_; }
-  // What the policies in force of each namespace say of peers.
+  // What the policies in force of each namespace say of peers, and the names of ports that they mean peers'
+  // ports by.
   [[nodiscard]] AtomsByNamespace peers_by_namespace() const;
+  [[nodiscard]] std::map<std::string_view, std::set<PortName>> names_by_namespace() const;
   // See Refusals. If it does, update() is to be called again.
   [[nodiscard]] bool exceeds(const Usage& usage, std::uint64_t most, const std::string& what);
   [[nodiscard]] const RefusedPolicies& refused() const { return refusals_.reasons(); }

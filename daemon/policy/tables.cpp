@@ -64,21 +64,21 @@ bool admits_anybody(const TableEntry& entry) {
   return entry.peer == kEveryone && entry.named_port == kEveryone;
 }
 
-// The classes of `index` that `entry`, which is not about anybody, is about.
+}  // namespace
+
 std::vector<std::uint32_t> classes_of(const TableEntry& entry, const ClassIndex& index) {
   const auto with = [&](AtomId atom) -> const std::vector<std::uint32_t>& {
     static const std::vector<std::uint32_t> none;
     const auto found = index.with_atom.find(atom);
     return found == index.with_atom.end() ? none : found->second;
   };
+  if (admits_anybody(entry)) return {};
   if (entry.named_port == kEveryone) return with(entry.peer);
   if (entry.peer == kEveryone) return with(entry.named_port);
   std::vector<std::uint32_t> both;
   std::ranges::set_intersection(with(entry.peer), with(entry.named_port), std::back_inserter(both));
   return both;
 }
-
-}  // namespace
 
 std::optional<std::uint32_t> Tables::number_of(int direction,
                                                const std::vector<const CompiledPolicy*>& policies,
@@ -149,13 +149,15 @@ std::uint64_t Tables::words(std::uint32_t table) const {
   return entries.empty() ? 0 : entries.size() * entries.front().bits.size();
 }
 
+std::uint64_t Tables::pages(std::uint32_t table) const {
+  const auto& entries = tables_.content(table).entries;
+  return entries.empty() ? 0 : (entries.front().bits.size() + kWordsOfRow - 1) / kWordsOfRow;
+}
+
 std::uint64_t Tables::admissions(std::uint32_t table, const ClassIndex& classes) const {
   std::uint64_t count = 0;
-  for (const auto& entry : tables_.content(table).entries) {
-    const std::size_t pages = (entry.bits.size() + kWordsOfRow - 1) / kWordsOfRow;
-    if (!admits_anybody(entry)) count += pages * classes_of(entry, classes).size();
-  }
-  return count;
+  for (const auto& entry : tables_.content(table).entries) count += classes_of(entry, classes).size();
+  return count * pages(table);
 }
 
 void Tables::add_port_classes(std::uint32_t port_table,

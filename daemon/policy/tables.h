@@ -44,6 +44,9 @@ struct ClassIndex {
   std::unordered_map<AtomId, std::vector<std::uint32_t>> with_atom;
 };
 
+// The classes that `entry` is about; none if it is about anybody.
+[[nodiscard]] std::vector<std::uint32_t> classes_of(const TableEntry& entry, const ClassIndex& index);
+
 class Tables {
  public:
   // The numbers that named ports stand for: the endpoint's own for ingress (the same for every peer), or for
@@ -66,6 +69,7 @@ class Tables {
 
   // What limits.h counts.
   [[nodiscard]] std::uint64_t words(std::uint32_t table) const;
+  [[nodiscard]] std::uint64_t pages(std::uint32_t table) const;  // rows of a class
   [[nodiscard]] std::uint64_t admissions(std::uint32_t table, const ClassIndex& classes) const;
 
   void add_port_classes(std::uint32_t port_table, std::map<PortKey, std::uint32_t>& port_classes) const;
