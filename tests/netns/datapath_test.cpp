@@ -128,7 +128,7 @@ TEST_F(Transactions, ANewGenerationChangesTheFirewallAndNothingElse) {
   EXPECT_EQ(apply(open_rules()).number, 1U);
   const auto before = ids();
   const auto firewall = firewall_program();
-  ASSERT_EQ(before.programs.size(), 20U);
+  ASSERT_EQ(before.programs.size(), 21U);
   ASSERT_EQ(before.links.size(), 5U);
   ASSERT_GE(before.maps.size(), 23U);
   for (std::uint32_t number = 2; number < 12; ++number) {
