@@ -330,13 +330,13 @@ Answer Controller::cni_check(const json& body) {
   return answer;
 }
 
-// Runtimes make a node NotReady for which this fails, and Kubernetes evicts its pods. So it does not ask
-// whether an address is left, since the pods of a node that is only full run well. Nor does it fail before
-// this daemon's first rules, while those of the daemon before it are in force: that may be long, if the API
-// server cannot be reached, and the pods run well. An ADD waits, and then says why.
+// Runtimes make a node NotReady for which this fails: Kubernetes takes its pods out of all Services and
+// evicts them after five minutes. So it asks whether pods live by rules here, this daemon's or those of the
+// one before it. Why new pods cannot come, for want of an address, of room on a disk, or of an API server, is
+// told by each ADD.
 Answer Controller::cni_status() {
   const std::lock_guard lock(mutex_);
-  if (not_ready_.empty() || taking_over_) return {};
+  if (rules_in_force_) return {};
   if (pods_cut_off_)
     return cni_error(
         server::kCniPluginNotAvailableLimited,

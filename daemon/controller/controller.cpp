@@ -17,7 +17,6 @@ namespace {
 
 // As many items of policies may wait to come into force. Then who tells of a large one waits, or a tenant
 // that changes its policies faster than rules are made would take all memory.
-constexpr std::size_t kMostItemsWaiting = 500'000;
 constexpr auto kFirstBackoff = 100ms;
 constexpr auto kMostSilence = 30s;
 constexpr auto kMostBackoff = std::chrono::milliseconds(5s);
@@ -65,7 +64,7 @@ Result<std::unique_ptr<Controller>> Controller::make(Options options, ipam::Ipam
   std::unique_ptr<Controller> controller(
       new Controller(std::move(options), std::move(ipam), std::move(datapath)));
   controller->rules_before_ = !controller->datapath_->generations().empty();
-  controller->taking_over_ = controller->rules_before_;
+  controller->rules_in_force_ = controller->rules_before_;
   if (auto done = controller->adopt(); !done) return tl::unexpected(done.error());
   return controller;
 }
@@ -97,7 +96,6 @@ void Controller::stop() {
   }
   wake_.notify_all();
   stopped_.notify_all();
-  room_.notify_all();
   for (auto* thread : {&thread_, &connections_thread_})
     if (thread->joinable()) thread->join();
   qdisc_watch_.reset();
@@ -109,12 +107,8 @@ void Controller::stop() {
 }
 
 void Controller::push(Event event) {
-  const auto items = policy_items(event);
   {
-    std::unique_lock lock(mutex_);
-    if (items > Intake::kFewItems)
-      room_.wait(lock, [&] { return stopping_ || items_told_ + items_waiting_ < kMostItemsWaiting; });
-    items_told_ += items;
+    const std::lock_guard lock(mutex_);
     events_.push_back(std::move(event));
   }
   wake_.notify_all();
@@ -210,7 +204,6 @@ void Controller::loop() {
       wake_.wait_until(lock, until, pending);
       events.swap(events_);
       jobs.swap(jobs_);
-      items_waiting_ = intake_.items() + std::exchange(items_told_, 0);
       heartbeat_ = Clock::now();
       if (stopping_) break;
     }
@@ -256,11 +249,9 @@ void Controller::loop() {
     }
     auto why_not = not_ready();
     const std::lock_guard lock(mutex_);
-    items_waiting_ = intake_.items();
-    room_.notify_all();
     not_ready_ = std::move(why_not);
-    taking_over_ = rules_before_ && !policy_live_;
-    pods_cut_off_ = !rules_before_ && !policy_live_ && !ipam_.attachments().empty();
+    rules_in_force_ = rules_before_ || policy_live_;
+    pods_cut_off_ = !rules_in_force_ && !ipam_.attachments().empty();
   }
   // Nobody waits for ever: what came too late is told so.
   std::deque<std::function<void()>> late;

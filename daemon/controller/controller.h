@@ -247,10 +247,8 @@ class Controller final : public source::Sink, public server::Api {
   Clock::time_point housekeeping_at_{};
 
   mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_, stopped_, room_;
+  std::condition_variable wake_, stopped_;
   std::deque<Event> events_;
-  std::size_t items_told_ = 0;     // of the policies in events_
-  std::size_t items_waiting_ = 0;  // of those that the thread has taken and that are not in the state
   std::deque<std::function<void()>> jobs_;
   std::uint64_t rejected_total_ = 0, apply_failures_ = 0, adds_total_ = 0, dels_total_ = 0;
   std::uint64_t put_back_total_ = 0;
@@ -258,7 +256,7 @@ class Controller final : public source::Sink, public server::Api {
   policy::RefusedPolicies refused_;  // as compiled last; written by the thread
   std::size_t claims_rejected_ = 0, policies_without_namespace_ = 0;  // as of the last housekeeping
   std::string not_ready_ = "starting";
-  bool taking_over_ = false;  // no ruleset of this daemon is in force yet, and one of the daemon before it is
+  bool rules_in_force_ = false;  // of this daemon, or of the one before it
   bool pods_cut_off_ = false;                            // there are pods, and no ruleset at all is in force
   nlohmann::json conntrack_ = nlohmann::json::object();  // as of the last housekeeping
   // Connections by Service and backend, the same.

@@ -55,10 +55,7 @@ void Controller::forget_ranges() {
     ranges_of_nodes_.emplace();
     const auto before = datapath_->remote_ranges();
     if (!before) return spdlog::error("{}", before.error().message);
-    for (const auto& [range, end] : *before)
-      for (const auto& [name, node] : state_.nodes())
-        if (name != options_.node_name && std::ranges::find(node.addresses, end) != node.addresses.end())
-          (*ranges_of_nodes_)[name].insert(range);
+    ranges_of_nodes_ = ranges_by_end(*before, state_.nodes(), options_.node_name);
   }
   if (!state_.synced()) return;  // pods may only not be known yet
   for (auto& [name, ranges] : *ranges_of_nodes_) {

@@ -27,14 +27,13 @@ std::optional<model::ObjectKey> policy_of(const Event& event) {
   return key && key->kind == model::Kind::kNetworkPolicy ? key : std::nullopt;
 }
 
-}  // namespace
-
-std::size_t policy_items(const Event& event) {
+std::size_t items_of(const Event& event) {
   const auto* object = std::get_if<model::Object>(&event);
   const auto* policy = object == nullptr ? nullptr : std::get_if<model::NetworkPolicy>(object);
-  if (policy != nullptr) return items_of(*policy);
-  return policy_of(event) ? 1 : 0;
+  return policy == nullptr ? 1 : items_of(*policy);
 }
+
+}  // namespace
 
 void Intake::add(Event event) {
   if (const auto* lists = std::get_if<source::FullState>(&event);
@@ -45,9 +44,16 @@ void Intake::add(Event event) {
   const auto policy = policy_of(event);
   // Before all is known no rules are made, so nobody waits for them.
   if (!policy || !state_.synced()) return state_.apply(std::move(event));
-  const auto items = policy_items(event);
+  const auto items = items_of(event);
   items_ += items;
-  waiting_[policy->ns].push_back({++told_, items, std::move(event)});
+  auto& queue = waiting_[policy->ns];
+  // The number stays: who waits for the version before waits for this one.
+  if (!queue.empty() && policy_of(queue.back().event) == policy) {
+    items_ -= std::exchange(queue.back().items, items);
+    queue.back().event = std::move(event);
+  } else {
+    queue.push_back({++told_, items, std::move(event)});
+  }
 }
 
 // What the policy was costs, too: its rules are to be taken away.
@@ -64,7 +70,13 @@ void Intake::take(Queue& queue) {
   queue.pop_front();
 }
 
+void Intake::take_all() {
+  for (auto& [ns, queue] : waiting_)
+    while (!queue.empty()) take(queue);
+}
+
 void Intake::advance(bool busy, Clock::time_point now) {
+  if (items_ > kMostItems) take_all();
   for (auto& [ns, queue] : waiting_) {
     std::size_t taken = 0;
     while (!queue.empty() && (taken += cost(queue.front())) <= kFewItems) take(queue);

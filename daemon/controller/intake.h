@@ -7,6 +7,8 @@
 //   is in force before that one goes. A namespace has its own policies alone to wait for.
 // - A list is all that there is of its kind, so it goes at once, and what waited of that kind is over. So the
 //   first rules of all are made of all policies.
+// - Of what waits last in a namespace the newest version counts alone. Where very much waits all goes at
+//   once: what waits takes memory, and the state has each policy once.
 // - A policy that waits is not in force. A pod must not come up without it: an ADD waits until those of the
 //   pod's namespace that were told before it are in the state.
 #pragma once
@@ -23,14 +25,13 @@
 
 namespace sluice::controller {
 
-// What the cost of a policy goes by: its rules, peers, exceptions and ports. 0: the event is of no policy.
-[[nodiscard]] std::size_t policy_items(const Event& event);
-
 class Intake {
  public:
   using Clock = std::chrono::steady_clock;
-  // As many items of a namespace cost little in one turn.
+  // The cost of a policy goes by its items: rules, peers, exceptions and ports. As many items of a namespace
+  // cost little in one turn.
   static constexpr std::size_t kFewItems = 2000;
+  static constexpr std::size_t kMostItems = 500'000;  // that wait
   // A large policy waits no longer than this for a turn in which nothing else is to be done.
   static constexpr Clock::duration kPatience = std::chrono::milliseconds(100);
 
@@ -41,7 +42,6 @@ class Intake {
   void advance(bool busy, Clock::time_point now);
 
   [[nodiscard]] bool waiting() const { return !waiting_.empty(); }
-  [[nodiscard]] std::size_t items() const { return items_; }  // that wait
   // The number of the last of the namespace's policies that wait; 0: none waits.
   [[nodiscard]] std::uint64_t last_of(const std::string& ns) const;
   // Whether one of them waits with this number or a lower one.
@@ -57,6 +57,7 @@ class Intake {
 
   [[nodiscard]] std::size_t cost(const Waiting& next) const;
   void take(Queue& queue);
+  void take_all();
 
   ClusterState& state_;
   std::map<std::string, Queue> waiting_;  // policies, by namespace; none is empty

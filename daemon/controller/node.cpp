@@ -100,7 +100,7 @@ void Controller::reconcile_node() {
   using Remotes = std::vector<datapath::NodeConfig::Remote>;
   auto others =
       other_nodes(state_.nodes(), options_.node_name, config.node_addresses, state_.service_ranges(),
-                  node_config_ ? node_config_->remotes : Remotes{}, *ranges_of_nodes_);
+                  node_config_ ? node_config_->remotes : Remotes{}, *ranges_of_nodes_, config.former_pods);
   config.remotes = std::move(others.remotes);
   for (const auto& refused : others.refused)
     if (std::ranges::find(node_addresses_refused_, refused) == node_addresses_refused_.end())

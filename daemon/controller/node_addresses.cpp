@@ -32,13 +32,44 @@ class GivenRanges {
   std::map<Address, std::pair<Prefix, std::string>> ranges_;  // none overlaps another
 };
 
+bool has_range(const model::Node& node, const Prefix& range) {
+  return std::ranges::find(node.pod_cidrs, range) != node.pod_cidrs.end();
+}
+
+// In which range of pods an address is.
+class PodRanges {
+ public:
+  PodRanges(const std::map<std::string, model::Node>& nodes, const FormerRanges& former) {
+    for (const auto& [name, node] : nodes)
+      for (const auto& range : node.pod_cidrs) add(range, "podCIDR", name);
+    for (const auto& [name, ranges] : former)
+      for (const auto& range : ranges) add(range, "former podCIDR", name);
+  }
+  [[nodiscard]] std::optional<std::string> told(const Address& address) const {
+    for (const auto bits : lengths_)
+      if (const auto found = ranges_.find(Prefix(address, bits)); found != ranges_.end())
+        return fmt::format("it is in the {} {} of Node {}", found->second.first, found->first.to_string(),
+                           found->second.second);
+    return std::nullopt;
+  }
+
+ private:
+  void add(const Prefix& range, const char* what, const std::string& node) {
+    ranges_.emplace(range, std::pair(what, node));
+    lengths_.insert(range.bits());
+  }
+
+  std::map<Prefix, std::pair<const char*, std::string>> ranges_;
+  std::set<unsigned> lengths_;
+};
+
 // Once all have what they have now.
 void add_former(datapath::NodeConfig::Remote& remote, const std::set<Prefix>& had, const model::Node& node,
                 const std::vector<Prefix>& service_ranges, GivenRanges& given) {
   for (const auto& range : had) {
     const auto of_services = [&](const Prefix& each) { return GivenRanges::overlap(each, range); };
-    if (std::ranges::find(node.pod_cidrs, range) == node.pod_cidrs.end() &&
-        std::ranges::none_of(service_ranges, of_services) && !given.give(range, remote.name))
+    if (!has_range(node, range) && std::ranges::none_of(service_ranges, of_services) &&
+        !given.give(range, remote.name))
       remote.pod_cidrs.push_back(range);
   }
 }
@@ -47,7 +78,8 @@ void add_former(datapath::NodeConfig::Remote& remote, const std::set<Prefix>& ha
 
 OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                        const std::vector<Address>& addresses, const std::vector<Prefix>& service_ranges,
-                       const std::vector<datapath::NodeConfig::Remote>& before, const FormerRanges& former) {
+                       const std::vector<datapath::NodeConfig::Remote>& before, const FormerRanges& former,
+                       const std::vector<Address>& former_pods) {
   std::map<Address, std::string> owners;  // of each address, the node that has it
   for (const auto& address : addresses) owners.emplace(address, own);
   for (const auto& remote : before) {
@@ -60,17 +92,10 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
   for (const auto& [name, node] : nodes)
     for (const auto& address : node.addresses) owners.emplace(address, name);
 
-  std::map<Prefix, std::string> ranges;  // podCIDRs, and whose they are
-  std::set<unsigned> lengths;
-  for (const auto& [name, node] : nodes)
-    for (const auto& range : node.pod_cidrs) {
-      ranges.emplace(range, name);
-      lengths.insert(range.bits());
-    }
+  const PodRanges ranges(nodes, former);
   const auto why_not = [&](const std::string& name, const Address& address) -> std::optional<std::string> {
-    for (const auto bits : lengths)
-      if (const auto range = ranges.find(Prefix(address, bits)); range != ranges.end())
-        return fmt::format("it is in the podCIDR {} of Node {}", range->first.to_string(), range->second);
+    if (auto told = ranges.told(address)) return told;
+    if (std::ranges::find(former_pods, address) != former_pods.end()) return "a pod of this node has it";
     for (const auto& range : service_ranges)
       if (range.contains(address)) return "it is in the ServiceCIDR " + range.to_string();
     if (const auto& owner = owners.at(address); owner != name) return fmt::format("Node {} has it", owner);
@@ -83,8 +108,7 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
   for (const auto& remote : before)
     if (const auto node = nodes.find(remote.name); node != nodes.end() && remote.name != own)
       for (const auto& range : remote.pod_cidrs)
-        if (std::ranges::find(node->second.pod_cidrs, range) != node->second.pod_cidrs.end() &&
-            !given.give(range, remote.name))
+        if (has_range(node->second, range) && !given.give(range, remote.name))
           kept.emplace(remote.name, range);
   OtherNodes others;
   for (const auto& [name, node] : nodes) {
@@ -112,6 +136,34 @@ OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const st
     if (const auto had = former.find(remote.name); had != former.end())
       add_former(remote, had->second, nodes.at(remote.name), service_ranges, given);
   return others;
+}
+
+FormerRanges ranges_by_end(const std::vector<std::pair<Prefix, Address>>& ranges,
+                           const std::map<std::string, model::Node>& nodes, const std::string& own) {
+  std::map<Address, std::set<std::string>> named_by;
+  for (const auto& [name, node] : nodes)
+    for (const auto& address : node.addresses) named_by[address].insert(name);
+  FormerRanges found;
+  for (const auto& [range, end] : ranges)
+    if (const auto named = named_by.find(end);
+        named != named_by.end() && named->second.size() == 1 && *named->second.begin() != own)
+      found[*named->second.begin()].insert(range);
+  return found;
+}
+
+std::vector<Prefix> ranges_of_pods(const std::map<std::string, model::Node>& nodes,
+                                   const std::optional<datapath::NodeConfig>& config) {
+  std::vector<Prefix> ranges;
+  for (const auto& [name, node] : nodes)
+    ranges.insert(ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());
+  if (!config) return ranges;
+  for (const auto& address : config->former_pods) ranges.push_back(Prefix::host(address));
+  for (const auto& remote : config->remotes) {
+    const auto node = nodes.find(remote.name);
+    for (const auto& range : remote.pod_cidrs)
+      if (node == nodes.end() || !has_range(node->second, range)) ranges.push_back(range);
+  }
+  return ranges;
 }
 
 std::string why_unusable(const std::vector<Prefix>& pod_cidrs, const std::vector<std::string>& underlay,

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/netlink.h"
@@ -24,12 +26,23 @@ struct OtherNodes {
 
 // `own` is this node, whose `addresses` are those of its interfaces. `service_ranges` are the ServiceCIDRs.
 // Of two nodes with one address or with podCIDRs that overlap the one has it that had it `before`, else the
-// first by name; this node before all, and every podCIDR of now before the `former` ones.
+// first by name; this node before all, and every podCIDR of now before the `former` ones. No node has the
+// address of a pod: none of a podCIDR, of a former one, or of `former_pods`, which are this node's.
 [[nodiscard]] OtherNodes other_nodes(const std::map<std::string, model::Node>& nodes, const std::string& own,
                                      const std::vector<Address>& addresses,
                                      const std::vector<Prefix>& service_ranges,
                                      const std::vector<datapath::NodeConfig::Remote>& before,
-                                     const FormerRanges& former);
+                                     const FormerRanges& former, const std::vector<Address>& former_pods);
+
+// Whose the ranges are that a daemon before this one led to these ends of tunnels. A range is nobody's where
+// not exactly one node names the end: a kubelet could name another node's.
+[[nodiscard]] FormerRanges ranges_by_end(const std::vector<std::pair<Prefix, Address>>& ranges,
+                                         const std::map<std::string, model::Node>& nodes,
+                                         const std::string& own);
+
+// Where pods have addresses: the podCIDRs of all nodes, former ones, and this node's pods of before.
+[[nodiscard]] std::vector<Prefix> ranges_of_pods(const std::map<std::string, model::Node>& nodes,
+                                                 const std::optional<datapath::NodeConfig>& config);
 
 // Why the node cannot work with these interfaces to other nodes (or the one that was `named`), with the
 // remedy; "": it can.

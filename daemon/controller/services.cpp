@@ -62,8 +62,8 @@ service::Surroundings Controller::surroundings() const {
   around.api_servers = options_.api_servers;
   around.service_ranges = state_.service_ranges();
   around.reserved.insert(around.reserved.end(), ephemeral_ports_.begin(), ephemeral_ports_.end());
+  around.pod_ranges = ranges_of_pods(state_.nodes(), node_config_);
   for (const auto& [name, node] : state_.nodes()) {
-    around.pod_ranges.insert(around.pod_ranges.end(), node.pod_cidrs.begin(), node.pod_cidrs.end());
     if (name == options_.node_name) continue;
     around.other_nodes.insert(node.addresses.begin(), node.addresses.end());
     around.other_nodes.insert(node.external_addresses.begin(), node.external_addresses.end());

@@ -83,15 +83,13 @@ Result<bool> NodeFiles::put_conflist() {
 Result<void> NodeFiles::heed_others(Look& look) {
   if (!options_.exclusive) {
     if (!brought_back_) {
-      const auto back = others_.bring_back();
-      if (!back) return tl::unexpected(back.error());
-      for (const auto& name : *back) spdlog::info("{} is back", source::ascii(name));
+      if (auto done = others_.bring_back(OtherConfigurations::Callers::kStay); !done) return done;
       brought_back_ = true;
     }
     const auto first = others_.before_ours();
     if (!first) return tl::unexpected(first.error());
     if (!first->empty())
-      look.problem = fmt::format(
+      return failure(
           "{}/{} stands before {}, so the runtime gives pods that network and not Sluice's: remove it, or "
           "set the chart value cni.exclusive, by which it is put aside",
           options_.net_dir, *first, kConflist);
@@ -116,47 +114,54 @@ Look NodeFiles::put_back() {
       look.found.push_back(path + " is missing or not as Sluice wrote it");
     return done.has_value();
   };
-  if (const auto done = heed_others(look); !done) failed(done.error());
-  if (note(put_binaries(), options_.bin_dir + "/" + kPlugin) &&
-      note(put_conflist(), options_.net_dir + "/" + kConflist))
-    placed_ = true;
+  const bool ours = note(put_binaries(), options_.bin_dir + "/" + kPlugin) &&
+                    note(put_conflist(), options_.net_dir + "/" + kConflist);
+  if (ours) placed_ = true;
+  // A node keeps the network that it has until it can have Sluice's.
+  if (ours || !options_.exclusive)
+    if (const auto done = heed_others(look); !done) failed(done.error());
   look.problem = source::ascii(look.problem);
   for (auto& each : look.found) each = source::ascii(each);
   return look;
 }
 
 Result<std::vector<std::string>> remove_node_files(const std::string& bin_dir, const std::string& net_dir) {
-  std::vector<std::string> removed;
-  const auto take = [&](const std::string& folder, const std::string& name) -> Result<void> {
+  std::vector<std::string> removed, problems;
+  const auto worked = [&](const auto& done) {
+    if (!done) problems.push_back(done.error().message);
+    return done.has_value();
+  };
+  const auto take = [&](const std::string& folder, const std::string& name) {
     const auto taken = take_away(folder, name);
-    if (!taken) return tl::unexpected(taken.error());
-    if (*taken) removed.push_back(folder + "/" + name);
-    return {};
+    if (taken && *taken) removed.push_back(folder + "/" + name);
+    return worked(taken);
   };
   const auto list =
       content_of(net_dir + "/" + kConflist, kConfigurationMost).and_then([](const std::string& text) {
         return parse_own_list(text);
       });
   // The list first: the runtime must not call a binary that is gone.
-  if (auto done = take(net_dir, kConflist); !done) return tl::unexpected(done.error());
-  if (const auto added = list ? added_types(*list) : std::vector<std::string>(); !added.empty())
+  const bool list_is_gone = take(net_dir, kConflist);
+  if (const auto added = list ? added_types(*list) : std::vector<std::string>();
+      list_is_gone && !added.empty())
     spdlog::warn("{} were in {} by others: they are to add themselves to the next network's list",
                  source::ascii(joined(added)), kConflist);
   const OtherConfigurations others(net_dir);
-  const auto back = others.bring_back();
-  if (!back) return tl::unexpected(back.error());
-  for (const auto& name : *back) spdlog::info("{}/{} is back", net_dir, source::ascii(name));
+  worked(others.bring_back(OtherConfigurations::Callers::kMakeRoom));
   if (const auto calling = others.leading_to_sluice(); calling && !calling->empty())
     spdlog::warn("{} in {} still call Sluice: remove them, or let their owners write them anew",
                  source::ascii(joined(*calling)), net_dir);
+  worked(take_interrupted(bin_dir, kLoopback));
   // Ours only while it is a copy of ours: the node may have got its own meanwhile.
-  if (auto done = take_interrupted(bin_dir, kLoopback); !done) return tl::unexpected(done.error());
   const auto ours = content_of(bin_dir + "/" + kPlugin, kBinaryMost);
   const auto loopback = content_of(bin_dir + "/" + kLoopback, kBinaryMost);
-  if (ours && loopback && !ours->empty() && *ours == *loopback)
-    if (auto done = take(bin_dir, kLoopback); !done) return tl::unexpected(done.error());
-  if (auto done = take(bin_dir, kPlugin); !done) return tl::unexpected(done.error());
-  return removed;
+  const bool is_copy = ours && loopback && !ours->empty() && *ours == *loopback;
+  const bool copy_is_gone = !is_copy || take(bin_dir, kLoopback);
+  // By the plugin the copy is known when this is tried again.
+  if (list_is_gone && copy_is_gone) take(bin_dir, kPlugin);
+  if (problems.empty()) return removed;
+  for (const auto& path : removed) spdlog::info("removed {}", path);
+  return failure("{}", source::ascii(fmt::format("{}", fmt::join(problems, "; "))));
 }
 
 }  // namespace sluice::install

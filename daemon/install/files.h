@@ -19,7 +19,7 @@ struct Options {
   std::string conflist;  // as it has to be on the node; empty: somebody else sees to all of this
   std::string plugin = "/opt/sluice/bin/sluice-cni";
   std::string bin_dir, net_dir;  // the node's folders that the runtime reads
-  bool exclusive = true;         // others' configurations are put aside
+  bool exclusive = true;         // others' configurations are put aside, once Sluice's is there
 };
 
 struct Look {
@@ -50,7 +50,8 @@ class NodeFiles {
   bool placed_ = false;                // all was there once
 };
 
-// Others' configurations come back. Tells what was removed.
+// Others' configurations come back. Tells what was removed. What fails keeps nothing else from going, and the
+// error tells all of it; but for the plugin, which stays while something that needs it is there.
 [[nodiscard]] Result<std::vector<std::string>> remove_node_files(const std::string& bin_dir,
                                                                  const std::string& net_dir);
 

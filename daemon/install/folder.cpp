@@ -19,7 +19,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string temporary_prefix(const std::string& name) { return "." + name + "."; }
+std::string temporary_prefix(const std::string& name) { return "." + name; }
+
+// One process writes one at a time.
+std::string temporary_suffix() { return fmt::format(".{}", getpid()); }
 
 Result<bool> unlink_if_there(const std::string& path) {
   if (unlink(path.c_str()) == 0) return true;
@@ -55,7 +58,7 @@ Result<std::string> content_of(const std::string& path, std::size_t most) {
 
 Result<void> write_whole(const std::string& folder, const std::string& name, std::string_view content,
                          mode_t mode) {
-  const auto temporary = fmt::format("{}/{}{}", folder, temporary_prefix(name), getpid());
+  const auto temporary = folder + "/" + temporary_prefix(name) + temporary_suffix();
   Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd) return failure_errno(errno, "create " + temporary);
   Guard remove([&] { unlink(temporary.c_str()); });
@@ -72,13 +75,17 @@ Result<void> write_whole(const std::string& folder, const std::string& name, std
   return {};
 }
 
+bool is_unfinished(std::string_view name) {
+  return name.starts_with('.') && name.ends_with(temporary_suffix());
+}
+
 Result<bool> take_interrupted(const std::string& folder, const std::string& name) {
   const auto names = files_in(folder, true);
   if (!names) return tl::unexpected(names.error());
   const auto prefix = folder + "/";
   bool some = false;
   for (const auto& each : *names) {
-    if (!each.starts_with(temporary_prefix(name))) continue;
+    if (!each.starts_with(temporary_prefix(name) + ".")) continue;
     auto taken = unlink_if_there(prefix + each);
     if (!taken) return taken;
     some = true;

@@ -32,6 +32,9 @@ enum class Kind { kNothing, kFile, kLink, kOther };
 [[nodiscard]] Result<void> write_whole(const std::string& folder, const std::string& name,
                                        std::string_view content, mode_t mode);
 
+// Is it the name of a file that write_whole() in this process has not finished?
+[[nodiscard]] bool is_unfinished(std::string_view name);
+
 // What write_whole() was interrupted in goes. True: there was something.
 [[nodiscard]] Result<bool> take_interrupted(const std::string& folder, const std::string& name);
 // That, and the file. True: the file was there.

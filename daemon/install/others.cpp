@@ -24,14 +24,17 @@ bool is_read_by_the_runtime(const std::string& name) {
 
 }  // namespace
 
+bool OtherConfigurations::calls_sluice(const std::string& name) const {
+  const auto text = content_of(path(name), kConfigurationMost);
+  const auto configuration = text ? parse_configuration(*text) : tl::unexpected(text.error());
+  return configuration && leads_to_sluice(*configuration);
+}
+
 Result<std::vector<std::string>> OtherConfigurations::select(bool lead_to_sluice) const {
   auto names = files_in(folder_, true);
   if (!names) return names;
   std::erase_if(*names, [&](const std::string& name) {
-    if (name == kConflist || !is_read_by_the_runtime(name)) return true;
-    const auto text = content_of(path(name), kConfigurationMost);
-    const auto configuration = text ? parse_configuration(*text) : tl::unexpected(text.error());
-    return (configuration && leads_to_sluice(*configuration)) != lead_to_sluice;
+    return name == kConflist || !is_read_by_the_runtime(name) || calls_sluice(name) != lead_to_sluice;
   });
   return names;
 }
@@ -63,26 +66,29 @@ Result<std::string> OtherConfigurations::before_ours() const {
 
 Result<std::vector<std::string>> OtherConfigurations::leading_to_sluice() const { return select(true); }
 
-Result<std::vector<std::string>> OtherConfigurations::bring_back() const {
-  auto names = files_in(folder_, true);
-  if (!names) return names;
-  std::vector<std::string> back;
+Result<void> OtherConfigurations::bring_back(Callers callers) const {
+  const auto names = files_in(folder_, true);
+  if (!names) return tl::unexpected(names.error());
+  std::vector<std::string> problems;
+  const auto failed = [&](const std::string& what) {
+    if (errno != ENOENT) problems.push_back(failure_errno(errno, what).value().message);
+  };
   for (const auto& name : *names) {
     if (!name.ends_with(kAside) || name.size() == kAside.size()) continue;
     const auto original = name.substr(0, name.size() - kAside.size());
+    const bool calls = calls_sluice(original);
+    if (calls && callers == Callers::kStay) continue;
     // What its owner has written meanwhile is newer.
-    if (kind_of(path(original)) != Kind::kNothing) {
-      if (unlink(path(name).c_str()) != 0 && errno != ENOENT)
-        return failure_errno(errno, "remove " + path(name));
-      continue;
+    if (!calls && kind_of(path(original)) != Kind::kNothing) {
+      if (unlink(path(name).c_str()) != 0) failed("remove " + path(name));
+    } else if (rename(path(name).c_str(), path(original).c_str()) != 0) {
+      failed("rename " + path(name));
+    } else {
+      spdlog::info("{} is back", source::ascii(path(original)));
     }
-    if (rename(path(name).c_str(), path(original).c_str()) != 0) {
-      if (errno == ENOENT) continue;
-      return failure_errno(errno, "rename " + path(name));
-    }
-    back.push_back(original);
   }
-  return back;
+  if (problems.empty()) return {};
+  return failure("{}", fmt::join(problems, "; "));
 }
 
 }  // namespace sluice::install

@@ -19,13 +19,20 @@ class OtherConfigurations {
   [[nodiscard]] Result<std::vector<std::string>> put_aside();
   // The first by which the runtime would give pods another network than Sluice's; empty: there is none.
   [[nodiscard]] Result<std::string> before_ours() const;
-  // What was put aside gets its name back, unless somebody has written a newer one. Returns these names.
-  [[nodiscard]] Result<std::vector<std::string>> bring_back() const;
+  // What is done with a newer one that calls Sluice.
+  enum class Callers {
+    kStay,     // what was put aside waits
+    kMakeRoom  // Sluice goes: they would lead nowhere
+  };
+  // What was put aside gets its name back, unless somebody has written a newer one for another network. One
+  // that fails keeps no other from it.
+  [[nodiscard]] Result<void> bring_back(Callers callers) const;
   // Those that call Sluice.
   [[nodiscard]] Result<std::vector<std::string>> leading_to_sluice() const;
 
  private:
   [[nodiscard]] Result<std::vector<std::string>> select(bool lead_to_sluice) const;
+  [[nodiscard]] bool calls_sluice(const std::string& name) const;
   [[nodiscard]] std::string path(const std::string& name) const { return folder_ + "/" + name; }
 
   std::string folder_;

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "daemon/install/folder.h"
+
 namespace sluice::install {
 
 Result<std::unique_ptr<FolderWatch>> FolderWatch::start(const std::vector<std::string>& folders,
@@ -45,14 +47,23 @@ bool FolderWatch::wait(bool for_events, int milliseconds) const {
   return fds[0].revents == 0;
 }
 
+// Which file it is, a look tells. An event without a name is about a folder, or tells that some are lost.
+bool FolderWatch::take_events() const {
+  bool counts = false;
+  alignas(inotify_event) std::array<char, 4096> buffer;
+  for (ssize_t size = 0; (size = read(events_.get(), buffer.data(), buffer.size())) > 0;)
+    for (const char* at = buffer.data(); at < buffer.data() + size;) {
+      const auto* event = reinterpret_cast<const inotify_event*>(at);
+      counts |= event->len == 0 || !is_unfinished(event->name);
+      at += sizeof(inotify_event) + event->len;
+    }
+  return counts;
+}
+
 void FolderWatch::work() const {
   constexpr int kPauseMs = 1000;
   while (wait(true, -1)) {
-    // Which file, a look tells.
-    alignas(inotify_event) std::array<char, 4096> buffer;
-    while (read(events_.get(), buffer.data(), buffer.size()) > 0) {
-    }
-    changed_();
+    if (take_events()) changed_();
     if (!wait(false, kPauseMs)) return;
   }
 }

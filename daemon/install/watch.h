@@ -13,7 +13,8 @@
 namespace sluice::install {
 
 // Tells, from a thread of its own, that something has changed in one of the folders. It does so at most once
-// a second: where two programs undo each other's changes, they do not do it all the time.
+// a second: where two programs undo each other's changes, they do not do it all the time. What this process
+// could not write to the end counts not: on a full disk it would wake itself for ever.
 class FolderWatch {
  public:
   [[nodiscard]] static Result<std::unique_ptr<FolderWatch>> start(const std::vector<std::string>& folders,
@@ -25,6 +26,8 @@ class FolderWatch {
  private:
   FolderWatch(Fd events, Fd stop, std::function<void()> changed);
   void work() const;
+  // True: one of the events that there are counts.
+  [[nodiscard]] bool take_events() const;
   // False: the watch ends.
   [[nodiscard]] bool wait(bool for_events, int milliseconds) const;
 

@@ -43,6 +43,7 @@ BlockIndex::Cost BlockIndex::change(const AtomSet& removed, const AtomSet& added
   std::ranges::merge(removed, added, std::back_inserter(change.lists));
   for (const AtomId list : change.lists) change.is_new.push_back(std::ranges::binary_search(added, list));
   change.mentions = mentions_of(change.lists, atoms);
+  const auto changed_before = changed_.size();
 
   static_cast<void>(name_all(change, false, kMinusOne, kAll, kAll));
   const auto named = name_all(change, true, 1, kAll, most.prefixes);
@@ -51,13 +52,15 @@ BlockIndex::Cost BlockIndex::change(const AtomSet& removed, const AtomSet& added
     for (const bool is_v4 : {false, true}) walk(change, is_v4, most.memberships);
     cost.memberships = std::max(change.of_new, cost_.memberships + change.more - change.less);
   }
-  if (cost.prefixes <= most.prefixes && cost.memberships <= most.memberships) {
+  const bool fits = cost.prefixes <= most.prefixes && cost.memberships <= most.memberships;
+  if (fits) {
     commit(change);
   } else {
     static_cast<void>(name_all(change, true, kMinusOne, named, kAll));
     static_cast<void>(name_all(change, false, 1, kAll, kAll));
   }
   remove_unnamed(change);
+  if (!fits) changed_.resize(changed_before);  // the rest were new, and are gone
   forget_unused();
   return cost;
 }

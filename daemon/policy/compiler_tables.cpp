@@ -98,11 +98,11 @@ AtomsByNamespace Compiler::State::atoms_by_namespace() const {
 
 bool Compiler::State::add_rows(const NamespaceOfTable& by_table, Ruleset& ruleset) {
   const ClassIndex& index = peers.index();
-  const auto charges = [&] { return RowCharges(by_table, atoms_by_namespace(), index); };
+  const auto charges = [&] { return RowCharges(by_table, tables, atoms_by_namespace(), index); };
   std::uint64_t admissions = 0;
   for (const auto& [table, ns] : by_table) admissions += tables.admissions(table, index);
   if (admissions > limits.admissions &&
-      policies.exceeds(charges().admissions(tables), limits.admissions, "admissions of classes of peers"))
+      policies.exceeds(charges().admissions(), limits.admissions, "admissions of classes of peers"))
     return false;
   for (const auto& [table, ns] : by_table) tables.add_rows(table, index, ruleset.rows);
   return ruleset.rows.size() <= limits.rows ||

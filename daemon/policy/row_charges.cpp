@@ -9,9 +9,10 @@ namespace sluice::policy {
 
 namespace {
 
-// Kinds of peers that one table weighs as much as. With 8 a namespace of 60 tables and 480 kinds is charged
-// for half of what there is room for at most because of a lighter one.
-constexpr std::uint64_t kWeightOfTable = 8;
+// Kinds of peers that one page of a table, which is a row for each of them, weighs as much as. With 8 a
+// namespace of 60 pages and 480 kinds is charged for half of what there is room for at most because of a
+// lighter one.
+constexpr std::uint64_t kWeightOfPage = 8;
 
 const std::vector<std::uint32_t>* classes_with(AtomId atom, const ClassIndex& index) {
   const auto found = index.with_atom.find(atom);
@@ -40,11 +41,11 @@ std::uint64_t kinds_of(const AtomSet& atoms, const ClassIndex& index) {
 
 }  // namespace
 
-RowCharges::RowCharges(const NamespaceOfTable& by_table, const AtomsByNamespace& atoms,
+RowCharges::RowCharges(const NamespaceOfTable& by_table, const Tables& tables, const AtomsByNamespace& atoms,
                        const ClassIndex& index)
-    : by_table_(by_table), index_(index) {
+    : by_table_(by_table), tables_(tables), index_(index) {
   std::map<std::string_view, std::uint64_t> weights;
-  for (const auto& [table, ns] : by_table) weights[ns] += kWeightOfTable;
+  for (const auto& [table, ns] : by_table) weights[ns] += kWeightOfPage * tables.pages(table);
   for (const auto& [ns, of_ns] : atoms) weights[ns] += kinds_of(of_ns, index);
   for (const auto& [ns, weight] : weights) names_.push_back(ns);
   std::ranges::stable_sort(names_, {}, [&](std::string_view ns) { return weights.at(ns); });
@@ -58,21 +59,22 @@ RowCharges::RowCharges(const NamespaceOfTable& by_table, const AtomsByNamespace&
   }
 }
 
-Usage RowCharges::admissions(const Tables& tables) const {
-  // Many tables may have entries for the same peers: their classes are looked at once.
-  std::map<std::pair<AtomId, AtomId>, ByRank> classes_of_peers;
+Usage RowCharges::admissions() const {
+  // Many tables may have entries for the same peers: their classes are looked at once. Most peers are told
+  // apart by few namespaces: what is kept of them is the ranks that there are and the number of classes.
+  std::map<std::pair<AtomId, AtomId>, std::vector<std::pair<std::size_t, std::uint64_t>>> classes_of_peers;
   ByRank charged(names_.size());
   for (const auto& [table, ns] : by_table_) {
     const std::size_t owner = rank_.at(ns);
-    const std::uint64_t pages = tables.pages(table);
-    for (const auto& entry : tables.table(table).entries) {
-      const auto [classes, is_new] =
-          classes_of_peers.try_emplace({entry.peer, entry.named_port}, ByRank(names_.size()));
-      if (is_new)
-        for (const std::uint32_t peer_class : classes_of(entry, index_))
-          ++classes->second[heaviest_of(peer_class)];
-      for (std::size_t rank = 0; rank < names_.size(); ++rank)
-        charged[std::max(rank, owner)] += pages * classes->second[rank];
+    const std::uint64_t pages = tables_.pages(table);
+    for (const auto& entry : tables_.table(table).entries) {
+      const auto [classes, is_new] = classes_of_peers.try_emplace({entry.peer, entry.named_port});
+      if (is_new) {
+        std::map<std::size_t, std::uint64_t> by_rank;
+        for (const std::uint32_t peer_class : classes_of(entry, index_)) ++by_rank[heaviest_of(peer_class)];
+        classes->second.assign(by_rank.begin(), by_rank.end());
+      }
+      for (const auto& [rank, count] : classes->second) charged[std::max(rank, owner)] += pages * count;
     }
   }
   return usage(charged);

@@ -23,9 +23,10 @@ using NamespaceOfTable = std::map<std::uint32_t, std::string_view>;
 class RowCharges {
  public:
   // `atoms`: what the rules of each namespace say of peers.
-  RowCharges(const NamespaceOfTable& by_table, const AtomsByNamespace& atoms, const ClassIndex& index);
+  RowCharges(const NamespaceOfTable& by_table, const Tables& tables, const AtomsByNamespace& atoms,
+             const ClassIndex& index);
 
-  [[nodiscard]] Usage admissions(const Tables& tables) const;
+  [[nodiscard]] Usage admissions() const;
   [[nodiscard]] Usage rows(const std::map<RowKey, Row>& rows) const;
 
  private:
@@ -35,6 +36,7 @@ class RowCharges {
   [[nodiscard]] Usage usage(const ByRank& charged) const;
 
   const NamespaceOfTable& by_table_;
+  const Tables& tables_;
   const ClassIndex& index_;
   std::vector<std::string_view> names_;  // by rank: by weight, the lightest first
   std::map<std::string_view, std::size_t> rank_;

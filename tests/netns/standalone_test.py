@@ -337,16 +337,6 @@ class NodeTest(sluice_test.SluiceTest):
         self.node.pods.pop("x/lost")
         self.node.remove("pod-x-lost")
 
-    def test_status_tells_whether_add_would_work(self):
-        self.node.cni("STATUS")
-        self.node.kill_daemon()
-        try:
-            with self.assertRaises(CniError) as caught:
-                self.node.cni("STATUS")
-            self.assertEqual(caught.exception.code, 50)
-        finally:
-            self.node.start_daemon()
-
 
 class ClsactTest(sluice_test.SluiceTest):
     """The same chain by clsact, as on kernels before 6.6."""

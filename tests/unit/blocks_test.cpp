@@ -194,5 +194,31 @@ TEST(BlockIndex, AChangeVisitsWhatItChangesAlone) {
   EXPECT_EQ(seen, before);
 }
 
+TEST(BlockIndex, ChangesThatAreTooMuchLeaveNothingToVisit) {
+  Atoms atoms(kEveryone + 1);
+  BlockIndex index;
+  const AtomId first = number({{cidr("0.0.0.0/0"), {cidr("10.0.0.0/8")}}}, atoms);
+  const AtomId second = number({{cidr("192.0.2.0/24"), {}}}, atoms);
+  const AtomId more = number({{cidr("198.51.100.0/24"), {}}, {cidr("::/0"), {cidr("fd00::/8")}}}, atoms);
+  std::vector<Prefix> visited;
+  const auto visit = [&](const Prefix& prefix, const std::uint32_t*) { visited.push_back(prefix); };
+  static_cast<void>(index.change({}, {first}, atoms, kNoLimit));
+  index.for_each_changed(visit);
+  visited.clear();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_GT(index.change({first}, {more}, atoms, {2, 100}).prefixes, 2U);
+    EXPECT_GT(index.change({}, {more}, atoms, {100, 2}).memberships, 2U);
+  }
+  index.for_each_changed(visit);
+  EXPECT_EQ(visited, std::vector<Prefix>());
+
+  // What changed before them is visited all the same.
+  static_cast<void>(index.change({}, {second}, atoms, kNoLimit));
+  static_cast<void>(index.change({second}, {}, atoms, kNoLimit));
+  static_cast<void>(index.change({}, {second}, atoms, {100, 2}));
+  index.for_each_changed(visit);
+  EXPECT_EQ(visited, std::vector{cidr("192.0.2.0/24")});
+}
+
 }  // namespace
 }  // namespace sluice::policy

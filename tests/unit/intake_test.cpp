@@ -63,7 +63,6 @@ TEST_F(IntakeTest, LargePoliciesGoOneATurnAndSmallOnesOfOthersAtOnce) {
   EXPECT_TRUE(intake_.waiting());
   EXPECT_EQ(turn(), (Names{"evil/large2"}));
   EXPECT_FALSE(intake_.waiting());
-  EXPECT_EQ(intake_.items(), 0u);
 }
 
 TEST_F(IntakeTest, ALargePolicyDoesNotWaitForEver) {
@@ -140,7 +139,6 @@ TEST_F(IntakeTest, AListGoesAtOnceAndEndsWhatWaited) {
   intake_.add(std::move(list));
   EXPECT_EQ(turn(true), (Names{"evil/large", "evil/other"}));
   EXPECT_FALSE(intake_.waiting());
-  EXPECT_EQ(intake_.items(), 0u);
   EXPECT_FALSE(knows("evil/gone"));
   // A list of another kind says nothing of policies.
   tell(policy("evil", "late", kMany));
@@ -158,12 +156,39 @@ TEST(Intake, BeforeAllIsKnownNothingWaits) {
   EXPECT_EQ(state.cluster().policies.size(), 1u);
 }
 
-TEST(Intake, CountsWhatAPolicyHas) {
-  auto object = policy("shop", "p", 3);
-  object.ingress[0].peers[0].ip_block->except.resize(4);
-  EXPECT_EQ(policy_items(model::Object(object)), 1u + 1 + 3 + 1 + 4);
-  EXPECT_EQ(policy_items(model::Object(model::Pod())), 0u);
-  EXPECT_EQ(policy_items(model::ObjectKey{Kind::kNetworkPolicy, "shop", "p"}), 1u);
+// Of a policy that is written again and again.
+TEST_F(IntakeTest, OfWhatWaitsLastTheNewestVersionCounts) {
+  tell(policy("evil", "first", kMany));
+  tell(policy("evil", "large", kMany, 1));
+  const auto told = intake_.last_of("evil");
+  for (std::uint16_t version = 2; version < 100; ++version) tell(policy("evil", "large", kMany, version));
+  EXPECT_EQ(turn(), Names{"evil/first"});
+  EXPECT_TRUE(intake_.waits("evil", told)) << "who waits for the first version waits for the newest";
+  EXPECT_EQ(turn(), Names{"evil/large"});
+  EXPECT_FALSE(intake_.waiting());
+  const auto& known = *state_.cluster().policies.at("evil/large");
+  EXPECT_EQ(std::get<std::uint16_t>(known.ingress[0].ports[0].port), 99);
+  tell(policy("evil", "large", kMany, 100));
+  remove("evil", "large");
+  while (intake_.waiting()) turn();
+  EXPECT_FALSE(knows("evil/large"));
+}
+
+TEST_F(IntakeTest, WhereVeryMuchWaitsAllGoesAtOnce) {
+  const std::size_t policies = Intake::kMostItems / kMany;
+  for (std::size_t i = 0; i < policies - 1; ++i) tell(policy("evil", "p" + std::to_string(i), kMany));
+  EXPECT_EQ(turn(true), Names{});
+  for (std::size_t i = 0; i < 2; ++i) tell(policy("evil", "more" + std::to_string(i), kMany));
+  EXPECT_EQ(turn(true).size(), policies + 1);
+  EXPECT_FALSE(intake_.waiting());
+}
+
+TEST_F(IntakeTest, ExceptionsCostToo) {
+  auto object = policy("evil", "p", 1);
+  object.ingress[0].peers[0].ip_block->except.resize(kMany);
+  tell(std::move(object));
+  EXPECT_EQ(turn(true), Names{});
+  EXPECT_EQ(turn(), Names{"evil/p"});
 }
 
 }  // namespace

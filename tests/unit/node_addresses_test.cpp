@@ -22,13 +22,14 @@ model::Node node(const char* cidr, std::initializer_list<const char*> addresses)
 class OtherNodesTest : public testing::Test {
  protected:
   [[nodiscard]] OtherNodes told() const {
-    return other_nodes(nodes, "here", {ip("192.0.2.1")}, service_ranges, before, former);
+    return other_nodes(nodes, "here", {ip("192.0.2.1")}, service_ranges, before, former, former_pods);
   }
   std::map<std::string, model::Node> nodes{{"here", node("10.0.1.0/24", {"192.0.2.1"})},
                                            {"there", node("10.0.2.0/24", {"192.0.2.2"})}};
   std::vector<Prefix> service_ranges;
   std::vector<datapath::NodeConfig::Remote> before;
   FormerRanges former;
+  std::vector<Address> former_pods;
 };
 
 TEST_F(OtherNodesTest, AnAddressOfItsOwnIsBelieved) {
@@ -105,6 +106,49 @@ TEST_F(OtherNodesTest, AFormerPodCidrIsTheNodesWhileItIsNobodyElses) {
   nodes["there"] = node("10.0.2.0/24", {"192.0.2.2"});
   nodes["there"].pod_cidrs.clear();
   EXPECT_EQ(told().remotes.at(0).pod_cidrs.size(), 2U) << "made anew, it has none for a moment";
+}
+
+TEST_F(OtherNodesTest, AFormerPodsAddressIsNoNodes) {
+  former = {{"there", {*Prefix::parse("10.0.2.0/24"), *Prefix::parse("10.0.9.0/24")}}};
+  former_pods = {ip("10.0.8.5")};
+  nodes["evil"] = node("10.0.3.0/24", {"10.0.9.7", "10.0.8.5", "10.0.2.7", "10.0.8.6", "192.0.2.3"});
+  EXPECT_THAT(told().remotes.at(0).addresses, ElementsAre(ip("10.0.8.6"), ip("192.0.2.3")));
+  EXPECT_THAT(
+      told().refused,
+      ElementsAre(
+          "Node evil: its InternalIP 10.0.9.7 is ignored: it is in the former podCIDR 10.0.9.0/24 of Node "
+          "there",
+          "Node evil: its InternalIP 10.0.8.5 is ignored: a pod of this node has it",
+          "Node evil: its InternalIP 10.0.2.7 is ignored: it is in the podCIDR 10.0.2.0/24 of Node there"));
+  nodes.erase("there");
+  EXPECT_THAT(told().remotes.at(0).addresses, ElementsAre(ip("10.0.8.6"), ip("192.0.2.3")))
+      << "while its pods are there, also without the Node object";
+}
+
+TEST_F(OtherNodesTest, ARangeOfBeforeIsWhoseAloneNamesTheEndOfItsTunnel) {
+  const auto range = *Prefix::parse("10.0.9.0/24");
+  const auto found = [&](const char* end) { return ranges_by_end({{range, ip(end)}}, nodes, "here"); };
+  nodes["there"].addresses.push_back(ip("192.0.2.2"));  // twice
+  EXPECT_EQ(found("192.0.2.2"), (FormerRanges{{"there", {range}}}));
+  EXPECT_THAT(found("192.0.2.1"), IsEmpty()) << "it is this node's";
+  EXPECT_THAT(found("192.0.2.9"), IsEmpty()) << "nobody's";
+  nodes["evil"] = node("10.0.3.0/24", {"192.0.2.3", "192.0.2.2"});
+  EXPECT_THAT(found("192.0.2.2"), IsEmpty());
+}
+
+TEST_F(OtherNodesTest, PodsHaveAddressesOfFormerRangesToo) {
+  const auto own = *Prefix::parse("10.0.1.0/24");
+  const auto others = *Prefix::parse("10.0.2.0/24");
+  EXPECT_THAT(ranges_of_pods(nodes, std::nullopt), ElementsAre(own, others));
+  const auto formers = *Prefix::parse("10.0.9.0/24");
+  former = {{"there", {formers}}};
+  datapath::NodeConfig config;
+  config.former_pods = {ip("10.0.8.5")};
+  config.remotes = told().remotes;
+  const auto pod = Prefix::host(ip("10.0.8.5"));
+  EXPECT_THAT(ranges_of_pods(nodes, config), ElementsAre(own, others, pod, formers));
+  nodes.erase("there");
+  EXPECT_THAT(ranges_of_pods(nodes, config), ElementsAre(own, pod, others, formers)) << "not looked at again";
 }
 
 TEST(WhyUnusable, AnUplinkThatSluiceCannotReadOrWhoseSubnetPodsWouldTake) {

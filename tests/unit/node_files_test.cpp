@@ -4,15 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <set>
 
 #include "daemon/install/files.h"
-#include "daemon/install/watch.h"
 
 namespace sluice::install {
 namespace {
@@ -323,6 +320,55 @@ TEST_F(NodeFilesTest, WhatCannotBeWrittenIsAProblem) {
   EXPECT_EQ(types(), Types{"sluice-cni"});
 }
 
+TEST_F(NodeFilesTest, OthersStayUntilOursIsThere) {
+  for (const auto& taken : {std::string("bin/sluice-cni"), std::string("net/") + kName}) {
+    fs::remove(home_ + "/" + taken);
+    fs::create_directory(home_ + "/" + taken);
+    write("net/00-other.conf", R"({"type":"bridge"})");
+    NodeFiles files(options_);
+    EXPECT_NE(files.put_back().problem, "") << taken;
+    EXPECT_TRUE(fs::exists(home_ + "/net/00-other.conf")) << taken;
+    fs::remove(home_ + "/" + taken);
+    expect_quiet(files.put_back());
+    EXPECT_EQ(names("net"), (Names{"00-other.conf.before-sluice", kName}));
+  }
+}
+
+TEST_F(NodeFilesTest, AnOriginalOutlivesWhatCallsSluiceUnderItsName) {
+  const std::string original = R"({"type":"multus","delegates":[{"type":"flannel"}]})";
+  write("net/00-multus.conf", original);
+  expect_quiet(NodeFiles(options_).put_back());
+  const std::string caller = R"({"type":"multus","clusterNetwork":"sluice"})";
+  write("net/00-multus.conf", caller);
+  options_.exclusive = false;
+  expect_quiet(NodeFiles(options_).put_back());
+  EXPECT_EQ(read("net/00-multus.conf"), caller);
+  EXPECT_EQ(read("net/00-multus.conf.before-sluice"), original);
+  remove();
+  EXPECT_EQ(names("net"), Names{"00-multus.conf"});
+  EXPECT_EQ(read("net/00-multus.conf"), original);
+}
+
+TEST_F(NodeFilesTest, RemovalGoesOnAfterAnError) {
+  write("net/00-other.conf", R"({"type":"bridge"})");
+  expect_quiet(NodeFiles(options_).put_back());
+  fs::remove(home_ + "/net/" + kName);
+  fs::create_directory(home_ + "/net/" + kName);
+  const auto done = remove_node_files(home_ + "/bin", home_ + "/net");
+  ASSERT_FALSE(done);
+  EXPECT_NE(done.error().message.find(kName), std::string::npos) << done.error().message;
+  EXPECT_EQ(names("net"), (Names{"00-other.conf", kName}));
+  EXPECT_EQ(names("bin"), (Names{"bridge", "sluice-cni"})) << "while its list is there, the runtime calls it";
+  const auto both = remove_node_files(home_ + "/bin/bridge", home_ + "/net");
+  ASSERT_FALSE(both);
+  for (const auto& told : {std::string("/net/") + kName, std::string("/bin/bridge")})
+    EXPECT_NE(both.error().message.find(told), std::string::npos) << both.error().message;
+  fs::remove(home_ + "/net/" + kName);
+  remove();
+  EXPECT_EQ(names("net"), Names{"00-other.conf"});
+  EXPECT_EQ(names("bin"), Names{"bridge"});
+}
+
 TEST_F(NodeFilesTest, AListOfTheChartThatCannotWorkIsAProblem) {
   for (const auto& [text, told] : std::map<std::string, std::string>{
            {"{", "not valid JSON"},
@@ -341,27 +387,6 @@ TEST_F(NodeFilesTest, AListOfTheChartThatCannotWorkIsAProblem) {
     EXPECT_NO_THROW((void)Json(problem).dump());  // it is told as JSON
     EXPECT_EQ(names("net"), Names{});
   }
-}
-
-TEST_F(NodeFilesTest, AWatchTellsOfChanges) {
-  std::mutex mutex;
-  std::condition_variable wake;
-  int told = 0;
-  auto watch = FolderWatch::start({home_ + "/net", home_ + "/bin"}, [&] {
-    const std::lock_guard lock(mutex);
-    ++told;
-    wake.notify_all();
-  });
-  ASSERT_TRUE(watch) << watch.error().message;
-  for (const auto* name : {"net/a", "bin/b"}) {
-    std::unique_lock lock(mutex);
-    const int before = told;
-    lock.unlock();
-    write(name, "x");
-    lock.lock();
-    EXPECT_TRUE(wake.wait_for(lock, std::chrono::seconds(30), [&] { return told > before; })) << name;
-  }
-  EXPECT_FALSE(FolderWatch::start({home_ + "/missing"}, [] {}));
 }
 
 }  // namespace

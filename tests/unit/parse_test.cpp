@@ -225,9 +225,10 @@ TEST(ParsePod, ReadsItsFields) {
 // The API server warns of it and takes it; a Service's targetPort means the first, too.
 TEST(ParsePod, OfPortsWithOneNameTheFirstContainersCounts) {
   const auto parsed = parse_object(
-      pod(R"({"initContainers":[{"restartPolicy":"Always","ports":[{"name":"http","containerPort":1}]}],
+      Tree(pod(R"({"initContainers":[{"restartPolicy":"Always","ports":[{"name":"http","containerPort":1}]}],
               "containers":[{"ports":[{"name":"http","containerPort":8080},{"name":"http","containerPort":7,"protocol":"UDP"}]},
-                            {"ports":[{"name":"http","containerPort":80},{"name":"more","containerPort":81}]}]})"),
+                            {"ports":[{"name":"http","containerPort":80},{"name":"more","containerPort":81}]}]})"))
+          .root(),
       Kind::kPod);
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(std::get<Pod>(parsed->object).ports,

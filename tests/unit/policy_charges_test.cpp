@@ -177,14 +177,43 @@ TEST_F(PolicyCharges, WhoHasManyTablesPaysForTheirRows) {
   EXPECT_EQ(refused_namespaces(policies), Names{"shop"});
 }
 
+// A table with many classes of ports takes as many rows for a peer as many tables do.
+TEST_F(PolicyCharges, WhoHasTablesOfManyPortClassesPaysForTheirRows) {
+  std::vector<NetworkPolicy> policies;
+  for (std::uint32_t i = 0; i < 60; ++i) {
+    const auto pod = fmt::format("pod{:02}", i);
+    add_local("bank", pod);
+    policies.push_back(named(pod, ingress("bank", "pod=" + pod, world_except(i, 1))));
+  }
+  // With the exceptions these are the 480 kinds that docs/policy-limits.md speaks of.
+  policies.push_back(named("some", pairs_of_lists("bank", 419, 40)));
+  EXPECT_EQ(refused_namespaces(policies), Names{});
+
+  // Each port is admitted to other peers, so it is a class of its own.
+  NetworkPolicy ports = ingress("shop", "", {});
+  for (int bit = 0; bit < 14; ++bit) {
+    ports.ingress.push_back({{pods(fmt::format("nobody={}", bit))}, {}});
+    for (int number = 1; number < 16384; ++number)
+      if ((number >> bit) % 2 != 0) ports.ingress.back().ports.push_back(tcp(number));
+  }
+  policies.push_back(named("ports", ports));
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    const auto pod = fmt::format("pod{}", i);
+    add_local("shop", pod);
+    policies.push_back(
+        named(pod, ingress("shop", "pod=" + pod, {{{block("0.0.0.0/0", {other_address(100 + i)})}, {}}})));
+  }
+  EXPECT_EQ(refused_namespaces(policies), Names{"shop"});
+}
+
 TEST_F(PolicyCharges, APortNameStandsForOneNumberOfAPod) {
   nlohmann::json spec{{"containers", nlohmann::json::array()}};
   for (int i = 0; i < 12000; ++i)
     spec["containers"].push_back({{"ports", {{{"name", "http"}, {"containerPort", 10000 + i}}}}});
-  const auto parsed = model::parse_object({{"metadata", {{"namespace", "shop"}, {"name", "hostile"}}},
-                                           {"spec", spec},
-                                           {"status", {{"podIP", "10.0.9.9"}}}},
-                                          model::Kind::kPod);
+  const nlohmann::json pod{{"metadata", {{"namespace", "shop"}, {"name", "hostile"}}},
+                           {"spec", spec},
+                           {"status", {{"podIP", "10.0.9.9"}}}};
+  const auto parsed = model::parse_object(model::Tree(pod).root(), model::Kind::kPod);
   ASSERT_TRUE(parsed) << parsed.error().message;
   add_pod(cluster, std::get<model::Pod>(parsed->object));
   EXPECT_EQ(refused_namespaces({egress("bank", "", {{{namespaces("")}, {tcp("http")}}})}), Names{});
