@@ -48,6 +48,9 @@ def kube_proxy(kubeconfig, node, mode, cluster_cidr):
             "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s"]
 
 
+PINS = "/sys/fs/bpf/sluice/v1"
+
+
 class Host:
     """Something with a network namespace: a host of the fabric or a pod."""
 
@@ -157,11 +160,17 @@ class Cluster:
                 return processes_by_container()[status["containerID"].split("//")[1]], status["restartCount"]
         raise RuntimeError(f"no daemon on {node}")
 
-    def daemons_ready(self):
+    def daemons_ready(self, names=None):
+        """On each of the nodes, all of them if none is named, and on no other one."""
         pods = self.daemon_pods()
-        return len(pods) == len(self.nodes) and all(
+        return (sorted(p["spec"]["nodeName"] for p in pods) == sorted(names or self.nodes) and all(
             any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"].get("conditions", []))
-            and not p["metadata"].get("deletionTimestamp") for p in pods)
+            and not p["metadata"].get("deletionTimestamp") for p in pods))
+
+    def pins(self, node):
+        """The folder of the node's pins, seen from outside of its mount namespace; it outlives daemons."""
+        with open(os.path.join(self.run_dir, node, "containerd.pid"), encoding="utf-8") as file:
+            return f"/proc/{file.read().strip()}/root{PINS}"
 
     def daemon_pid(self, node):
         """Without the API server: by its name and its network namespace."""

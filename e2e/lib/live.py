@@ -13,7 +13,6 @@ from traffic import LIBC
 
 BPF_OBJ_GET = 7
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-PIN = "/sys/fs/bpf/sluice/v1/live"
 
 
 class ObjGet(ctypes.Structure):
@@ -24,9 +23,7 @@ class Live:
     """Of one node; outlives daemons, as the map does."""
 
     def __init__(self, cluster, node):
-        # Seen from outside of the node's mount namespace.
-        with open(os.path.join(cluster.run_dir, node, "containerd.pid"), encoding="utf-8") as file:
-            path = ctypes.c_char_p(f"/proc/{file.read().strip()}/root{PIN}".encode())
+        path = ctypes.c_char_p(f"{cluster.pins(node)}/live".encode())
         request = ObjGet(ctypes.cast(path, ctypes.c_void_p).value, 0, 0)
         fd = LIBC.syscall(SYS_BPF, BPF_OBJ_GET, ctypes.byref(request), ctypes.sizeof(request))
         if fd < 0:

@@ -9,7 +9,6 @@ import time
 
 from conntrack import conntrack_entries
 
-PINS = "/sys/fs/bpf/sluice/v1"
 # Their entries are what pods and policies need; the others are arrays, whose size is fixed.
 MAPS = ["ifaces", "macs", "locals", "routes", "peers", "peer_blocks", "tables", "port_classes", "fragments"]
 
@@ -17,17 +16,17 @@ MAPS = ["ifaces", "macs", "locals", "routes", "peers", "peer_blocks", "tables", 
 def holdings(cluster, node):
     """name -> number of everything that pods and policies come with."""
     def entries(name):
-        done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", f"{root}{PINS}/{name}"],
+        done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", f"{pins}/{name}"],
                               capture_output=True, text=True, check=True)
         return len(json.loads(done.stdout))
     status = cluster.sluicectl(node, "status")
-    root = f"/proc/{cluster.daemon_pid(node)}/root"
+    pins, root = cluster.pins(node), f"/proc/{cluster.daemon_pid(node)}/root"
     links = json.loads(cluster.script("on", node, "ip", "-j", "link"))
     return {**{f"entries of {name}": entries(name) for name in MAPS},
-            "entries of conntrack": conntrack_entries(f"{root}{PINS}"),
+            "entries of conntrack": conntrack_entries(pins),
             "endpoints": status["endpoints"], "addresses": status["addresses"]["used"],
-            "pinned links": len(os.listdir(f"{root}{PINS}/links")),
-            "pinned generations": len(os.listdir(f"{root}{PINS}/generations")),
+            "pinned links": len(os.listdir(f"{pins}/links")),
+            "pinned generations": len(os.listdir(f"{pins}/generations")),
             "interfaces": len(links),
             "records of attachments": len(os.listdir(f"{root}/run/sluice/attachments"))}
 

@@ -4,7 +4,6 @@
 The time is an option, --away SECONDS.
 """
 import multiprocessing
-import os
 import time
 
 from conntrack import conntrack_entries, conntrack_uses
@@ -37,24 +36,11 @@ class Load:
         self.made.value = in_namespace(client.path, lambda: open_and_reset(client.address, targets, RATE, until))
 
 
-def pins(cluster, node):
-    with open(os.path.join(cluster.run_dir, node, "containerd.pid"), encoding="utf-8") as file:
-        return f"/proc/{file.read().strip()}/root/sys/fs/bpf/sluice/v1"
-
-
 def place_daemons(cluster, names):
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": names}]}
     cluster.api.patch(DAEMON_SET, {"spec": {"template": {"spec": {"affinity": {"nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}} if names else None}}}})
-    names = names or list(cluster.nodes)
-    wait_for(f"the daemons to be on {names}",
-             lambda: [p["spec"]["nodeName"] for p in cluster.daemon_pods() if ready(p)] == names if len(names) == 1 else
-             cluster.daemons_ready(), 120)
-
-
-def ready(pod):
-    return not pod["metadata"].get("deletionTimestamp") and any(
-        c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+    wait_for(f"the daemons to be on {names or 'every node'}", lambda: cluster.daemons_ready(names), 120)
 
 
 def create_service(cluster, node):
@@ -107,7 +93,7 @@ def half_an_hour(cluster, report, by_node, addresses):
                 probe.run(attempts, 10)
                 asked[node] += len(attempts)
                 failed[node] += [str(a.failure) for a in attempts if a.answer is None]
-                most[node] = max(most[node], conntrack_uses(pins(cluster, node))[1])
+                most[node] = max(most[node], conntrack_uses(cluster.pins(node))[1])
             time.sleep(LOOK_EVERY)
         for load in loads.values():
             load.process.join()
@@ -137,7 +123,7 @@ def half_an_hour(cluster, report, by_node, addresses):
 
 
 def agree(cluster, node):
-    folder = pins(cluster, node)
+    folder = cluster.pins(node)
 
     def same():
         uses, every = conntrack_uses(folder)
