@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A large cluster: how long a new pod waits, how long a pod's new label takes to be in force, and how much memory the daemon
 takes where 100,000 pods and 10,000 policies are known. Beside it the same in a small cluster."""
-import multiprocessing
-import os
 import socket
 import time
 
 from measure import fake_api
-from measure.cni import Plugin
-from measure.hostile import Asked, ask, metadata, serve
+from measure.asked import PORT, Asked, AskedNode, ask, metadata, serve
 from measure.memory import SETTLE, memory_mb
 from sluice_node import Node, Pod
 from traffic import bound
@@ -16,14 +13,14 @@ from traffic import bound
 SANDBOX = True
 SMALL, LARGE = (100, 10), (100_000, 10_000)  # pods of other nodes, policies
 LOCAL, ROUNDS = 30, 100
-POD_CIDR, PORT, API_PORT = "10.83.0.0/22", 9000, 8001
+POD_CIDR, API_PORT = "10.83.0.0/22", 8001
 
 
-class Cluster:
+class Cluster(AskedNode):
     """One node of a cluster with so many pods and policies; `client` may speak to `guarded` while it has a label."""
 
     def __init__(self, options, name, pods, policies):
-        self.node, self.added, self.processes = Node(options.build, name, POD_CIDR), 0, []
+        self.node = Node(options.build, name, POD_CIDR)
         lists = fake_api.objects(pods, policies, name, POD_CIDR)
         # Of the apps and namespaces that the policies are about, so that each is selected by a hundredth of a fiftieth of them.
         local = [self.here({**pod, "metadata": {**pod["metadata"], "name": f"local{i}", "uid": f"local{i}"}})
@@ -44,15 +41,11 @@ class Cluster:
         self.pods = {pod: Pod(self.node, "good", pod) for pod in ("client", "guarded")}
         for pod in self.pods.values():
             self.node.attach(pod)
-        self.plugin = Plugin(os.path.join(options.build, "cni", "sluice-cni"), self.node, self.node.config(name=name))
+        super().__init__(options)
         self.asked = Asked(f"/run/{name}.log")
         self.process(serve, self.pods["guarded"].path, b"guarded")
         self.process(ask, self.pods["client"].path, self.pods["guarded"].address, PORT, self.asked.log)
         time.sleep(SETTLE)
-
-    def process(self, target, *arguments):
-        self.processes.append(multiprocessing.Process(target=target, args=arguments, daemon=True))
-        self.processes[-1].start()
 
     def here(self, pod):
         return {**pod, "spec": {**pod["spec"], "nodeName": self.node.name}, "status": {}}
@@ -64,29 +57,15 @@ class Cluster:
         told = self.api.push("pods", self.good("client", **({"friend": "yes"} if friend else {})))
         return self.asked.until(told, "guarded" if friend else "-")
 
-    def add(self):
+    def add_pod(self):
         """Of an app that policies select, in a namespace of theirs."""
         self.added += 1
         item = fake_api.pod(self.added % LOCAL)
         item["metadata"].update(name=f"fresh{self.added}", uid=f"fresh{self.added}")
-        self.api.push("pods", self.here(item))
-        pod = Pod(self.node, item["metadata"]["namespace"], item["metadata"]["name"])
-        time.sleep(0.1)  # the scheduler and kubelet take longer
-        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.ns};K8S_POD_NAME={pod.pod}"
-        self.plugin.call("ADD", pod, args)
-        self.plugin.call("DEL", pod, args)
-        self.api.push("pods", self.here(item), "DELETED")
-        pod.delete()
-        return self.plugin.times["ADD"][-1]
+        return self.add(self.here(item))
 
     def round(self):
-        return {"add": self.add(), "event": self.relabel(self.added % 2 == 1)}
-
-    def end(self):
-        for process in self.processes:
-            process.kill()
-        self.node.kill_daemon()
-        self.api.shutdown()
+        return {"add": self.add_pod(), "event": self.relabel(self.added % 2 == 1)}
 
 
 def measure(record, options):

@@ -1,30 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """One tenant writes the largest objects that mean most, and changes one of them every second: how long do another tenant's deny,
 Service and new pod wait, and how much memory does the daemon take? Beside it the same with nothing written."""
-import contextlib
 import copy
-import multiprocessing
-import os
 import socket
 import threading
 import time
 
 from measure import fake_api
-from measure.cni import Plugin
+from measure.asked import PORT, Asked, AskedNode, ask, metadata, serve
 from measure.memory import memory_mb
 from sluice_node import Node, Pod
-from traffic import bound, in_namespace
+from traffic import bound
 
 SANDBOX = True
 ROUNDS, CROWD = 20, 200
-INTERVAL, TIMEOUT, PATIENCE = 0.002, 0.03, 90  # seconds: between datagrams, for an answer, for a change
-API_PORT, PORT = 8001, 9000
+API_PORT = 8001
 NODE_NAME, POD_CIDR, CLUSTER_IP = "hostile", "10.83.0.0/22", "10.96.255.1"
 GOOD = ("client", "guarded", "b", "c")
-
-
-def metadata(ns, name, labels=None):
-    return {"name": name, "namespace": ns, "uid": f"{ns}-{name}", "labels": labels or {}}
 
 
 def addresses(count, first=20 << 24):
@@ -105,49 +97,7 @@ class Writer(threading.Thread):
             self.api.push(kind, item, "DELETED")
 
 
-# ---- what is asked meanwhile, each in a process of its own
-def serve(path, name):
-    with in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server:
-        server.bind(("0.0.0.0", PORT))
-        while True:
-            server.sendto(name, server.recvfrom(64)[1])
-
-
-def ask(path, address, port, log):
-    """Writes a line for each datagram from a port of its own: when it was sent, and who answered."""
-    with open(log, "w", buffering=1, encoding="ascii") as file:
-        while True:
-            with in_namespace(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
-                client.settimeout(TIMEOUT)
-                sent, answer = time.monotonic(), b"-"
-                with contextlib.suppress(OSError):
-                    client.sendto(b"?", (address, port))
-                    answer = client.recv(64)
-                file.write(f"{sent} {answer.decode()}\n")
-            time.sleep(INTERVAL)
-
-
-class Asked:
-    def __init__(self, log):
-        self.log = log
-        with open(log, "x", encoding="ascii"):
-            pass
-
-    def until(self, told, answer):
-        """Milliseconds until the first of three datagrams in a row that this one answers (`-`: nobody)."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with open(self.log, encoding="ascii") as file:
-                lines = [line.split() for line in file.read().splitlines()[-3000:] if line.count(" ") == 1]
-            lines = [(float(sent), who) for sent, who in lines if float(sent) > told]
-            for first, second, third in zip(lines, lines[1:], lines[2:]):
-                if first[1] == second[1] == third[1] == answer:
-                    return (first[0] - told) * 1000
-            time.sleep(0.02)
-        raise TimeoutError(f"'{answer}' did not come within {PATIENCE} s")
-
-
-class Tenants:
+class Tenants(AskedNode):
     def __init__(self, options):
         self.node = Node(options.build, NODE_NAME, POD_CIDR)
         names = [("good", name) for name in GOOD] + [("evil", f"evil{n}") for n in range(CROWD)]
@@ -163,18 +113,13 @@ class Tenants:
         self.pods = {name: Pod(self.node, ns, name) for ns, name in names}
         for each in self.pods.values():
             self.node.attach(each)
-        self.plugin = Plugin(os.path.join(options.build, "cni", "sluice-cni"), self.node, self.node.config(name=self.node.name))
-        client, self.processes = self.pods["client"].path, []
+        super().__init__(options)
+        client = self.pods["client"].path
         for name in GOOD[1:]:
             self.process(serve, self.pods[name].path, name.encode())
         self.direct, self.by_service = Asked("/run/direct.log"), Asked("/run/service.log")
         self.process(ask, client, self.pods["guarded"].address, PORT, self.direct.log)
         self.process(ask, client, CLUSTER_IP, 80, self.by_service.log)
-        self.added = 0
-
-    def process(self, target, *arguments):
-        self.processes.append(multiprocessing.Process(target=target, args=arguments, daemon=True))
-        self.processes[-1].start()
 
     @staticmethod
     def pod(ns, name):
@@ -194,17 +139,9 @@ class Tenants:
             "endpoints": [{"addresses": [self.pods[name].address], "conditions": {"ready": True}, "nodeName": NODE_NAME}]})
         return self.by_service.until(told, name)
 
-    def add(self):
+    def add_pod(self):
         self.added += 1
-        pod = Pod(self.node, "good", f"fresh{self.added}")
-        self.api.push("pods", self.pod("good", pod.pod))
-        time.sleep(0.1)  # the scheduler and kubelet take longer
-        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=good;K8S_POD_NAME={pod.pod}"
-        self.plugin.call("ADD", pod, args)
-        self.plugin.call("DEL", pod, args)
-        self.api.push("pods", self.pod("good", pod.pod), "DELETED")
-        pod.delete()
-        return self.plugin.times["ADD"][-1]
+        return self.add(self.pod("good", f"fresh{self.added}"))
 
     def rounds(self, count):
         """Milliseconds: of denies and allows, of changed Services, of ADDs."""
@@ -212,18 +149,12 @@ class Tenants:
         for number in range(count):
             took["policy"].append(self.deny(number % 2 == 0))
             took["service"].append(self.backend(GOOD[2 + number % 2]))
-            took["add"].append(self.add())
+            took["add"].append(self.add_pod())
         return took
 
     def reset_peak(self):
         with open(f"/proc/{self.node.daemon.pid}/clear_refs", "w", encoding="ascii") as file:
             file.write("5")
-
-    def end(self):
-        for process in self.processes:
-            process.kill()
-        self.node.kill_daemon()
-        self.api.shutdown()
 
 
 def measure(record, options):
